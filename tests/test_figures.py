@@ -1,0 +1,93 @@
+"""Figures: shown with their sentence, redrawn by their controls, readable."""
+
+import ipywidgets
+import matplotlib
+import matplotlib.pyplot as plt
+import pytest
+import torch
+
+from utils import figures
+
+matplotlib.use("Agg")
+
+
+@pytest.fixture
+def shown(monkeypatch):
+    """What is displayed, as (object, keywords); handles note what they are updated with."""
+    record = []
+
+    class Handle:
+        def update(self, thing, **keywords):
+            record.append((thing, keywords | {"updated": True}))
+
+    def display(*things, **keywords):
+        record.extend((thing, keywords) for thing in things)
+        return Handle() if keywords.get("display_id") else None
+
+    monkeypatch.setattr(figures, "display", display)
+    yield record
+    plt.close("all")
+
+
+def draw(depth=1, kind="plain"):
+    fig, ax = plt.subplots()
+    ax.plot([0, depth])
+    return fig, f"A line to {depth}, {kind}."
+
+
+def test_show_stores_alternative_text_and_says_it_below(shown):
+    fig, _ = draw()
+    figures.show(fig, "A line <rising>.")
+    assert shown[0] == (fig, {"metadata": {"image/png": {"alt": "A line <rising>."}}})
+    assert "A line &lt;rising&gt;." in shown[1][0].data
+    assert not plt.get_fignums()
+
+
+@pytest.mark.parametrize("alt", ["", "  ", None])
+def test_a_figure_without_a_sentence_is_refused(alt):
+    with pytest.raises(ValueError, match="expected one sentence"):
+        figures.show(draw()[0], alt)
+
+
+def test_explore_draws_at_once_and_its_controls_redraw(shown):
+    figures.explore(draw, depth=[10, 2, 30], kind=["plain", "residual"])
+    assert shown[0][1]["metadata"]["image/png"]["alt"] == "A line to 10, plain."  # the first of each choice
+    controls = shown[-1][0].children
+    assert [type(control) for control in controls] == [ipywidgets.SelectionSlider, ipywidgets.Dropdown]
+    assert [label for label, _ in controls[0].options] == ["2", "10", "30"]
+    count = len(shown)
+    controls[1].value = "residual"
+    controls[0].value = 30
+    alts = [keywords["metadata"]["image/png"]["alt"] for _, keywords in shown[count:] if "metadata" in keywords]
+    assert alts == ["A line to 10, residual.", "A line to 30, residual."]
+    assert all(keywords["updated"] for _, keywords in shown[count:])
+    assert not plt.get_fignums()
+
+
+def test_explore_refuses_what_leaves_no_choice():
+    with pytest.raises(ValueError, match="no choices"):
+        figures.explore(draw)
+    with pytest.raises(ValueError, match="nothing to choose"):
+        figures.explore(draw, depth=[1])
+
+
+def test_image_grid_draws_colour_and_grey():
+    figures.set_style()
+    fig = figures.image_grid([torch.zeros(3, 8, 8, dtype=torch.uint8), torch.rand(1, 8, 8)], titles=["a", "b"], colours=["green", "red"], columns=3)
+    titles = [ax.get_title() for ax in fig.axes]
+    assert titles == ["a", "b", ""]
+    plt.close(fig)
+    with pytest.raises(ValueError, match=r"expected \(3, H, W\)"):
+        figures.image_grid([torch.zeros(8, 8)])
+
+
+def test_curves_writes_names_at_the_ends_without_overlap():
+    figures.set_style()
+    fig, ax = plt.subplots()
+    figures.curves(ax, {"a": [[0, 1, 2.0], [0, 1, 3.0]], "b": [0, 1, 2.5], "c": [0, 1, 2.51]}, "epoch", "accuracy", "Title")
+    fig.canvas.draw()
+    boxes = sorted((text.get_window_extent() for text in ax.texts), key=lambda box: box.y0)
+    assert [text.get_text() for text in ax.texts] and len(boxes) == 3
+    assert all(above.y0 >= below.y1 - 1 for below, above in zip(boxes, boxes[1:], strict=False))
+    assert len(ax.collections) == 1  # the band of the two runs
+    plt.close(fig)

@@ -1,0 +1,264 @@
+"""fit, evaluate and checkpoints: the promises of utils.training, each with its test."""
+
+import os
+import signal
+import threading
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from utils import seed_all, training
+from utils.training import Diverged, evaluate, fit, predict
+
+
+def task(num=96, size=8):
+    """A tiny picture task with a rule to learn: is the left half brighter than the right one?"""
+    images = torch.randn(num, 3, size, size, generator=torch.Generator().manual_seed(1))
+    labels = (images[..., : size // 2].mean((1, 2, 3)) > images[..., size // 2 :].mean((1, 2, 3))).long()
+    return TensorDataset(images, labels)
+
+
+def network():
+    """With batch norm and dropout, so that running statistics and random numbers matter to an exact resume."""
+    return nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Dropout(0.2), nn.Linear(512, 2))
+
+
+def setup(seed=0, **loader):
+    seed_all(seed)
+    model = network()
+    train_loader = DataLoader(task(), batch_size=16, shuffle=True, **loader)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-2, total_steps=6 * len(train_loader))
+    return model, train_loader, {"optimizer": optimizer, "scheduler": scheduler, "num_epochs": 6, "progress": None}
+
+
+def same_weights(a, b):
+    return all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
+
+
+class StopAfter:
+    """A loader that presses the stop button (sends SIGINT) when a batch of an epoch is handed out."""
+
+    def __init__(self, loader, epoch, step, presses=1):
+        self.loader, self.epoch, self.step, self.presses, self.epochs = loader, epoch, step, presses, 0
+
+    def __len__(self):
+        return len(self.loader)
+
+    def __iter__(self):
+        self.epochs += 1
+        for step, batch in enumerate(self.loader):
+            if (self.epochs, step) == (self.epoch, self.step):
+                for _ in range(self.presses):
+                    os.kill(os.getpid(), signal.SIGINT)
+            yield batch
+
+
+def test_fit_is_the_loop_that_one_would_write():
+    model, loader, options = setup()
+    fit(model, loader, channels_last=False, **options)
+    mine, loader, options = setup()
+    for _ in range(options["num_epochs"]):
+        mine.train()
+        for images, labels in loader:
+            loss = F.cross_entropy(mine(images), labels)
+            options["optimizer"].zero_grad()
+            loss.backward()
+            options["optimizer"].step()
+            options["scheduler"].step()
+    assert same_weights(model, mine)
+
+
+def test_it_learns_and_keeps_a_history():
+    model, loader, options = setup()
+    history = fit(model, loader, DataLoader(task(), batch_size=40), **options)
+    assert set(history) == {"train_loss", "train_accuracy", "val_loss", "val_accuracy", "seconds"}
+    assert all(len(values) == 6 for values in history.values())
+    assert history["val_accuracy"][-1] > 0.9
+    result = evaluate(model, DataLoader(task(), batch_size=7))  # batches that do not divide the data: a true mean all the same
+    logits, labels = predict(model, DataLoader(task(), batch_size=50))
+    assert result["accuracy"] == pytest.approx((logits.argmax(1) == labels).float().mean().item(), abs=1e-6)
+    assert result["loss"] == pytest.approx(F.cross_entropy(logits, labels).item(), abs=1e-5)
+
+
+def test_evaluate_puts_the_mode_back_and_wants_data():
+    model = network().train()
+    evaluate(model, DataLoader(task(), batch_size=32))
+    assert model.training
+    with pytest.raises(ValueError, match="no batch"):
+        evaluate(model, [])
+
+
+@pytest.mark.parametrize("with_generator", [False, True])
+@pytest.mark.parametrize(("epoch", "step"), [(1, 0), (1, 3), (3, 5), (6, 2)])
+def test_resumed_equals_unbroken(tmp_path, epoch, step, with_generator):
+    def loader_options():
+        return {"generator": torch.Generator().manual_seed(3)} if with_generator else {}
+
+    unbroken, loader, options = setup(**loader_options())
+    whole = fit(unbroken, loader, **options)
+
+    model, loader, options = setup(**loader_options())
+    part = fit(model, StopAfter(loader, epoch, step) if not with_generator else _forward_generator(loader, epoch, step),
+               checkpoint=tmp_path / "run.pt", **options)  # fmt: skip
+    assert len(part.get("train_loss", [])) == epoch - 1
+
+    model, loader, options = setup(seed=99, **loader_options())  # a new process: other weights, other random numbers
+    history = fit(model, loader, checkpoint=tmp_path / "run.pt", resume=True, **options)
+    assert same_weights(model, unbroken)
+    assert history["train_loss"] == whole["train_loss"]
+
+
+def _forward_generator(loader, epoch, step):
+    stopping = StopAfter(loader, epoch, step)
+    stopping.generator = loader.generator
+    return stopping
+
+
+def test_resume_without_a_file_starts_at_the_beginning(tmp_path):
+    unbroken, loader, options = setup()
+    fit(unbroken, loader, **options)
+    model, loader, options = setup()
+    fit(model, loader, checkpoint=tmp_path / "new" / "run.pt", resume=True, **options)
+    assert same_weights(model, unbroken)
+
+
+def test_stop_button_leaves_everything_whole(tmp_path, capsys):
+    model, loader, options = setup()
+    history = fit(model, StopAfter(loader, 3, 2), DataLoader(task(), 32), checkpoint=tmp_path / "run.pt", **options)
+    assert {len(values) for values in history.values()} == {2}
+    assert "Stopped in epoch 3 of 6" in capsys.readouterr().out
+    state = torch.load(tmp_path / "run.pt", weights_only=True)
+    assert state["epoch"] == 2 and state["history"]["val_loss"] == history["val_loss"]
+    assert torch.isfinite(next(model.parameters())).all()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler  # the button works as before afterwards
+
+
+def test_a_second_press_interrupts_at_once():
+    model, loader, options = setup()
+    with pytest.raises(KeyboardInterrupt):
+        fit(model, StopAfter(loader, 1, 1, presses=2), **options)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_fit_runs_outside_the_main_thread():
+    model, loader, options = setup()
+    thread = threading.Thread(target=fit, args=(model, loader), kwargs=options)
+    thread.start()
+    thread.join()
+    assert options["scheduler"].last_epoch == 6 * len(loader)
+
+
+def test_nan_stops_before_it_spoils_the_weights():
+    model, loader, options = setup()
+    before = {name: value.clone() for name, value in model.named_parameters()}
+    with pytest.raises(Diverged, match="step 1 of epoch 1"):
+        fit(model, loader, loss_fn=lambda outputs, labels: outputs.sum() * float("nan"), **options)
+    assert all(torch.equal(before[name], value) for name, value in model.named_parameters())
+
+
+def test_early_stopping_takes_the_best_epoch():
+    model, loader, options = setup()
+    val_losses = iter([0.9, 0.5, 0.7, 0.6, 0.1, 0.1])
+    snapshots = []
+
+    def loss_fn(outputs, labels):
+        if model.training:
+            return F.cross_entropy(outputs, labels)
+        snapshots.append(model[0].weight.detach().clone())
+        return torch.tensor(next(val_losses))
+
+    history = fit(model, loader, DataLoader(task(), batch_size=96), loss_fn=loss_fn, patience=2, **options)
+    assert history["val_loss"] == pytest.approx([0.9, 0.5, 0.7, 0.6])
+    assert torch.equal(model[0].weight, snapshots[1])
+
+
+def test_early_stopping_survives_a_resume(tmp_path):
+    def run(model, loader, options, **more):
+        return fit(model, loader, DataLoader(task(), 32), patience=2, **options, **more)
+
+    unbroken, loader, options = setup()
+    whole = run(unbroken, loader, options)
+    model, loader, options = setup()
+    run(model, StopAfter(loader, 2, 1), options, checkpoint=tmp_path / "run.pt")
+    model, loader, options = setup(seed=5)
+    history = run(model, loader, options, checkpoint=tmp_path / "run.pt", resume=True)
+    assert history["val_loss"] == whole["val_loss"]
+    assert same_weights(model, unbroken)
+
+
+def test_a_checkpoint_of_another_model_changes_nothing(tmp_path):
+    model, loader, options = setup()
+    fit(model, loader, checkpoint=tmp_path / "run.pt", **options)
+    other, loader, options = setup(seed=1)
+    other[5] = nn.Linear(512, 3)
+    before = other[0].weight.clone()
+    with pytest.raises(ValueError, match=r"another model: 5.weight is \(2, 512\) there and \(3, 512\)"):
+        fit(other, loader, checkpoint=tmp_path / "run.pt", resume=True, **options)
+    assert torch.equal(other[0].weight, before)
+
+
+def test_a_failed_write_leaves_the_old_checkpoint(tmp_path, monkeypatch):
+    model, loader, options = setup()
+    fit(model, loader, checkpoint=tmp_path / "run.pt", **options)
+    before = (tmp_path / "run.pt").read_bytes()
+
+    def half(state, file):
+        file.write(b"half a checkpoint")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(training.torch, "save", half)
+    with pytest.raises(OSError, match="No space left"):
+        fit(model, loader, checkpoint=tmp_path / "run.pt", **options)
+    assert (tmp_path / "run.pt").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["run.pt"]
+
+
+def test_unusable_arguments_get_a_sentence():
+    model, loader, options = setup()
+    with pytest.raises(ValueError, match="needs a val_loader"):
+        fit(model, loader, patience=2, **options)
+    with pytest.raises(ValueError, match="checkpoint=FILE"):
+        fit(model, loader, resume=True, **options)
+
+
+def test_targets_may_be_dicts_and_losses_their_own():
+    images, labels = task()[:]
+    loader = [(images[:32], {"label": labels[:32], "weight": torch.ones(32)}), (images[32:], {"label": labels[32:], "weight": torch.ones(64)})]
+    model = network()
+
+    def loss_fn(outputs, targets):
+        return (F.cross_entropy(outputs, targets["label"], reduction="none") * targets["weight"]).mean()
+
+    history = fit(model, loader, loader, num_epochs=2, optimizer=torch.optim.AdamW(model.parameters()), loss_fn=loss_fn, metrics={}, progress=None)
+    assert set(history) == {"train_loss", "val_loss", "seconds"}
+
+
+def test_bf16_is_used_where_asked_and_can_be_turned_off():
+    dtypes = []
+    model, loader, options = setup()
+    model[0].register_forward_hook(lambda module, inputs, output: dtypes.append(output.dtype))
+    fit(model, loader, bf16=True, **options | {"num_epochs": 1})
+    assert set(dtypes) == {torch.bfloat16}
+    dtypes.clear()
+    fit(model, loader, bf16=False, **options | {"num_epochs": 1})
+    assert set(dtypes) == {torch.float32}
+
+
+def test_bf16_is_decided_by_timing_once_and_said(monkeypatch, capsys):
+    clock = iter([0, 9.0] + [0, 0.2] * 2 + [0, 9.0] + [0, 0.08] * 2)  # set-up, float32 twice, set-up, bf16 twice
+    monkeypatch.setattr(training, "_gains", {})
+    monkeypatch.setattr(training.time, "perf_counter", lambda: next(clock))
+    model = network()
+    assert training.bf16_gains(model, torch.zeros(4, 3, 8, 8))
+    assert "2.5 times as fast" in capsys.readouterr().out
+    assert training.bf16_gains(model, torch.zeros(4, 3, 8, 8))  # remembered: the clock has run out
+    assert model.training
+
+
+def test_a_tiny_network_stays_in_float32(monkeypatch):
+    monkeypatch.setattr(training, "_gains", {})
+    assert not training.bf16_gains(network(), torch.zeros(4, 3, 8, 8))

@@ -1,0 +1,165 @@
+"""Figures that two or more notebooks use, and how a figure is shown: with a sentence for those who cannot see it."""
+
+import html
+from collections.abc import Callable, Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from IPython.display import HTML, display
+from matplotlib.figure import Figure
+
+__all__ = ["curves", "explore", "image_grid", "set_style", "show", "to_picture"]
+
+
+def set_style() -> None:
+    """Fonts for the back row of a lecture hall and colours that the colour-blind can tell apart (petroff10)."""
+    plt.style.use("petroff10")
+    plt.rcParams.update(
+        {
+            "font.size": 14,
+            "axes.titlesize": 15,
+            "axes.titleweight": "bold",
+            "axes.titlelocation": "left",
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.grid": True,
+            "grid.alpha": 0.3,
+            "lines.linewidth": 2.5,
+            "figure.figsize": (9, 4.5),
+            "figure.constrained_layout.use": True,
+            "legend.frameon": False,
+        }
+    )
+
+
+def _with_alt(alt: str) -> dict:
+    if not isinstance(alt, str) or not alt.strip():
+        raise ValueError(f"alt is {alt!r}: expected one sentence that says what the figure shows.")
+    return {"image/png": {"alt": alt}}
+
+
+def _caption(alt: str) -> HTML:
+    return HTML(f'<div style="font-size:105%;font-style:italic;max-width:60em">{html.escape(alt)}</div>')
+
+
+def show(fig: Figure, alt: str) -> None:
+    """Show a figure with its alternative text, and the same sentence below it.
+
+    alt: one sentence that says what is to be seen (JupyterLab hides alternative text, so it also stands as text).
+    """
+    display(fig, metadata=_with_alt(alt))
+    display(_caption(alt))
+    plt.close(fig)  # otherwise the inline backend would show it a second time at the end of the cell
+
+
+def explore(draw: Callable[..., tuple[Figure, str]], **choices) -> None:
+    """A figure with controls that redraw it.
+
+    draw: called with one keyword argument for each choice; returns (figure, alt).
+    choices: name = the values to choose from. A list or tuple becomes a slider over its values where they are numbers,
+        else a drop-down list; its first value is drawn at once. A ``range`` becomes an integer slider.
+
+    The first figure is a normal output, so that it is there on GitHub, in a slide and in a test, where no kernel runs;
+    the controls change that same output (``interact`` would leave nothing without a kernel).
+    """
+    import ipywidgets  # here, because only explorers need it and it takes a moment to import
+
+    if not choices:
+        raise ValueError("explore(draw) has no choices: give at least one, such as depth=[2, 10, 20].")
+    controls = {}
+    for name, values in choices.items():
+        values = list(values)
+        if len(values) < 2:
+            raise ValueError(f"explore: {name} = {values!r} leaves nothing to choose; give two values or more.")
+        numbers = all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values)
+        kind = ipywidgets.SelectionSlider if numbers else ipywidgets.Dropdown
+        options = sorted(values) if numbers else values
+        controls[name] = kind(
+            options=[(str(value), value) for value in options],
+            value=values[0],
+            description=name.replace("_", " "),
+            continuous_update=False,  # ignored by a drop-down list; a slider redraws when it is let go
+            style={"description_width": "initial"},
+        )
+
+    fig, alt = draw(**{name: control.value for name, control in controls.items()})
+    picture = display(fig, display_id=True, metadata=_with_alt(alt))
+    caption = display(_caption(alt), display_id=True)
+    plt.close(fig)
+
+    def redraw(_change) -> None:
+        fig, alt = draw(**{name: control.value for name, control in controls.items()})
+        picture.update(fig, metadata=_with_alt(alt))
+        caption.update(_caption(alt))
+        plt.close(fig)
+
+    for control in controls.values():
+        control.observe(redraw, names="value")
+    display(ipywidgets.HBox(list(controls.values()), layout={"flex_flow": "row wrap"}))
+
+
+def to_picture(image: torch.Tensor) -> np.ndarray:
+    """An image tensor (C, H, W), uint8 or float in 0..1, as the (H, W, C) array that matplotlib draws (grey: (H, W))."""
+    if image.ndim != 3 or image.shape[0] not in (1, 3):
+        raise ValueError(f"an image of shape {tuple(image.shape)} came; expected (3, H, W) or (1, H, W).")
+    picture = image.detach().cpu().permute(1, 2, 0).numpy()
+    return picture[..., 0] if picture.shape[-1] == 1 else picture
+
+
+def image_grid(
+    images: Sequence[torch.Tensor],
+    titles: Sequence[str] | None = None,
+    columns: int = 8,
+    colours: Sequence[str] | None = None,
+    size: float = 1.5,
+) -> Figure:
+    """Images (C, H, W) side by side. titles, colours: one an image (the colour is that of the title and of the frame).
+    size: inches of one image's side."""
+    rows = -(-len(images) // columns)
+    height = size + (0.35 if titles is not None else 0.05)
+    fig, axes = plt.subplots(rows, columns, figsize=(columns * size, rows * height), squeeze=False)
+    for ax in axes.flat:
+        ax.axis("off")
+    for i, (ax, image) in enumerate(zip(axes.flat, images, strict=False)):
+        picture = to_picture(image)
+        ax.imshow(picture, cmap="gray" if picture.ndim == 2 else None)
+        if titles is not None:
+            ax.set_title(titles[i], fontsize=12, loc="center", fontweight="normal", color=colours[i] if colours else "black")
+        if colours:
+            ax.axis("on")
+            ax.set(xticks=[], yticks=[])
+            for side in ax.spines.values():
+                side.set(visible=True, color=colours[i], linewidth=3)
+    return fig
+
+
+def curves(ax, lines: dict[str, Sequence], xlabel: str, ylabel: str, title: str, x: Sequence | None = None) -> None:
+    """Lines with their names written at their ends. A line that is a table (runs, points) is drawn as the band from its
+    lowest to its highest run with the median inside.
+
+    lines: name -> values (points,) or (runs, points). x: (points,), default 1, 2, 3 ... (epochs).
+    """
+    ends = []
+    for name, values in lines.items():
+        values = np.atleast_2d(np.asarray(values, dtype=float))
+        steps = np.arange(1, values.shape[1] + 1) if x is None else np.asarray(x)
+        (line,) = ax.plot(steps, np.median(values, axis=0), marker="o" if len(steps) < 12 else None)
+        if len(values) > 1:
+            ax.fill_between(steps, values.min(0), values.max(0), color=line.get_color(), alpha=0.2, linewidth=0)
+        ends.append((float(np.median(values, axis=0)[-1]), steps[-1], name, line.get_color()))
+    ax.set(xlabel=xlabel, ylabel=ylabel, title=title)
+    _label_ends(ax, ends)
+
+
+def _label_ends(ax, ends: list[tuple[float, float, str, str]]) -> None:
+    """Write each line's name at its right end, pushed apart where two would overlap."""
+    low, high = ax.get_ylim()
+    gap = (high - low) * 0.085  # one line of text at our font size and figure height
+    previous = -np.inf
+    for y, x, name, colour in sorted(ends):
+        at = max(y, previous + gap)
+        previous = at
+        ax.annotate(
+            name, (x, at), xytext=(10, 0), textcoords="offset points", va="center", color=colour, fontweight="bold", annotation_clip=False
+        )

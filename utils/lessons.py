@@ -1,0 +1,182 @@
+"""What makes a lesson an executed one: claims that can fail, and exercises that answer back.
+
+    claim("the deeper plain network trains worse", plain_error > residual_error, f"{plain_error:.1%} against {residual_error:.1%}")
+
+A claim that does not hold is shown in red and the lecture goes on; with ``COURSE_STRICT=1`` (tests set it) it raises.
+"""
+
+import html
+import inspect
+import json
+import os
+import textwrap
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from IPython.display import display
+
+__all__ = ["ClaimFailed", "Exercise", "claim", "summary"]
+
+# One colour and one mark for each verdict. The mark carries the meaning too, so nothing depends on seeing colours.
+_LOOKS = {
+    "holds": ("✓", "#1a7f37"),
+    "does not hold": ("✗", "#cf222e"),
+    "correct": ("✓", "#1a7f37"),
+    "not yet": ("✗", "#bc4c00"),
+    "not attempted": ("○", "#57606a"),
+    "hint": ("?", "#0969da"),
+    "solution": ("→", "#0969da"),
+}
+
+_claims: dict[str, tuple[bool, str]] = {}  # text -> (holds, figures), in the order first made in this kernel
+
+
+class ClaimFailed(AssertionError):
+    """A claim of the lesson did not hold, and COURSE_STRICT=1 asked for an error."""
+
+
+def _switch(name: str) -> bool:
+    """The value of an on/off environment variable: "", "0" or "1"."""
+    value = os.environ.get(name, "")
+    if value not in ("", "0", "1"):
+        raise ValueError(f"{name}={value!r}: expected 1 (on) or 0 (off).")
+    return value == "1"
+
+
+class _Card:
+    """A verdict as a coloured card in a notebook, and as one line of plain text elsewhere (terminals, tests, slides' notes)."""
+
+    def __init__(self, verdict: str, text: str, detail: str = "", code: str = ""):
+        self.verdict, self.text, self.detail, self.code = verdict, text, detail, code
+
+    def __repr__(self) -> str:
+        mark, _ = _LOOKS[self.verdict]
+        line = f"{mark} {self.verdict}: {self.text}" + (f"  [{self.detail}]" if self.detail else "")
+        return line + (f"\n{textwrap.indent(self.code, '    ')}" if self.code else "")
+
+    def _repr_html_(self) -> str:
+        mark, colour = _LOOKS[self.verdict]
+        detail = f'<br><span style="opacity:.75">{html.escape(self.detail)}</span>' if self.detail else ""
+        code = f'<pre style="margin:.4em 0 0">{html.escape(self.code)}</pre>' if self.code else ""
+        return (
+            f'<div style="border-left:.4em solid {colour};padding:.3em .8em;margin:.3em 0;font-size:110%">'
+            f'<b style="color:{colour}">{mark} {self.verdict}</b> &nbsp;{html.escape(self.text)}{detail}{code}</div>'
+        )
+
+
+def claim(text: str, condition, figures: str = "") -> None:
+    """State what the experiment above has shown, and check it.
+
+    text: the lesson, one sentence. condition: one truth value (bool, or a NumPy/torch boolean of one element).
+    figures: the measured numbers that the reader should see beside it.
+
+    Raises TypeError where the condition is not one truth value (a number would be true unless zero, so a claim on it
+    could hardly fail), ClaimFailed where it is false and COURSE_STRICT=1.
+    """
+    value = condition.tolist() if hasattr(condition, "tolist") else condition  # NumPy's and torch's booleans
+    if not isinstance(value, bool):
+        raise TypeError(
+            f"claim({text!r}): the condition is {value!r} ({type(value).__name__}); expected True or False. "
+            "Write the comparison itself, such as a > b, with .all() where it compares many numbers."
+        )
+    display(_Card("holds" if value else "does not hold", text, figures))
+    _claims.pop(text, None)  # a cell run again moves its claim to the end instead of standing twice
+    _claims[text] = (value, figures)
+    if path := os.environ.get("COURSE_CLAIMS"):  # how `make seeds` collects the claims of many runs
+        with open(path, "a", encoding="utf-8") as file:
+            file.write(json.dumps({"text": text, "held": value, "figures": figures}) + "\n")
+    if not value and _switch("COURSE_STRICT"):
+        raise ClaimFailed(f"{text}  [{figures}]" if figures else text)
+
+
+class _Summary:
+    def __repr__(self) -> str:
+        held = sum(holds for holds, _ in _claims.values())
+        return "\n".join(
+            [f"{held} of {len(_claims)} claims hold in this run"]
+            + [f"  {'✓' if holds else '✗'} {text}  [{figures}]" for text, (holds, figures) in _claims.items()]
+        )
+
+    def _repr_html_(self) -> str:
+        held = sum(holds for holds, _ in _claims.values())
+        rows = "".join(
+            f"<tr><td>{'✓' if holds else '✗'}</td><td style='text-align:left'>{html.escape(text)}</td>"
+            f"<td style='text-align:left'>{html.escape(figures)}</td></tr>"
+            for text, (holds, figures) in _claims.items()
+        )
+        return f"<b>{held} of {len(_claims)} claims hold in this run</b><table style='font-size:105%'>{rows}</table>"
+
+
+def summary() -> None:
+    """Show every claim of this notebook with its measured figures, as a table."""
+    display(_Summary())
+
+
+def _blank(answer) -> bool:
+    """True for what an exercise's untouched stub gives: None or the ellipsis."""
+    return answer is None or answer is Ellipsis
+
+
+class _NotAttempted(Exception):
+    pass
+
+
+@dataclass
+class Exercise:
+    """One exercise of a notebook: ``.check(answer)``, ``.hint()``, ``.solution()``.
+
+    title: shown on every card.
+    test: called with the answer (a function, a module, a tensor, a number ...). It raises AssertionError with a sentence
+        that says what was expected, what came and the likely cause; it returns the sentence of praise, or None.
+    hints: from a nudge to nearly everything.
+    reference: the reference solution, a function. Its source is what ``.solution()`` prints and what the tests check,
+        so that the two cannot drift apart. For an exercise whose answer is a value, the function returns that value.
+    """
+
+    title: str
+    test: Callable
+    hints: tuple[str, ...]
+    reference: Callable
+    _hints_given: int = field(default=0, repr=False)
+
+    def verdict(self, answer) -> tuple[str, str]:
+        """("correct" | "not yet" | "not attempted", one sentence), without showing anything.
+
+        Errors raised by the answer itself are not caught: the traceback is what its author needs to see.
+        """
+        if _blank(answer):
+            return "not attempted", "Replace the dots with your answer, then run this cell again."
+        try:
+            praise = self.test(self._watched(answer) if inspect.isroutine(answer) else answer)
+        except _NotAttempted:
+            return "not attempted", "Your function returns nothing yet. (If you have written it: is a return missing?)"
+        except AssertionError as reason:
+            return "not yet", str(reason)
+        return "correct", praise or ""
+
+    def check(self, answer=None) -> None:
+        """Check an answer and show the verdict. An untouched stub is told so; the notebook runs on."""
+        verdict, sentence = self.verdict(answer)
+        display(_Card(verdict, self.title, sentence))
+
+    def hint(self) -> None:
+        """Show the next hint; after the last one, start again."""
+        number = self._hints_given % len(self.hints)
+        self._hints_given += 1
+        display(_Card("hint", f"{self.title} ({number + 1} of {len(self.hints)})", self.hints[number]))
+
+    def solution(self) -> None:
+        """Show the reference solution: the very code that the tests of this course check."""
+        display(_Card("solution", self.title, code=textwrap.dedent(inspect.getsource(self.reference)).strip()))
+
+    @staticmethod
+    def _watched(function: Callable) -> Callable:
+        """The same function, except that an empty result stops the test: the stub was not filled in."""
+
+        def call(*args, **kwargs):
+            result = function(*args, **kwargs)
+            if _blank(result):
+                raise _NotAttempted
+            return result
+
+        return call

@@ -1,0 +1,377 @@
+"""The training loop of the course: `fit`, `evaluate`, checkpoints that resume.
+
+It is the loop that notebook 00 writes out, with what a long run needs around it: a progress bar, a history, early stopping,
+a checkpoint after every epoch, and a stop button that leaves everything whole.
+"""
+
+import copy
+import os
+import random
+import signal
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterable
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+from tqdm.auto import tqdm
+
+__all__ = ["Diverged", "accuracy", "bf16_gains", "evaluate", "fit", "predict"]
+
+
+class Diverged(RuntimeError):
+    """The loss became NaN or infinite. The model has the weights from before that step."""
+
+
+def accuracy(outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Share of right answers, 0 to 1. outputs: logits (N, classes); labels: (N,) class numbers."""
+    return (outputs.argmax(dim=1) == labels).float().mean()
+
+
+# ---- one pass over the data ------------------------------------------------------------------------------------------
+
+
+def _move(batch, device: torch.device):
+    """Tensors to the device, whatever tuples, lists and dicts hold them."""
+    if isinstance(batch, torch.Tensor):
+        return batch.to(device, non_blocking=True)
+    if isinstance(batch, dict):
+        return {name: _move(value, device) for name, value in batch.items()}
+    if isinstance(batch, (tuple, list)):
+        return type(batch)(_move(value, device) for value in batch)
+    return batch
+
+
+def _device_of(model: nn.Module) -> torch.device:
+    return next(model.parameters()).device
+
+
+def _float(outputs):
+    """Outputs of a bf16 forward pass back to float32, so that losses and softmax are computed exactly."""
+    if isinstance(outputs, torch.Tensor):
+        return outputs.float() if outputs.is_floating_point() else outputs
+    if isinstance(outputs, dict):
+        return {name: _float(value) for name, value in outputs.items()}
+    return type(outputs)(_float(value) for value in outputs)
+
+
+def _forward(model: nn.Module, images, bf16: bool):
+    with torch.autocast(_device_of(model).type, dtype=torch.bfloat16, enabled=bf16):
+        return _float(model(images))
+
+
+_gains: dict[tuple, bool] = {}  # what was found for a network on pictures of a size, so that one session decides once
+
+
+@torch.no_grad()
+def bf16_gains(model: nn.Module, images: torch.Tensor) -> bool:
+    """Whether 16-bit brain floats (bf16 autocast) make this network faster on this machine: timed, and said where so.
+
+    model, images: on the device where they are to run; the model is left as it was. Networks that take next to no time
+    stay in float32: nothing to gain, and every run repeats to the bit. A GPU must have bf16 natively (a T4 only emulates it).
+    """
+    device = images.device
+    if device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
+        return False
+    key = (type(model).__name__, sum(p.numel() for p in model.parameters()), tuple(images.shape), str(device), torch.get_num_threads())
+    if key not in _gains:
+        was_training = model.training
+        model.eval()
+
+        def seconds(bf16: bool) -> float:
+            start = time.perf_counter()
+            _forward(model, images, bf16)
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            return time.perf_counter() - start
+
+        seconds(False)  # the first pass sets things up and is not counted
+        exact = min(seconds(False) for _ in range(2))
+        gain = 1.0
+        if exact > (0.003 if device.type == "cuda" else 0.03):
+            seconds(True)
+            gain = exact / min(seconds(True) for _ in range(2))
+        model.train(was_training)
+        _gains[key] = gain > 1.3
+        if _gains[key]:
+            print(f"bf16 is on: {gain:.1f} times as fast as float32 here (bf16=False turns it off).")
+    return _gains[key]
+
+
+class _Means:
+    """Means over the pictures of an epoch, of batches that need not be equally large."""
+
+    def __init__(self):
+        self.sums, self.count = {}, 0
+
+    def add(self, values: dict, count: int) -> None:
+        self.count += count
+        for name, value in values.items():
+            self.sums[name] = self.sums.get(name, 0.0) + float(value) * count
+
+    def result(self) -> dict[str, float]:
+        return {name: total / max(1, self.count) for name, total in self.sums.items()}
+
+
+def _size(batch) -> int:
+    """Number of pictures in a batch."""
+    return len(batch if isinstance(batch, torch.Tensor) else next(iter(batch.values() if isinstance(batch, dict) else batch)))
+
+
+@torch.no_grad()
+def evaluate(
+    model: nn.Module,
+    loader: Iterable,
+    loss_fn: Callable = F.cross_entropy,
+    metrics: dict[str, Callable] | None = None,
+    bf16: bool | None = None,
+) -> dict[str, float]:
+    """Means over a loader, in evaluation mode: {"loss": ..., "accuracy": ...}. The model's mode is put back afterwards.
+
+    model: on the device where it is to run. loader: gives (images, targets). loss_fn, metrics: called with (outputs,
+    targets), give a mean over the batch; metrics default {"accuracy": accuracy}. bf16: True, False, or None = where it gains.
+    """
+    metrics = {"accuracy": accuracy} if metrics is None else metrics
+    device, means = _device_of(model), _Means()
+    with _evaluation_mode(model):
+        for images, targets in loader:
+            images, targets = _move(images, device), _move(targets, device)
+            bf16 = bf16_gains(model, images) if bf16 is None else bf16
+            outputs = _forward(model, images, bf16)
+            values = {"loss": loss_fn(outputs, targets)}
+            values |= {name: metric(outputs, targets) for name, metric in metrics.items()}
+            means.add(values, _size(images))
+    if not means.count:
+        raise ValueError("evaluate: the loader gave no batch; is the data set empty?")
+    return means.result()
+
+
+@torch.no_grad()
+def predict(
+    model: nn.Module, loader: Iterable, progress: str | None = None, bf16: bool | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """(outputs, targets) of a whole loader, in evaluation mode, on the CPU.
+
+    outputs: (N, ...) float32: logits, or features where the head is `nn.Identity()`. targets: (N, ...), as the loader
+    gives them. progress: the name of a progress bar, or None for none. bf16: True, False, or None = where it gains.
+    """
+    device, outputs, targets = _device_of(model), [], []
+    with _evaluation_mode(model):
+        for images, batch_targets in tqdm(loader, desc=progress, disable=progress is None, leave=False):
+            images = _move(images, device)
+            bf16 = bf16_gains(model, images) if bf16 is None else bf16
+            outputs.append(_forward(model, images, bf16).cpu())
+            targets.append(batch_targets)
+    return torch.cat(outputs), torch.cat(targets)
+
+
+# ---- many passes: fit ------------------------------------------------------------------------------------------------
+
+
+def fit(
+    model: nn.Module,
+    train_loader: Iterable,
+    val_loader: Iterable | None = None,
+    *,
+    num_epochs: int,
+    optimizer: torch.optim.Optimizer,
+    scheduler=None,
+    loss_fn: Callable = F.cross_entropy,
+    metrics: dict[str, Callable] | None = None,
+    patience: int | None = None,
+    checkpoint: str | Path | None = None,
+    resume: bool = False,
+    channels_last: bool = True,
+    bf16: bool | None = None,
+    progress: str | None = "training",
+) -> dict[str, list[float]]:
+    """Train a model in place; return the history, one number an epoch: {"train_loss": [...], "val_accuracy": [...], ...}.
+
+    model: on its device already; batches follow it there. train_loader, val_loader: give (images, targets).
+    scheduler: stepped after every batch, as OneCycleLR wants it. loss_fn, metrics: called with (outputs, targets), give a
+    mean over the batch; metrics default {"accuracy": accuracy}. Training figures are means while the epoch goes on.
+    patience: early stopping: stop after that many epochs without a lower val_loss, and take the best epoch's weights.
+    checkpoint: a file written (whole or not at all) before the first epoch and after each. resume: go on from that file; the
+    broken epoch is replayed, so the result equals that of an unbroken run (bit for bit on a CPU with as many threads).
+    channels_last: memory order of 4-D weights (pictures follow), the fast one on most machines. bf16: True, False, or None = where it gains (said when on).
+    progress: the name of the progress bar, or None for none.
+
+    The stop button (SIGINT) ends training after the current step and returns the history of the whole epochs; a second press
+    interrupts at once. Raises Diverged where the loss is NaN or infinite, before that step changes the weights.
+    """
+    if patience is not None and val_loader is None:
+        raise ValueError("fit: patience watches val_loss, so it needs a val_loader.")
+    if resume and checkpoint is None:
+        raise ValueError("fit: resume=True needs to know from where: give checkpoint=FILE.")
+    metrics = {"accuracy": accuracy} if metrics is None else metrics
+    device = _device_of(model)
+    if channels_last:
+        model.to(memory_format=torch.channels_last)
+    # Everything that a checkpoint must hold besides model, optimizer and scheduler.
+    run = {"epoch": 0, "history": {}, "bf16": bf16, "best": None, "best_epoch": 0}
+    if resume and Path(checkpoint).exists():
+        run = _load(checkpoint, model, optimizer, scheduler, train_loader)
+        print(f"Resumed from {checkpoint}: {run['epoch']} of {num_epochs} epochs were done.")
+    elif checkpoint is not None:
+        _save(checkpoint, model, optimizer, scheduler, train_loader, run)
+
+    history = run["history"]
+    bar = tqdm(total=num_epochs * len(train_loader), initial=run["epoch"] * len(train_loader), desc=progress, disable=progress is None)
+    with bar, _stop_button() as stop:
+        for epoch in range(run["epoch"], num_epochs):
+            if patience is not None and epoch - run["best_epoch"] >= patience:
+                break
+            start, means = time.perf_counter(), _Means()
+            model.train()
+            for step, (images, targets) in enumerate(train_loader):
+                images, targets = _move(images, device), _move(targets, device)
+                if run["bf16"] is None:
+                    run["bf16"] = bf16_gains(model, images)
+                outputs = _forward(model, images, run["bf16"])
+                loss = loss_fn(outputs, targets)
+                if not torch.isfinite(loss):
+                    raise Diverged(
+                        f"The loss is {loss.item()} at step {step + 1} of epoch {epoch + 1}; the weights are those before this "
+                        "step. A smaller learning rate or clipped gradients usually help."
+                    )
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                if scheduler is not None:
+                    scheduler.step()
+                with torch.no_grad():
+                    means.add({"loss": loss} | {name: metric(outputs, targets) for name, metric in metrics.items()}, _size(images))
+                bar.update()
+                if stop.is_set():
+                    break
+            results = {f"train_{name}": value for name, value in means.result().items()}
+            if val_loader is not None and not stop.is_set():
+                val = evaluate(model, val_loader, loss_fn, metrics, run["bf16"])
+                results |= {f"val_{name}": value for name, value in val.items()}
+            if stop.is_set():
+                print(f"Stopped in epoch {epoch + 1} of {num_epochs}; the history holds the {epoch} whole ones.", end=" ")
+                print(f"fit(..., resume=True) goes on from {checkpoint}." if checkpoint else "The model keeps what it has learned.")
+                break
+            for name, value in (results | {"seconds": time.perf_counter() - start}).items():
+                history.setdefault(name, []).append(value)
+            bar.set_postfix({name: f"{value:.3f}" for name, value in results.items()}, refresh=False)
+            run["epoch"] = epoch + 1
+            if patience is not None and results["val_loss"] <= min(history["val_loss"]):
+                run["best"], run["best_epoch"] = copy.deepcopy(model.state_dict()), epoch + 1
+            if checkpoint is not None:
+                _save(checkpoint, model, optimizer, scheduler, train_loader, run)
+    if run["best"] is not None and not stop.is_set():
+        model.load_state_dict(run["best"])
+    return history
+
+
+@contextmanager
+def _evaluation_mode(model: nn.Module):
+    was_training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(was_training)
+
+
+@contextmanager
+def _stop_button():
+    """An event that the stop button (or Ctrl-C) sets, so that a step is finished rather than torn in two.
+
+    A second press interrupts as usual. Outside the main thread Python gives no signals, and nothing is changed.
+    """
+    pressed = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield pressed
+        return
+
+    def press(number, frame):
+        if pressed.is_set():
+            raise KeyboardInterrupt
+        pressed.set()
+
+    before = signal.signal(signal.SIGINT, press)
+    try:
+        yield pressed
+    finally:
+        signal.signal(signal.SIGINT, before or signal.default_int_handler)
+
+
+# ---- checkpoints -----------------------------------------------------------------------------------------------------
+
+_VERSION = 1
+
+
+def _random_state(loader) -> dict:
+    """All random states as tensors and integers: `torch.load(weights_only=True)` refuses NumPy's and Python's own."""
+    name, keys, *rest = np.random.get_state()
+    version, internal, gauss = random.getstate()
+    generator = getattr(loader, "generator", None)
+    return {
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "numpy": [name, torch.from_numpy(keys.astype(np.int64)), *rest],
+        "python": [version, list(internal), gauss],
+        "loader": generator.get_state() if generator is not None else None,
+    }
+
+
+def _set_random_state(state: dict, loader) -> None:
+    torch.set_rng_state(state["torch"])
+    if state["cuda"] and len(state["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(state["cuda"])
+    name, keys, *rest = state["numpy"]
+    np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))
+    version, internal, gauss = state["python"]
+    random.setstate((version, tuple(internal), gauss))
+    if state["loader"] is not None and getattr(loader, "generator", None) is not None:
+        loader.generator.set_state(state["loader"])
+
+
+def _save(path, model, optimizer, scheduler, loader, run: dict) -> None:
+    """Write to a temporary name in the same folder, then rename: the file is the old one or the new one, never half of one."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    state = run | {
+        "version": _VERSION,
+        "model": model.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "scheduler": scheduler.state_dict() if scheduler is not None else None,
+        "random": _random_state(loader),
+    }
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=path.name, suffix=".part", delete=False) as file:
+        try:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+        except BaseException:
+            Path(file.name).unlink()
+            raise
+    os.replace(file.name, path)
+
+
+def _load(path, model, optimizer, scheduler, loader) -> dict:
+    """Put model, optimizer, scheduler and all random numbers back; return the run. Nothing is changed where it does not fit."""
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    if state.get("version") != _VERSION:
+        raise ValueError(f"{path} is a checkpoint of version {state.get('version')}; this course reads version {_VERSION}. Train again.")
+    have = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    came = {name: tuple(value.shape) for name, value in state["model"].items()}
+    if have != came:
+        name = next(name for name in have | came if have.get(name) != came.get(name))
+        raise ValueError(
+            f"{path} is a checkpoint of another model: {name} is {came.get(name, 'missing')} there and {have.get(name, 'missing')} "
+            "in this model. Give the model that was trained, or another checkpoint file."
+        )
+    model.load_state_dict(state["model"])
+    optimizer.load_state_dict(state["optimizer"])
+    if scheduler is not None:
+        scheduler.load_state_dict(state["scheduler"])
+    _set_random_state(state["random"], loader)
+    return {name: state[name] for name in ("epoch", "history", "bf16", "best", "best_epoch")}
