@@ -47,6 +47,7 @@ def test_show_stores_alternative_text_and_says_it_below(shown):
 def test_a_figure_without_a_sentence_is_refused(alt):
     with pytest.raises(ValueError, match="expected one sentence"):
         figures.show(draw()[0], alt)
+    plt.close("all")
 
 
 def test_explore_draws_at_once_and_its_controls_redraw(shown):

@@ -96,7 +96,7 @@ def test_an_untouched_stub_is_told_so(blank):
 def test_right_and_wrong_answers():
     assert EXERCISE.verdict(reference()) == ("correct", "Any number will do.")
     verdict, sentence = EXERCISE.verdict(lambda x: x + 1)
-    assert verdict == "not yet" and sentence == "double(3) gave 4; expected 6. Do you multiply by 2?"
+    assert verdict == "not yet" and sentence.startswith("double(3) gave 4; expected 6. Do you multiply by 2?")
 
 
 def test_an_error_in_the_answer_is_not_hidden():

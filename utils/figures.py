@@ -73,15 +73,12 @@ def explore(draw: Callable[..., tuple[Figure, str]], **choices) -> None:
         if len(values) < 2:
             raise ValueError(f"explore: {name} = {values!r} leaves nothing to choose; give two values or more.")
         numbers = all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values)
-        kind = ipywidgets.SelectionSlider if numbers else ipywidgets.Dropdown
-        options = sorted(values) if numbers else values
-        controls[name] = kind(
-            options=[(str(value), value) for value in options],
-            value=values[0],
-            description=name.replace("_", " "),
-            continuous_update=False,  # ignored by a drop-down list; a slider redraws when it is let go
-            style={"description_width": "initial"},
-        )
+        look = {"description": name.replace("_", " "), "style": {"description_width": "initial"}, "value": values[0]}
+        if numbers:  # a slider redraws when it is let go, not at every step on the way
+            options = [(str(value), value) for value in sorted(values)]
+            controls[name] = ipywidgets.SelectionSlider(options=options, continuous_update=False, **look)
+        else:
+            controls[name] = ipywidgets.Dropdown(options=[(str(value), value) for value in values], **look)
 
     fig, alt = draw(**{name: control.value for name, control in controls.items()})
     picture = display(fig, display_id=True, metadata=_with_alt(alt))
