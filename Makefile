@@ -1,0 +1,51 @@
+# Thin on purpose: one or two lines a target. People without make find the same commands in README.md.
+PYTHON ?= python3
+VENV ?= .venv
+NOTEBOOK ?=
+SEEDS ?= 10
+
+PY = "$(VENV)/bin/python"
+BUILT = notebooks/$(NOTEBOOK)*.ipynb
+NBVAL = $(PY) -m pytest --nbval-lax --nbval-current-env
+# The photo notebooks are those whose source asks for a photo data set.
+PHOTO_BUILT = $(shell grep -lE 'datasets\.(dogs_vs_cats|pets|lesions)\b' notebooks/source/$(NOTEBOOK)*.py | \
+	sed 's,^notebooks/source/\(.*\)\.py$$,notebooks/\1.ipynb,')
+# JupyterLab refuses to run as root (so in most containers) unless told; a browser is opened only where a screen is.
+LAB_FLAGS = $$([ "$$(id -u)" = 0 ] && echo --allow-root) \
+	$$([ -n "$$DISPLAY$$WAYLAND_DISPLAY" ] || [ "$$(uname)" = Darwin ] || echo --no-browser)
+
+.PHONY: help lab check test test-photos notebooks address seeds
+
+help:  ## list these targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' Makefile
+
+# Made once, and again when requirements.txt changes; an environment that has all is only looked through.
+$(VENV)/.requirements: requirements.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, but $(PYTHON) is " + \
+	  sys.version.split()[0] + ": install a newer one and name it, as in make PYTHON=python3.13")'
+	@[ -x "$(VENV)/bin/pip" ] || $(PYTHON) -m venv "$(VENV)"
+	$(PY) -m pip install --disable-pip-version-check -r requirements.txt
+	@touch "$@"
+
+lab: $(VENV)/.requirements  ## open JupyterLab at the first notebook
+	$(PY) -m jupyterlab --ip 127.0.0.1 $(LAB_FLAGS) --LabApp.default_url=/lab/tree/$(firstword $(sort $(wildcard $(BUILT))))
+
+check: $(VENV)/.requirements  ## unit tests and the form of the notebooks (under 2 minutes)
+	$(PY) -m ruff check .
+	$(PY) -m pytest tests
+
+test: check  ## check, then every notebook from top to bottom on the embedded data
+	COURSE_DATA=critters COURSE_SEED=0 COURSE_STRICT=1 $(NBVAL) --nbval-cell-timeout=300 $(BUILT)
+
+test-photos: $(VENV)/.requirements  ## the photo notebooks and tests on real photos (COURSE_DATA_DIR, default data)
+	photos=$$(cd "$${COURSE_DATA_DIR:-data}" && pwd) && export COURSE_DATA_DIR="$$photos" COURSE_DATA=photos COURSE_STRICT=1 && \
+	$(PY) -m pytest -m photos tests && $(NBVAL) --nbval-cell-timeout=900 $(PHOTO_BUILT)
+
+notebooks: $(VENV)/.requirements  ## build and run the notebooks from their sources (NOTEBOOK=05 for one)
+	$(PY) -m tools.build $(NOTEBOOK)
+
+address: $(VENV)/.requirements  ## write texts, address and version into the notebooks without running them
+	$(PY) -m tools.build --no-run $(NOTEBOOK)
+
+seeds: $(VENV)/.requirements  ## do the claims hold on 10 seeds? (NOTEBOOK=05, SEEDS=10)
+	$(PY) -m tools.seeds $(NOTEBOOK) --seeds $(SEEDS)

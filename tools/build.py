@@ -1,0 +1,211 @@
+"""Build the notebooks: notebooks/source/NN_topic.py (what people edit) -> notebooks/NN_topic.ipynb (what people open).
+
+    python -m tools.build             run all, on the embedded data, with seed 0
+    python -m tools.build 05          run those whose name begins so
+    python -m tools.build --no-run    write texts, address and version anew and keep the outputs; refused where code has changed
+
+Tokens in a source: @REPO@ (address), @SLUG@ (OWNER/NAME) and @REF@ (tag of a release, else main), all three from pyproject.toml,
+and @TIME@ (how long the stored run took). The README's table of notebooks and its clone line are written too.
+"""
+
+import argparse
+import hashlib
+import os
+import re
+import tomllib
+from collections import Counter
+from datetime import datetime
+from pathlib import Path
+
+import jupytext
+import nbformat
+from nbclient import NotebookClient
+from nbformat import NotebookNode
+from tqdm import tqdm
+
+ROOT = Path(__file__).resolve().parents[1]
+SOURCES, NOTEBOOKS = ROOT / "notebooks/source", ROOT / "notebooks"
+# A stored run is the same wherever it is made: drawn data, seed 0, a false claim is an error, two threads and no GPU.
+SETTINGS = {"COURSE_DATA": "critters", "COURSE_SEED": "0", "COURSE_STRICT": "1", "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "2"}
+
+
+def tokens() -> dict[str, str]:
+    """Address and version, as pyproject.toml sets them."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    repo, version = project["urls"]["Repository"].rstrip("/"), project["version"]
+    ref = "main" if ".dev" in version else f"v{version}"
+    return {"@REPO@": repo, "@SLUG@": "/".join(repo.split("/")[-2:]), "@REF@": ref}
+
+
+def sources(names: list[str]) -> list[Path]:
+    """The sources whose names begin with one of `names`; all where none is given."""
+    found = [p for p in sorted(SOURCES.glob("[0-9][0-9]_*.py")) if not names or any(p.stem.startswith(n) for n in names)]
+    if not found:
+        raise SystemExit(f"No source named {' or '.join(names) or 'NN_topic.py'} in notebooks/source/.")
+    return found
+
+
+def load(source: Path) -> NotebookNode:
+    """A source as a notebook without outputs: ids and slide types set, address and version written in (@TIME@ not yet).
+
+    A cell's id is the hash of its text before substitution, so that a rebuild changes few lines and a fork none of the ids.
+    """
+    notebook = jupytext.read(source, fmt="py:percent")
+    notebook.metadata = {
+        "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+        "language_info": {"name": "python"},
+    }
+    seen: Counter[str] = Counter()
+    for cell in notebook.cells:
+        digest = hashlib.sha256(f"{cell.cell_type}\n{cell.source}".encode()).hexdigest()[:8]
+        seen[digest] += 1
+        cell.id = digest if seen[digest] == 1 else f"{digest}-{seen[digest]}"
+        cell.metadata = {"slideshow": {"slide_type": slide_type(cell)}} | {k: v for k, v in cell.metadata.items() if k == "tags"}
+        cell.source = substitute(cell.source, tokens())
+    return notebook
+
+
+def slide_type(cell: NotebookNode) -> str:
+    """The slide type that the source gives; else headings open a slide or a sub-slide and all other cells follow as fragments."""
+    if given := cell.metadata.get("slideshow", {}).get("slide_type"):
+        return given
+    heading = re.match(r"(#+) ", cell.source) if cell.cell_type == "markdown" else None
+    if not heading:
+        return "fragment"
+    return "slide" if len(heading[1]) <= 2 else "subslide"
+
+
+def substitute(text: str, values: dict[str, str]) -> str:
+    for token, value in values.items():
+        text = text.replace(token, value)
+    return text
+
+
+def seconds(cell: NotebookNode) -> float:
+    """How long a code cell took in the stored run; 0 where that was not recorded."""
+    times = cell.metadata.get("execution", {})
+    start, end = times.get("iopub.execute_input"), times.get("shell.execute_reply")
+    if not (start and end):
+        return 0.0
+    return (datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds()
+
+
+def run_time(notebook: NotebookNode) -> str:
+    """The time of the whole stored run in words, rounded up: "20 s", "1.5 minutes", "3 minutes"."""
+    total = sum(seconds(cell) for cell in notebook.cells)
+    if total <= 55:
+        return f"{max(5, 5 * -(-total // 5)):.0f} s"
+    halves = -(-total // 30)
+    return "1 minute" if halves == 2 else f"{halves / 2:g} minutes"
+
+
+def code_cells(notebook: NotebookNode) -> list[NotebookNode]:
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def execute(notebook: NotebookNode, name: str, settings: dict[str, str], folder: Path = NOTEBOOKS) -> None:
+    """Run all cells in a fresh kernel whose working directory is `folder`; outputs and times are stored in the notebook."""
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("COURSE_")} | settings
+    with tqdm(total=len(notebook.cells), desc=name, unit="cell") as bar:
+        NotebookClient(
+            notebook,
+            kernel_name="python3",
+            timeout=600,
+            resources={"metadata": {"path": str(folder)}},
+            store_widget_state=False,
+            coalesce_streams=True,
+            on_cell_complete=lambda cell, cell_index: bar.update(),
+        ).execute(env=environment)
+
+
+def strip(notebook: NotebookNode) -> None:
+    """Remove what has no meaning without a kernel: widgets (tqdm's bars among them) and the bars that tqdm writes as text."""
+    for cell in code_cells(notebook):
+        for output in cell.outputs:
+            if output.output_type == "stream" and output.name == "stderr":
+                pieces = [piece for piece in re.split(r"[\r\n]", output.text) if piece.strip()]
+                output.text = "\n".join(piece for piece in pieces if not re.search(r"\d+%\|.*\d+/\d+ \[|\d+it \[", piece))
+        cell.outputs = [
+            output
+            for output in cell.outputs
+            if "application/vnd.jupyter.widget-view+json" not in output.get("data", {}) and output.get("text") != ""
+        ]
+
+
+def keep_outputs(notebook: NotebookNode, built: NotebookNode, name: str) -> None:
+    """Give the outputs and times of the built notebook to the new one. Raises SystemExit where the code is not the same."""
+    old, new = code_cells(built), code_cells(notebook)
+    if [cell.id for cell in old] != [cell.id for cell in new]:
+        raise SystemExit(f"{name}: its code has changed since its stored run. Run it anew: make notebooks NOTEBOOK={name}")
+    for before, after in zip(old, new, strict=True):
+        after.outputs, after.execution_count = before.outputs, before.execution_count
+        after.metadata["execution"] = before.metadata.get("execution", {})
+
+
+def build(source: Path, target: Path, run: bool = True) -> None:
+    """Write one notebook. `run=False` keeps the outputs of the built one."""
+    notebook = load(source)
+    if run:
+        execute(notebook, source.stem, SETTINGS, target.parent)
+        strip(notebook)
+    elif target.exists():
+        keep_outputs(notebook, nbformat.read(target, as_version=4), source.stem)
+    else:
+        raise SystemExit(f"{target.name} was never run. Run it: make notebooks NOTEBOOK={source.stem}")
+    for cell in notebook.cells:
+        cell.source = cell.source.replace("@TIME@", run_time(notebook))
+    nbformat.write(notebook, target)
+
+
+def badges(name: str) -> str:
+    """The Colab and Kaggle badges of a notebook, as markdown."""
+    page = substitute(f"github.com/@SLUG@/blob/@REF@/notebooks/{name}.ipynb", tokens())
+    colab = f"https://colab.research.google.com/{page.replace('github.com', 'github', 1)}"
+    kaggle = f"https://kaggle.com/kernels/welcome?src=https://{page}"
+    return (
+        f"[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]({colab}) "
+        f"[![Open in Kaggle](https://kaggle.com/static/images/open-in-kaggle.svg)]({kaggle})"
+    )
+
+
+def table(folder: Path = NOTEBOOKS) -> str:
+    """The README's table of the notebooks that are built."""
+    rows = ["| | notebook | question | open | two CPU cores |", "|---|---|---|---|---|"]
+    for path in sorted(folder.glob("[0-9][0-9]_*.ipynb")):
+        notebook = nbformat.read(path, as_version=4)
+        text = notebook.cells[0].source
+        title = re.search(r"^# (?:\d\d\W+)?(.+)", text, re.M)
+        question = re.search(r"^\*\*Question[:.]?\*\*:? *(.+?)(?:\n\n|\Z)", text, re.M | re.S)
+        if not (title and question):
+            raise SystemExit(f"{path.name}: the first cell needs a title (# 05 · ...) and a line **Question:** ...")
+        question = " ".join(question[1].split())
+        link = f"[{title[1].strip()}](notebooks/{path.name})"
+        rows.append(f"| {path.stem[:2]} | {link} | {question} | {badges(path.stem)} | {run_time(notebook)} |")
+    return "\n".join(rows)
+
+
+def readme(text: str) -> str:
+    """README.md with its two generated parts, the clone line and the table of notebooks, written anew."""
+    repo = tokens()["@REPO@"]
+    clone = f"```bash\ngit clone {repo}\ncd {repo.split('/')[-1]}\n```"
+    for name, content in {"clone": clone, "notebooks": table()}.items():
+        start, end = f"<!-- {name} -->", f"<!-- /{name} -->"
+        if start not in text or end not in text:
+            raise SystemExit(f"README.md has lost its marks {start} ... {end}: the build writes between them.")
+        text = text.split(start)[0] + f"{start}\n{content}\n{end}" + text.split(end, 1)[1]
+    return text
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", help="beginnings of names, such as 05; default all")
+    parser.add_argument("--no-run", action="store_true", help="keep the stored outputs")
+    arguments = parser.parse_args()
+    for source in sources(arguments.names):
+        build(source, NOTEBOOKS / f"{source.stem}.ipynb", run=not arguments.no_run)
+    page = ROOT / "README.md"
+    page.write_text(readme(page.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
