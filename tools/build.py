@@ -2,10 +2,10 @@
 
     python -m tools.build             run all, on the embedded data, with seed 0
     python -m tools.build 05          run those whose name begins so
-    python -m tools.build --no-run    write texts, address and version anew and keep the outputs; refused where code has changed
+    python -m tools.build --no-run    write texts, address and version, keep the outputs (refused where code changed)
 
-Tokens in a source: @REPO@ (address), @SLUG@ (OWNER/NAME) and @REF@ (tag of a release, else main), all three from pyproject.toml,
-and @TIME@ (how long the stored run took). The README's table of notebooks and its clone line are written too.
+Tokens in a source: @REPO@ (address), @SLUG@ (OWNER/NAME), @REF@ (tag of a release, else main), all from pyproject.toml;
+@TIME@ (how long the stored run took). The README's clone line and table of notebooks are written as well.
 """
 
 import argparse
@@ -26,7 +26,14 @@ from tqdm import tqdm
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES, NOTEBOOKS = ROOT / "notebooks/source", ROOT / "notebooks"
 # A stored run is the same wherever it is made: drawn data, seed 0, a false claim is an error, two threads and no GPU.
-SETTINGS = {"COURSE_DATA": "critters", "COURSE_SEED": "0", "COURSE_STRICT": "1", "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "2"}
+SETTINGS = {
+    "COURSE_DATA": "critters",
+    "COURSE_SEED": "0",
+    "COURSE_STRICT": "1",
+    "CUDA_VISIBLE_DEVICES": "",
+    "OMP_NUM_THREADS": "2",
+}
+PROGRESS_BAR = re.compile(r"\d+%\|.*\d+/\d+ \[|\d+it \[")  # as tqdm writes it
 
 
 def tokens() -> dict[str, str]:
@@ -39,7 +46,7 @@ def tokens() -> dict[str, str]:
 
 def sources(names: list[str]) -> list[Path]:
     """The sources whose names begin with one of `names`; all where none is given."""
-    found = [p for p in sorted(SOURCES.glob("[0-9][0-9]_*.py")) if not names or any(p.stem.startswith(n) for n in names)]
+    found = [path for path in sorted(SOURCES.glob("[0-9][0-9]_*.py")) if path.stem.startswith(tuple(names) or "")]
     if not found:
         raise SystemExit(f"No source named {' or '.join(names) or 'NN_topic.py'} in notebooks/source/.")
     return found
@@ -48,7 +55,7 @@ def sources(names: list[str]) -> list[Path]:
 def load(source: Path) -> NotebookNode:
     """A source as a notebook without outputs: ids and slide types set, address and version written in (@TIME@ not yet).
 
-    A cell's id is the hash of its text before substitution, so that a rebuild changes few lines and a fork none of the ids.
+    A cell's id is the hash of its text before substitution: a rebuild changes few lines, and a fork keeps all ids.
     """
     notebook = jupytext.read(source, fmt="py:percent")
     notebook.metadata = {
@@ -60,13 +67,14 @@ def load(source: Path) -> NotebookNode:
         digest = hashlib.sha256(f"{cell.cell_type}\n{cell.source}".encode()).hexdigest()[:8]
         seen[digest] += 1
         cell.id = digest if seen[digest] == 1 else f"{digest}-{seen[digest]}"
-        cell.metadata = {"slideshow": {"slide_type": slide_type(cell)}} | {k: v for k, v in cell.metadata.items() if k == "tags"}
+        tags = {"tags": cell.metadata["tags"]} if "tags" in cell.metadata else {}
+        cell.metadata = {"slideshow": {"slide_type": slide_type(cell)}} | tags
         cell.source = substitute(cell.source, tokens())
     return notebook
 
 
 def slide_type(cell: NotebookNode) -> str:
-    """The slide type that the source gives; else headings open a slide or a sub-slide and all other cells follow as fragments."""
+    """The slide type that the source gives; else headings open a slide or sub-slide, and other cells are fragments."""
     if given := cell.metadata.get("slideshow", {}).get("slide_type"):
         return given
     heading = re.match(r"(#+) ", cell.source) if cell.cell_type == "markdown" else None
@@ -104,7 +112,7 @@ def code_cells(notebook: NotebookNode) -> list[NotebookNode]:
 
 
 def execute(notebook: NotebookNode, name: str, settings: dict[str, str], folder: Path = NOTEBOOKS) -> None:
-    """Run all cells in a fresh kernel whose working directory is `folder`; outputs and times are stored in the notebook."""
+    """Run all cells in a fresh kernel in `folder`; the notebook then holds outputs and times."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith("COURSE_")} | settings
     with tqdm(total=len(notebook.cells), desc=name, unit="cell") as bar:
         NotebookClient(
@@ -119,12 +127,12 @@ def execute(notebook: NotebookNode, name: str, settings: dict[str, str], folder:
 
 
 def strip(notebook: NotebookNode) -> None:
-    """Remove what has no meaning without a kernel: widgets (tqdm's bars among them) and the bars that tqdm writes as text."""
+    """Remove what means nothing without a kernel: widgets (tqdm's bars among them) and bars written as text."""
     for cell in code_cells(notebook):
         for output in cell.outputs:
             if output.output_type == "stream" and output.name == "stderr":
                 pieces = [piece for piece in re.split(r"[\r\n]", output.text) if piece.strip()]
-                output.text = "\n".join(piece for piece in pieces if not re.search(r"\d+%\|.*\d+/\d+ \[|\d+it \[", piece))
+                output.text = "\n".join(piece for piece in pieces if not PROGRESS_BAR.search(piece))
         cell.outputs = [
             output
             for output in cell.outputs
@@ -133,10 +141,10 @@ def strip(notebook: NotebookNode) -> None:
 
 
 def keep_outputs(notebook: NotebookNode, built: NotebookNode, name: str) -> None:
-    """Give the outputs and times of the built notebook to the new one. Raises SystemExit where the code is not the same."""
+    """Give the built notebook's outputs and times to the new one. Raises SystemExit where the code is not the same."""
     old, new = code_cells(built), code_cells(notebook)
     if [cell.id for cell in old] != [cell.id for cell in new]:
-        raise SystemExit(f"{name}: its code has changed since its stored run. Run it anew: make notebooks NOTEBOOK={name}")
+        raise SystemExit(f"{name}: its code has changed since the stored run. Run it: make notebooks NOTEBOOK={name}")
     for before, after in zip(old, new, strict=True):
         after.outputs, after.execution_count = before.outputs, before.execution_count
         after.metadata["execution"] = before.metadata.get("execution", {})

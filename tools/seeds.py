@@ -2,8 +2,8 @@
 
     python -m tools.seeds 05 --seeds 10 [--start 0] [--csv FILE]
 
-Each seed is a run of its own, in a fresh kernel. A claim that does not hold does not stop it (COURSE_STRICT=0). The data source
-is as COURSE_DATA says (default critters). A claim is accepted when it holds on 10 seeds, the worst of them clear of the
+Each seed is a run of its own, in a fresh kernel; a claim that does not hold does not stop it. The data are those
+of COURSE_DATA (default critters). A claim is accepted when it holds on 10 seeds, the worst of them clear of the
 threshold and the mean three standard deviations from it: the measured figures are printed so that this can be seen.
 """
 
@@ -23,7 +23,8 @@ from tools.build import NOTEBOOKS, execute, load, sources
 def claims_of_run(source: Path, seed: int, folder: Path = NOTEBOOKS) -> list[dict]:
     """Run a source with one seed; returns its claims in order: [{"text", "held", "figures"}, ...].
 
-    utils.lessons.claim writes them, a line each, to the file that COURSE_CLAIMS names. Raises CellExecutionError where a cell fails.
+    utils.lessons.claim writes them, a line each, to the file named by COURSE_CLAIMS. Raises CellExecutionError where a
+    cell fails.
     """
     inherited = {key: os.environ[key] for key in ("COURSE_DATA", "COURSE_DATA_DIR") if key in os.environ}
     with tempfile.TemporaryDirectory() as scratch:
@@ -41,8 +42,9 @@ def rows(runs: dict[int, list[dict]]) -> list[dict]:
         times: Counter[str] = Counter()
         for claim in claims:
             times[claim["text"]] += 1
-            number = f" ({times[claim['text']]})" if times[claim["text"]] > 1 else ""
-            table.append({"claim": claim["text"] + number, "seed": seed, "held": claim["held"], "figures": claim["figures"]})
+            nth = times[claim["text"]]
+            name = claim["text"] if nth == 1 else f"{claim['text']} ({nth})"
+            table.append({"claim": name, "seed": seed, "held": claim["held"], "figures": claim["figures"]})
     return table
 
 
@@ -67,14 +69,15 @@ def main() -> int:
     arguments = parser.parse_args()
     source, *others = sources([arguments.notebook])
     if others:
-        raise SystemExit(f"{arguments.notebook} names several notebooks: {source.stem}, {', '.join(p.stem for p in others)}. Choose one.")
+        names = ", ".join(path.stem for path in (source, *others))
+        raise SystemExit(f"{arguments.notebook} names several notebooks: {names}. Choose one.")
 
     runs: dict[int, list[dict]] = {}
     broken = []
     for seed in range(arguments.start, arguments.start + arguments.seeds):
         try:
             runs[seed] = claims_of_run(source, seed)
-        except CellExecutionError as error:  # one broken seed must not cost the other nine; it is reported and fails the command
+        except CellExecutionError as error:  # must not cost the other seeds; the command fails at its end
             broken.append(f"seed {seed} broke off with an error: {error}")
             runs[seed] = []
     print("\n" + report(runs))
