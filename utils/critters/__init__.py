@@ -1,0 +1,11 @@
+"""Draws the data that the course brings along: cartoon animals with label, mask and head box, and drawn lesions.
+
+>>> image, mask, box, name = draw("cat", seed=0)
+"""
+from .animal import POSES
+from .drawing import Drawing, draw, draw_many
+from .lesions import draw_lesion
+from .species import SPECIES, Species, imaginary_species, looks_like_cat_or_dog
+
+__all__ = ["POSES", "SPECIES", "Drawing", "Species", "draw", "draw_lesion", "draw_many", "imaginary_species",
+           "looks_like_cat_or_dog"]
