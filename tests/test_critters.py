@@ -11,7 +11,7 @@ REFERENCE = Path(__file__).parent / "critters_reference.npz"
 
 
 def write_critters_reference():
-    """After a wanted change: python -c "from tests.test_critters import *; write_critters_reference()""""
+    """After a wanted change: python -c "from tests.test_critters import *; write_critters_reference()"."""
     images, labels, masks, boxes = draw_many(SPECIES, 24, seed=2, size=32)
     np.savez_compressed(REFERENCE, images=images, labels=labels, masks=masks, boxes=boxes)
 
