@@ -114,7 +114,7 @@ def code_cells(notebook: NotebookNode) -> list[NotebookNode]:
 def execute(notebook: NotebookNode, name: str, settings: dict[str, str], folder: Path = NOTEBOOKS) -> None:
     """Run all cells in a fresh kernel in `folder`; the notebook then holds outputs and times."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith("COURSE_")} | settings
-    with tqdm(total=len(notebook.cells), desc=name, unit="cell") as bar:
+    with tqdm(total=len(code_cells(notebook)), desc=name, unit="cell") as bar:
         NotebookClient(
             notebook,
             kernel_name="python3",

@@ -1,0 +1,20 @@
+"""Tests see no COURSE_* setting of whoever runs them, except those that are marked `photos`, which need real ones."""
+
+import os
+
+import pytest
+
+ON_PHOTOS = os.environ.get("COURSE_DATA") == "photos"  # as `make test-photos` sets it
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if item.get_closest_marker("photos") and not ON_PHOTOS:
+            item.add_marker(pytest.mark.skip(reason="needs real photos: make test-photos"))
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(request, monkeypatch):
+    if not request.node.get_closest_marker("photos"):
+        for name in [name for name in os.environ if name.startswith("COURSE_")]:
+            monkeypatch.delenv(name)

@@ -1,0 +1,386 @@
+"""The form of the notebooks: each equals its source, ran from top to bottom, and keeps the rules of the course.
+
+A rule takes a built notebook and its name, and returns sentences that say what is wrong: none where all is well.
+"""
+
+import importlib
+import json
+import re
+import statistics
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+
+from tools.build import NOTEBOOKS, PROGRESS_BAR, ROOT, SOURCES, badges, code_cells, load, readme, run_time, seconds
+from utils.lessons import Exercise
+
+SLIDE_TYPES = {"slide", "subslide", "fragment", "skip", "notes", "-"}
+UNTIMED = ("Summary", "Lecture topics", "Further reading", "Next notebook")  # sections that need no minutes
+MACHINE_PATH = re.compile(r"(?<![\w.~])/(?:tmp|work|root|home|Users|content|kaggle|usr|opt)/[\w.]|[A-Z]:\\\\?Users")
+
+
+def headline(cell) -> str:
+    """How a cell is named in a sentence: its number and its first line."""
+    first = next((line for line in cell.source.splitlines() if line.strip()), "(empty)")
+    return f"cell {cell.id} ({first[:60]!r})"
+
+
+def outputs(notebook):
+    return [(cell, output) for cell in code_cells(notebook) for output in cell.outputs]
+
+
+def markdown(notebook) -> str:
+    return "\n\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+
+
+def ran_from_top_to_bottom(notebook, name):
+    counts = [cell.execution_count for cell in code_cells(notebook)]
+    if counts != list(range(1, len(counts) + 1)):
+        yield f"the cells were not run in order without gaps (their numbers: {counts}); build it: make notebooks"
+
+
+def has_no_errors_or_warnings(notebook, name):
+    for cell, output in outputs(notebook):
+        if output.output_type == "error":
+            yield f"{headline(cell)} stores an error: {output.ename}: {output.evalue}"
+        if output.output_type == "stream" and output.name == "stderr":
+            yield f"{headline(cell)} stores text on stderr: {output.text.strip()[:100]}"
+
+
+def has_no_bars_or_widgets(notebook, name):
+    if "widgets" in notebook.metadata:
+        yield "its metadata hold the state of widgets, which mean nothing without a kernel"
+    for cell, output in outputs(notebook):
+        if "application/vnd.jupyter.widget-view+json" in output.get("data", {}):
+            yield f"{headline(cell)} stores a widget, which vanishes without a kernel"
+        text = output.get("text", "") + str(output.get("data", {}).get("text/plain", ""))
+        if PROGRESS_BAR.search(text):
+            yield f"{headline(cell)} stores a progress bar"
+
+
+def has_no_paths_of_a_machine(notebook, name):
+    for cell, output in outputs(notebook):
+        texts = {kind: data for kind, data in output.get("data", {}).items() if not kind.startswith("image/png")}
+        if found := MACHINE_PATH.search(output.get("text", "") + json.dumps(texts)):
+            yield f"{headline(cell)} stores a path of the machine that it was built on: {found[0]}"
+
+
+def cells_are_short(notebook, name):
+    lengths = [sum(bool(line.strip()) for line in cell.source.splitlines()) for cell in code_cells(notebook)]
+    for cell, length in zip(code_cells(notebook), lengths, strict=True):
+        if length == 0:
+            yield f"{headline(cell)} is an empty code cell"
+        if length > 40:
+            yield f"{headline(cell)} has {length} lines; 40 is the most, plumbing belongs in utils/"
+    if (median := statistics.median(lengths)) > 6:
+        yield f"half of the code cells have more than {median:g} lines; the median should be 6 or fewer"
+    if (short := sum(length <= 18 for length in lengths) / len(lengths)) < 0.9:
+        yield f"only {short:.0%} of the code cells have 18 lines or fewer; nine in ten should"
+
+
+def file_is_small(notebook, name):
+    if (size := len(nbformat.writes(notebook).encode())) >= 3_000_000:
+        yield f"the file has {size / 1e6:.1f} MB; under 3 MB, so fewer or smaller figures"
+
+
+def pictures_have_alt_text(notebook, name):
+    for cell, output in outputs(notebook):
+        for kind in output.get("data", {}):
+            if kind.startswith("image/") and not output.metadata.get(kind, {}).get("alt", "").strip():
+                yield f"{headline(cell)} shows a picture without alternative text; show it with figures.show(fig, alt)"
+    for image in re.findall(r"!\[\s*\]\([^)]*\)", markdown(notebook)):
+        yield f"a text cell shows a picture without alternative text: {image}"
+
+
+def checked_outputs_are_stored(notebook, name):
+    for cell in code_cells(notebook):
+        if "NBVAL_CHECK_OUTPUT" in cell.source and not cell.outputs:
+            yield f"{headline(cell)} asks nbval to compare its output, and none is stored: it would pass in silence"
+
+
+def every_cell_has_a_slide_type(notebook, name):
+    for cell in notebook.cells:
+        if (kind := cell.metadata.get("slideshow", {}).get("slide_type")) not in SLIDE_TYPES:
+            yield f"{headline(cell)} has the slide type {kind!r}; expected one of {sorted(SLIDE_TYPES)}"
+
+
+def sections(notebook) -> dict[str, list]:
+    """Heading (##) -> the cells from it to the next one."""
+    found, heading = {}, None
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown" and (match := re.search(r"^## (.+)", cell.source, re.M)):
+            heading = match[1].strip()
+            found[heading] = []
+        if heading:
+            found[heading].append(cell)
+    return found
+
+
+def sections_say_their_minutes(notebook, name):
+    for heading in re.findall(r"^## (.+)", markdown(notebook), re.M):
+        if not heading.startswith(UNTIMED) and not re.search(r"\(\d+ min\)$", heading.strip()):
+            yield f"the section {heading!r} does not say its minutes, as in '## 2. The experiment (15 min)'"
+
+
+def experiments_end_in_claims(notebook, name):
+    with_claims = 0
+    for heading, cells in sections(notebook).items():
+        claims = any(re.search(r"\bclaim\(", cell.source) for cell in cells if cell.cell_type == "code")
+        question = any("<details" in cell.source for cell in cells if cell.cell_type == "markdown")
+        with_claims += claims
+        if question and not claims and not re.search(r"exercise|lab\b", heading, re.I):
+            yield f"the section {heading!r} asks the class to predict and then claims nothing"
+    if with_claims < 3:
+        yield f"only {with_claims} sections end in a claim(...); a lesson has three or more"
+
+
+def there_is_something_to_explore(notebook, name):
+    if not any(re.search(r"\bexplore\(", cell.source) for cell in code_cells(notebook)):
+        yield "there is no explore(...): one figure at least should answer to controls"
+
+
+def exercises_of(topic) -> set[str]:
+    """The names of the exercises in utils/exercises/<topic>.py."""
+    if not (ROOT / f"utils/exercises/{topic}.py").exists():
+        return set()
+    module = importlib.import_module(f"utils.exercises.{topic}")
+    return {name for name, value in vars(module).items() if isinstance(value, Exercise)}
+
+
+def exercises_are_whole(notebook, name):
+    code = "\n".join(cell.source for cell in code_cells(notebook))
+    topic = name.split("_", 1)[1]
+    defined = exercises_of(topic)
+    checked = set(re.findall(r"(\w+)\.check\(", code))
+    if len(checked) < 3:
+        yield f"only {len(checked)} exercises are checked; three or more, from fill-in to build-it-yourself"
+    for exercise in sorted(checked - defined):
+        yield f"it checks {exercise}, which is no exercise of utils/exercises/{topic}.py"
+    for exercise in sorted(defined - checked):
+        yield f"the exercise {exercise} of utils/exercises/{topic}.py is never checked in the notebook"
+    for exercise in sorted(checked):
+        for help_ in ("hint", "solution"):
+            if f"{exercise}.{help_}(" not in code:
+                yield f"the exercise {exercise} offers no .{help_}() (commented out is right)"
+
+
+def badges_open_this_notebook(notebook, name):
+    for badge in badges(name).split(") [") if notebook.cells else []:
+        address = re.search(r"\]\((https://[^)]+\.ipynb)", badge)[1]
+        if address not in notebook.cells[0].source:
+            yield f"the first cell has no badge that opens {address}"
+
+
+def parts_are_in_order(notebook, name):
+    text, position = markdown(notebook), -1
+    parts = {
+        "a title, '# NN · ...'": rf"^# {name[:2]}\b",
+        "the question, '**Question:** ...'": r"^\*\*Question",
+        "a section '## Exercises'": r"^## .*Exercise",
+        "a section '## Lab'": r"^## .*\bLab\b",
+        "a section '## Summary'": r"^## Summary",
+        "a part 'Lecture topics'": r"^##+ Lecture topics",
+        "a part 'Further reading'": r"^##+ Further reading",
+        "a part 'Next notebook'": r"^##+ Next notebook",
+    }
+    for part, pattern in parts.items():
+        found = re.search(pattern, text, re.M)
+        if not found:
+            yield f"it lacks {part}"
+        elif found.start() < position:
+            yield f"{part} comes too early; the order is {'; '.join(parts)}"
+        else:
+            position = found.start()
+    topics = re.search(r"^##+ Lecture topics(.*?)(?=^##|\Z)", text, re.M | re.S)
+    if topics and not re.search(r"\b[A-Z]\d+\b", topics[1]):
+        yield "its lecture topics name no id such as T5"
+
+
+def no_token_is_left(notebook, name):
+    for cell in notebook.cells:
+        if found := re.search(r"@[A-Z]+@", cell.source):
+            yield f"{headline(cell)} still holds the token {found[0]}"
+
+
+def runs_in_time(notebook, name):
+    for cell in code_cells(notebook):
+        if not cell.metadata.get("execution"):
+            yield f"{headline(cell)} has no recorded time; build it: make notebooks"
+        if seconds(cell) > 60:
+            yield f"{headline(cell)} took {seconds(cell):.0f} s; 60 s is the most on two CPU cores"
+    if (total := sum(map(seconds, notebook.cells))) > 240:
+        yield f"the whole run took {total:.0f} s; 240 s is the most on two CPU cores"
+
+
+RULES = [
+    ran_from_top_to_bottom,
+    has_no_errors_or_warnings,
+    has_no_bars_or_widgets,
+    has_no_paths_of_a_machine,
+    cells_are_short,
+    file_is_small,
+    pictures_have_alt_text,
+    checked_outputs_are_stored,
+    every_cell_has_a_slide_type,
+    sections_say_their_minutes,
+    experiments_end_in_claims,
+    there_is_something_to_explore,
+    exercises_are_whole,
+    badges_open_this_notebook,
+    parts_are_in_order,
+    no_token_is_left,
+    runs_in_time,
+]
+BUILT = sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
+
+
+def read(path):
+    return nbformat.read(path, as_version=4)
+
+
+def by_name(value):
+    return getattr(value, "stem", None) or getattr(value, "__name__", None)
+
+
+def test_each_source_has_its_notebook_and_each_notebook_its_source():
+    assert BUILT, "there is no notebook in notebooks/"
+    assert [path.stem for path in BUILT] == [path.stem for path in sorted(SOURCES.glob("*.py"))]
+    assert BUILT == sorted(NOTEBOOKS.glob("*.ipynb")), "a notebook is named NN_topic.ipynb"
+
+
+@pytest.mark.parametrize("path", BUILT, ids=by_name)
+@pytest.mark.parametrize("rule", RULES, ids=by_name)
+def test_rule(path, rule):
+    wrong = list(rule(read(path), path.stem))
+    assert not wrong, "\n".join(f"{path.name}: {sentence}" for sentence in wrong)
+
+
+@pytest.mark.parametrize("path", BUILT, ids=by_name)
+def test_notebook_equals_its_source(path):
+    built, source = read(path), load(SOURCES / f"{path.stem}.py")
+    for cell in source.cells:
+        cell.source = cell.source.replace("@TIME@", run_time(built))
+
+    def essence(notebook):
+        slides = [cell.metadata.get("slideshow") for cell in notebook.cells]
+        return [(c.id, c.cell_type, c.source, s) for c, s in zip(notebook.cells, slides, strict=True)]
+
+    assert essence(built) == essence(source), f"{path.name} is not what its source says; build it: make notebooks"
+
+
+@pytest.mark.parametrize("path", BUILT, ids=by_name)
+def test_set_up_cell_is_the_one_of_the_template(path):
+    template = code_cells(load(ROOT / "tools/template.py"))[0]
+    assert code_cells(read(path))[0].source == template.source, "copy the set-up cell from tools/template.py"
+
+
+def test_readme_shows_the_notebooks_as_they_are():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert readme(text) == text, "README.md's generated parts are out of date: make address"
+
+
+# The rules themselves: a small notebook that keeps them all, and what each says of a broken one.
+
+
+def timed(seconds=1):
+    start = "2026-01-01T00:00:00.000000+00:00"
+    end = f"2026-01-01T00:{seconds // 60:02}:{seconds % 60:02}.000000+00:00"
+    return {"iopub.execute_input": start, "shell.execute_reply": end}
+
+
+@pytest.fixture
+def good(monkeypatch):
+    """A notebook 05_topic that keeps all rules; its exercises are a, b and c."""
+    monkeypatch.setitem(globals(), "exercises_of", lambda topic: set("abc"))
+    experiment = "## {} (10 min)\n\nWhich?\n\n<details><summary>Answer</summary>This.</details>"
+    picture = new_output("display_data", {"image/png": "aGVsbG8="}, metadata={"image/png": {"alt": "A rising line."}})
+    cells = [
+        new_markdown_cell(f"# 05 · Title\n\n{badges('05_topic')}\n\n**Question:** why?"),
+        new_code_cell("x = 1\n# NBVAL_CHECK_OUTPUT\nx", outputs=[new_output("execute_result", {"text/plain": "1"})]),
+    ]
+    for number in (1, 2, 3):
+        cells.append(new_markdown_cell(experiment.format(number)))
+        cells.append(new_code_cell("explore(draw, depth=[1, 2])", outputs=[picture]))
+        cells.append(new_code_cell("claim('text', x == 1)"))
+    cells.append(new_markdown_cell("## Exercises (20 min)"))
+    cells += [new_code_cell(f"{name}.check(...)\n# {name}.hint()\n# {name}.solution()") for name in "abc"]
+    cells.append(new_markdown_cell("## Lab (30 min)"))
+    end = "## Summary\n\n### Lecture topics\nT5\n\n### Further reading\n\n### Next notebook\n06"
+    cells.append(new_markdown_cell(end))
+    notebook = new_notebook(cells=cells)
+    for cell in notebook.cells:
+        cell.metadata = {"slideshow": {"slide_type": "slide"}}
+    for count, cell in enumerate(code_cells(notebook), start=1):
+        cell.execution_count = count
+        cell.metadata["execution"] = timed()
+    return notebook
+
+
+def sentences(notebook) -> list[str]:
+    return [sentence for rule in RULES for sentence in rule(notebook, "05_topic")]
+
+
+def test_good_notebook_keeps_all_rules(good):
+    assert sentences(good) == []
+
+
+def set_source(text, cell=1):
+    return lambda notebook: notebook.cells[cell].__setitem__("source", text)
+
+
+def replace(old, new):
+    def change(notebook):
+        for cell in notebook.cells:
+            cell.source = cell.source.replace(old, new)
+
+    return change
+
+
+def add_output(*args, **kwargs):
+    return lambda notebook: notebook.cells[1].outputs.append(new_output(*args, **kwargs))
+
+
+WIDGET = {"application/vnd.jupyter.widget-view+json": {}, "text/plain": "0%"}
+BROKEN = {
+    "were not run in order": lambda notebook: notebook.cells[1].update(execution_count=7),
+    "stores an error: ValueError: no": add_output("error", ename="ValueError", evalue="no", traceback=[]),
+    "text on stderr: careful": add_output("stream", name="stderr", text="careful"),
+    "stores a widget": add_output("display_data", WIDGET),
+    "stores a progress bar": add_output("stream", text="training:  50%|#####     | 5/10 [00:01<00:01, 5.0it/s]"),
+    "state of widgets": lambda notebook: notebook.metadata.update(widgets={}),
+    "path of the machine that it was built on": add_output("stream", text="saved to /home/x/model.pt"),
+    "is an empty code cell": set_source(""),
+    "has 41 lines": set_source("x = 1\n" * 41),
+    "the median should be 6 or fewer": lambda n: [c.update(source=c.source + "\nx = 1" * 6) for c in code_cells(n)],
+    "nine in ten should": replace("claim('text', x == 1)", "claim('text', x == 1)" + "\nx = 1" * 18),
+    "the file has 3.": add_output("stream", text="x" * 3_000_000),
+    "a picture without alternative text; show": add_output("display_data", {"image/png": "aGVsbG8="}),
+    "text cell shows a picture without alternative text": set_source("![](a.png)", cell=2),
+    "would pass in silence": lambda notebook: notebook.cells[1].outputs.clear(),
+    "has the slide type None": lambda notebook: notebook.cells[0].metadata.pop("slideshow"),
+    "'Lab' does not say its minutes": replace("## Lab (30 min)", "## Lab"),
+    "then claims nothing": replace("claim(", "print("),
+    "only 0 sections end in a claim": replace("claim(", "print("),
+    "no explore(...)": replace("explore(", "print("),
+    "only 2 exercises are checked": replace("c.check(", "print("),
+    "checks other, which is no exercise": replace("c.check(", "other.check("),
+    "c of utils/exercises/topic.py is never checked": replace("c.check(", "other.check("),
+    "offers no .hint()": replace("# a.hint()", ""),
+    "no badge that opens https://kaggle.com": replace("kaggle.com/kernels", "kaggle.com/elsewhere"),
+    "no badge that opens https://colab": replace("05_topic.ipynb", "06_other.ipynb"),
+    "lacks the question": replace("**Question:**", "Hello:"),
+    "lacks a title": replace("# 05", "# 06"),
+    "a section '## Lab' comes too early": lambda notebook: notebook.cells.insert(2, notebook.cells.pop(-2)),
+    "name no id such as T5": replace("T5", "transfer"),
+    "still holds the token @REPO@": set_source("@REPO@"),
+    "took 61 s": lambda notebook: notebook.cells[1].metadata.update(execution=timed(61)),
+    "no recorded time": lambda notebook: notebook.cells[1].metadata.pop("execution"),
+    "the whole run took 600 s": lambda n: [c.metadata.update(execution=timed(60)) for c in code_cells(n)],
+}
+
+
+@pytest.mark.parametrize("sentence", BROKEN)
+def test_rules_name_what_is_wrong(good, sentence):
+    BROKEN[sentence](good)
+    assert any(sentence in found for found in sentences(good)), sentences(good)

@@ -1,0 +1,158 @@
+"""The set-up cell of all notebooks, run as a student meets it: in the checkout, in a bare folder, on Kaggle, offline.
+
+The real `utils` takes seconds to import (torch), so that most cases run on a stand-in of the same layout.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tools.build import ROOT, code_cells, load, tokens
+
+CELL = code_cells(load(ROOT / "tools/template.py"))[0].source
+
+# After the cell: where `utils` and its parts came from, and what is first on sys.path.
+REPORT = """
+import json, sys, utils, utils.lessons
+print("REPORT" + json.dumps({"utils": utils.__file__, "first": sys.path[0], "lessons": utils.lessons.__file__}))
+"""
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory) -> Path:
+    """The working tree (tracked and untracked, not ignored) as a git repository with the branch that the cell clones."""
+    folder = tmp_path_factory.mktemp("remote") / "course"
+    names = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", "utils", "data"],
+        cwd=ROOT, capture_output=True, check=True, text=True,
+    ).stdout.split("\0")  # fmt: skip
+    for name in filter(None, names):
+        if (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, folder / name)
+    git = ["git", "-c", "user.name=Test", "-c", "user.email=test@example.org"]
+    subprocess.run([*git, "init", "-q", "-b", tokens()["@REF@"]], cwd=folder, check=True)
+    subprocess.run([*git, "add", "-A"], cwd=folder, check=True)
+    subprocess.run([*git, "commit", "-q", "-m", "copy"], cwd=folder, check=True)
+    return folder
+
+
+@pytest.fixture
+def checkout(tmp_path) -> Path:
+    """A stand-in of the checkout."""
+    folder = tmp_path / "checkout"
+    (folder / "utils").mkdir(parents=True)
+    (folder / "utils/__init__.py").write_text("from utils import lessons\ndef start(): print('device: none')\n")
+    (folder / "utils/lessons.py").write_text("")
+    (folder / "notebooks").mkdir()
+    return folder
+
+
+def run(folder: Path, code: str) -> subprocess.CompletedProcess:
+    """Run code in a fresh Python whose working directory is `folder`, with nothing but the standard sys.path."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | {"OMP_NUM_THREADS": "1"}
+    return subprocess.run([sys.executable, "-c", code], cwd=folder, env=environment, capture_output=True, text=True)
+
+
+def report(result: subprocess.CompletedProcess) -> dict:
+    assert result.returncode == 0, result.stderr
+    assert "device:" in result.stdout  # the line of utils.start()
+    return json.loads(result.stdout.rsplit("REPORT", 1)[1])
+
+
+def aimed_at(address: str) -> str:
+    """The cell with another address to clone from."""
+    assert tokens()["@REPO@"] in CELL
+    return CELL.replace(tokens()["@REPO@"], address)
+
+
+def clone_in(folder: Path) -> Path:
+    return folder / f"deep-learning-for-images-{tokens()['@REF@']}"
+
+
+def test_cell_is_short_says_what_it_does_and_installs_nothing():
+    lines = [line for line in CELL.splitlines() if line.strip()]
+    assert len(lines) <= 15
+    assert lines[0].startswith("# Set-up")
+    assert lines[-1] == "device = utils.start()"
+    assert "pip" not in CELL and "except" not in CELL
+
+
+def test_in_the_checkout():
+    found = report(run(ROOT / "notebooks", CELL + REPORT))
+    assert found == {
+        "utils": str(ROOT / "utils/__init__.py"),
+        "first": str(ROOT),
+        "lessons": str(ROOT / "utils/lessons.py"),
+    }
+
+
+def test_in_the_checkouts_top_folder(checkout):
+    assert report(run(checkout, CELL + REPORT))["utils"] == str(checkout / "utils/__init__.py")
+
+
+def test_bare_folder_clones_once_and_the_clone_is_used_again(tmp_path, repository):
+    folder = tmp_path / "a folder with spaces"
+    folder.mkdir()
+    cell = aimed_at(repository.as_uri())
+    # twice in one process: the second time must find the clone, not fetch it, and keep the modules that it loaded
+    twice = f"{cell}\nlessons = sys.modules['utils.lessons']\n{cell}\nassert sys.modules['utils.lessons'] is lessons\n"
+    found = report(run(folder, twice + REPORT))
+    assert found["utils"] == str(clone_in(folder) / "utils/__init__.py")
+    # and in a new process, where cloning again would fail
+    found = report(run(folder, aimed_at("file:///nowhere") + REPORT))
+    assert found["first"] == str(clone_in(folder))
+
+
+def test_wrong_address_or_no_network_says_one_clear_sentence(tmp_path):
+    result = run(tmp_path, aimed_at("http://127.0.0.1:9/course") + REPORT)
+    assert result.returncode != 0 and not result.stdout
+    sentence, git = result.stderr.strip().splitlines()
+    assert sentence == "No network? Switch it on (Kaggle: Settings > Internet), or attach the course as a data set."
+    assert git.startswith("fatal:") and "127.0.0.1" in git
+    assert not clone_in(tmp_path).exists()
+
+
+def test_broken_clone_is_named_so_that_it_can_be_removed(tmp_path):
+    (clone_in(tmp_path) / "utils").mkdir(parents=True)
+    result = run(tmp_path, aimed_at("file:///nowhere"))
+    assert result.returncode != 0
+    assert str(clone_in(tmp_path)) in result.stderr and "already exists" in result.stderr
+
+
+@pytest.mark.parametrize("kind", ["package", "module", "folder without __init__"])
+def test_foreign_utils_makes_way(tmp_path, checkout, kind):
+    if kind == "module":
+        (tmp_path / "utils.py").write_text("mine = True\n")
+        foreign = "import utils"
+    else:
+        (tmp_path / "utils").mkdir()
+        (tmp_path / "utils/other.py").write_text("mine = True\n")
+        if kind == "package":
+            (tmp_path / "utils/__init__.py").write_text("")
+        foreign = "import utils.other"
+    setup = f"import os, sys\nsys.path.insert(0, {str(tmp_path)!r})\n{foreign}\n"
+    found = report(run(checkout / "notebooks", setup + CELL + "\nassert 'utils.other' not in sys.modules\n" + REPORT))
+    assert found["utils"] == str(checkout / "utils/__init__.py")
+    assert found["lessons"] == str(checkout / "utils/lessons.py")
+
+
+@pytest.mark.parametrize("place", ["course", "datasets/someone/course", "datasets/someone/course/deep-learning-main"])
+def test_attached_read_only_data_set_on_kaggle(tmp_path, checkout, place):
+    attached, working = tmp_path / "input" / place, tmp_path / "working"
+    shutil.copytree(checkout, attached)
+    working.mkdir()
+    folders = [folder for folder in [attached, *attached.rglob("*")] if folder.is_dir()]
+    for folder in folders:
+        folder.chmod(0o555)
+    cell = aimed_at("file:///nowhere").replace("/kaggle/input", str(tmp_path / "input"))
+    found = report(run(working, cell + REPORT))
+    for folder in folders:
+        folder.chmod(0o755)  # so that pytest can remove them
+    assert found["utils"] == str(attached / "utils/__init__.py")
+    assert not list(working.iterdir())
