@@ -33,6 +33,10 @@ SETTINGS = {
     "CUDA_VISIBLE_DEVICES": "",
     "OMP_NUM_THREADS": "2",
 }
+METADATA = {  # no versions: those of the machine that builds say nothing to those who open the notebook
+    "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+    "language_info": {"name": "python"},
+}
 PROGRESS_BAR = re.compile(r"\d+%\|.*\d+/\d+ \[|\d+it \[")  # as tqdm writes it
 
 
@@ -58,10 +62,7 @@ def load(source: Path) -> NotebookNode:
     A cell's id is the hash of its text before substitution: a rebuild changes few lines, and a fork keeps all ids.
     """
     notebook = jupytext.read(source, fmt="py:percent")
-    notebook.metadata = {
-        "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
-        "language_info": {"name": "python"},
-    }
+    notebook.metadata = METADATA
     seen: Counter[str] = Counter()
     for cell in notebook.cells:
         digest = hashlib.sha256(f"{cell.cell_type}\n{cell.source}".encode()).hexdigest()[:8]
@@ -127,7 +128,8 @@ def execute(notebook: NotebookNode, name: str, settings: dict[str, str], folder:
 
 
 def strip(notebook: NotebookNode) -> None:
-    """Remove what means nothing without a kernel: widgets (tqdm's bars among them) and bars written as text."""
+    """Remove what means nothing without a kernel: widgets (tqdm's bars among them), bars written as text, versions."""
+    notebook.metadata = METADATA
     for cell in code_cells(notebook):
         for output in cell.outputs:
             if output.output_type == "stream" and output.name == "stderr":

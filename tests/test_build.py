@@ -1,0 +1,183 @@
+"""The build of notebooks from sources, and the run of one source on several seeds."""
+
+import json
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_notebook, new_output
+
+from tools import build, seeds
+
+SOURCE = '''\
+# %% [markdown]
+# # 03 · A small one
+#
+# **Question:** what does a build
+# write?
+#
+# It runs in @TIME@ and comes from @REPO@, @SLUG@, @REF@.
+
+# %%
+import os, sys
+from tqdm import tqdm
+from tqdm.auto import tqdm as widget_bar
+
+for _ in [*tqdm(range(3), file=sys.stderr), *widget_bar(range(3))]:
+    pass
+sorted(name for name in os.environ if name.startswith("COURSE_"))
+
+# %% slideshow={"slide_type": "skip"} tags=["extra"]
+sum(range(int(os.environ["COURSE_SEED"]) + 5))
+
+# %%
+claims = os.environ.get("COURSE_CLAIMS", os.devnull)
+with open(claims, "a") as file:
+    seed = int(os.environ["COURSE_SEED"])
+    file.write('{"text": "even", "held": %s, "figures": "%d"}\\n' % (str(seed % 2 == 0).lower(), seed))
+    file.write('{"text": "even", "held": true, "figures": "again"}\\n')
+
+# %%
+if seed == 3:
+    raise ValueError("seed 3 breaks")
+'''
+
+
+@pytest.fixture
+def source(tmp_path):
+    path = tmp_path / "03_small.py"
+    path.write_text(SOURCE)
+    return path
+
+
+@pytest.fixture
+def built(source, tmp_path, monkeypatch):
+    monkeypatch.setenv("COURSE_DATA_DIR", "/somewhere")  # must not reach the stored run
+    build.build(source, tmp_path / "03_small.ipynb")
+    return tmp_path / "03_small.ipynb"
+
+
+def read(path):
+    return nbformat.read(path, as_version=4)
+
+
+def test_build_runs_strips_and_fills_in_and_no_run_keeps(source, built, monkeypatch):
+    notebook = read(built)
+    text, first, second, *_ = notebook.cells
+    assert f"It runs in 5 s and comes from {build.tokens()['@REPO@']}, " in text.source and "@" not in text.source
+    # run on the settings of a stored run; of two progress bars, one a widget and one text, nothing is left
+    (output,) = first.outputs
+    assert output.data["text/plain"] == "['COURSE_DATA', 'COURSE_SEED', 'COURSE_STRICT']"
+    assert second.outputs[0].data["text/plain"] == "10"
+    assert [cell.execution_count for cell in build.code_cells(notebook)] == [1, 2, 3, 4]
+    assert all(build.seconds(cell) > 0 for cell in build.code_cells(notebook))
+    assert notebook.metadata == build.METADATA
+    # slide types: given or by the kind of cell
+    assert [c.metadata.slideshow.slide_type for c in notebook.cells[:3]] == ["slide", "fragment", "skip"]
+    assert second.metadata.tags == ["extra"]
+    # a changed text keeps the outputs and the ids of all other cells
+    source.write_text(SOURCE.replace("write?", "keep?"))
+    build.build(source, built, run=False)
+    again = read(built)
+    assert "keep?" in again.cells[0].source
+    assert again.cells[1:] == notebook.cells[1:]
+    # and so does another address, in code too
+    fork = {"@REPO@": "https://example.org/me/fork", "@SLUG@": "me/fork", "@REF@": "v1.0"}
+    monkeypatch.setattr(build, "tokens", lambda: fork)
+    build.build(source, built, run=False)
+    assert "comes from https://example.org/me/fork, me/fork, v1.0." in read(built).cells[0].source
+    # the row in the README
+    assert "| 03 | [A small one](notebooks/03_small.ipynb) | what does a build keep? |" in build.table(built.parent)
+    # changed code is refused, and nothing is written
+    before = built.read_bytes()
+    source.write_text(SOURCE.replace("+ 5", "+ 6"))
+    with pytest.raises(SystemExit, match="03_small: its code has changed .* make notebooks NOTEBOOK=03_small"):
+        build.build(source, built, run=False)
+    assert built.read_bytes() == before
+
+
+def test_no_run_needs_a_run_before(source, tmp_path):
+    with pytest.raises(SystemExit, match="03_small.ipynb was never run"):
+        build.build(source, tmp_path / "03_small.ipynb", run=False)
+
+
+def test_ids_are_stable_and_unique(source):
+    source.write_text("# %%\nx = 1\n\n# %%\nx = 1\n\n# %%\nx = 2\n")
+    ids = [cell.id for cell in build.load(source).cells]
+    assert len(set(ids)) == 3 and ids[1] == f"{ids[0]}-2"
+    source.write_text("# %%\nnew = 0\n\n# %%\nx = 1\n\n# %%\nx = 1\n\n# %%\nx = 2\n")
+    assert [cell.id for cell in build.load(source).cells][1:] == ids
+
+
+def test_code_is_not_changed_by_the_round_through_jupytext(source):
+    source.write_text("# %%\n# %matplotlib inline\ndef f():\n    return 1\n\n\nf()\n")
+    assert build.load(source).cells[0].source == "%matplotlib inline\ndef f():\n    return 1\n\n\nf()"
+
+
+def test_strip_keeps_other_words_on_stderr():
+    bar = "training:  50%|#####     | 5/10 [00:01<00:01,  5.0it/s]\r"
+    outputs = [new_output("stream", name="stderr", text=bar + "careful\n" + bar), new_output("stream", text="fine")]
+    notebook = new_notebook(cells=[new_code_cell("x", outputs=outputs)])
+    build.strip(notebook)
+    assert [output.text for output in notebook.cells[0].outputs] == ["careful", "fine"]
+
+
+@pytest.mark.parametrize("version, ref", [("0.1.0.dev0", "main"), ("0.1.0", "v0.1.0")])
+def test_address_and_version_come_from_pyproject(tmp_path, monkeypatch, version, ref):
+    monkeypatch.setattr(build, "ROOT", tmp_path)
+    (tmp_path / "pyproject.toml").write_text(
+        f'[project]\nversion = "{version}"\n[project.urls]\nRepository = "https://github.com/me/fork/"\n'
+    )
+    assert build.tokens() == {"@REPO@": "https://github.com/me/fork", "@SLUG@": "me/fork", "@REF@": ref}
+    assert f"https://colab.research.google.com/github/me/fork/blob/{ref}/notebooks/05_x.ipynb" in build.badges("05_x")
+    assert f"welcome?src=https://github.com/me/fork/blob/{ref}/notebooks/05_x.ipynb" in build.badges("05_x")
+
+
+@pytest.mark.parametrize(
+    "total, words",
+    [(1, "5 s"), (41, "45 s"), (55, "55 s"), (56, "1 minute"), (61, "1.5 minutes"), (130, "2.5 minutes")],
+)
+def test_run_time_in_words(total, words):
+    cell = new_code_cell("x")
+    start, end = "2026-01-01T00:00:00.000000Z", f"2026-01-01T00:{total // 60:02}:{total % 60:02}.000000Z"
+    cell.metadata["execution"] = {"iopub.execute_input": start, "shell.execute_reply": end}
+    assert build.run_time(new_notebook(cells=[cell])) == words
+
+
+def test_unknown_name_and_lost_marks_are_told():
+    with pytest.raises(SystemExit, match="No source named 77"):
+        build.sources(["77"])
+    with pytest.raises(SystemExit, match="README.md has lost its marks <!-- clone -->"):
+        build.readme("# Title")
+
+
+def test_seeds_collects_claims_and_counts(source, tmp_path):
+    runs = {seed: seeds.claims_of_run(source, seed, tmp_path) for seed in (0, 1)}
+    assert runs[1] == [
+        {"text": "even", "held": False, "figures": "1"},
+        {"text": "even", "held": True, "figures": "again"},
+    ]
+    text = seeds.report(runs)
+    assert "1 of 2 held: even\n    seed   0  held      0\n    seed   1  FAILED    1" in text
+    assert "2 of 2 held: even (2)" in text
+    with pytest.raises(seeds.CellExecutionError, match="seed 3 breaks"):
+        seeds.claims_of_run(source, 3, tmp_path)
+
+
+def test_seeds_reports_a_broken_seed_and_fails(source, tmp_path, monkeypatch, capsys):
+    def run(source, seed):
+        if seed == 1:
+            raise seeds.CellExecutionError("traceback", "ValueError", "no")
+        return [{"text": "text", "held": True, "figures": "0.9"}]
+
+    monkeypatch.setattr(seeds, "sources", lambda names: [source])
+    monkeypatch.setattr(seeds, "claims_of_run", run)
+    monkeypatch.setattr("sys.argv", ["seeds", "03", "--seeds", "2", "--csv", str(tmp_path / "rows.csv")])
+    assert seeds.main() == 1
+    printed = capsys.readouterr().out
+    assert "1 of 2 held: text" in printed and "seed   1  not made" in printed and "seed 1 broke off" in printed
+    assert (tmp_path / "rows.csv").read_text().splitlines() == ["claim,seed,held,figures", "text,0,True,0.9"]
+
+
+def test_template_is_a_notebook(tmp_path):
+    notebook = build.load(build.ROOT / "tools/template.py")
+    nbformat.validate(json.loads(nbformat.writes(notebook)))
