@@ -68,11 +68,8 @@ def test_claims_are_collected_where_asked(monkeypatch, tmp_path):
     assert lines == [{"text": "one", "held": True, "figures": "1 > 0"}, {"text": "two", "held": False, "figures": ""}]
 
 
-def reference():
-    def double(x):
-        return 2 * x
-
-    return double
+def double(x):
+    return 2 * x
 
 
 def check_double(double):
@@ -81,7 +78,7 @@ def check_double(double):
     return "Any number will do."
 
 
-EXERCISE = Exercise("Double it", test=check_double, hints=("Think.", "Multiply."), reference=reference)
+EXERCISE = Exercise("Double it", test=check_double, hints=("Think.", "Multiply."), reference=double)
 
 
 def stub(x):
@@ -94,7 +91,7 @@ def test_an_untouched_stub_is_told_so(blank):
 
 
 def test_right_and_wrong_answers():
-    assert EXERCISE.verdict(reference()) == ("correct", "Any number will do.")
+    assert EXERCISE.verdict(double) == ("correct", "Any number will do.")
     verdict, sentence = EXERCISE.verdict(lambda x: x + 1)
     assert verdict == "not yet" and sentence.startswith("double(3) gave 4; expected 6. Do you multiply by 2?")
 
@@ -106,11 +103,11 @@ def test_an_error_in_the_answer_is_not_hidden():
 
 def test_cards(capsys):
     EXERCISE.check(...)
-    EXERCISE.check(reference())
+    EXERCISE.check(double)
     for _ in range(3):
         EXERCISE.hint()
     EXERCISE.solution()
     out = capsys.readouterr().out
     assert "○ not attempted: Double it" in out and "✓ correct: Double it" in out
     assert "(1 of 2)  [Think.]" in out and "(2 of 2)  [Multiply.]" in out and out.count("Think.") == 2
-    assert "return 2 * x" in out
+    assert "def double(x):\n        return 2 * x" in out

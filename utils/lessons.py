@@ -129,14 +129,16 @@ class Exercise:
     test: called with the answer (a function, a module, a tensor, a number ...). It raises AssertionError with a sentence
         that says what was expected, what came and the likely cause; it returns the sentence of praise, or None.
     hints: from a nudge to nearly everything.
-    reference: the reference solution, a function. Its source is what ``.solution()`` prints and what the tests check,
-        so that the two cannot drift apart. For an exercise whose answer is a value, the function returns that value.
+    reference: the reference solution. Its source is what ``.solution()`` prints and what the tests check, so that the two
+        cannot drift apart. Where the answer is a function, it is that function; where it is a value, a function without
+        arguments that computes it, and ``computed`` is True.
     """
 
     title: str
     test: Callable
     hints: tuple[str, ...]
     reference: Callable
+    computed: bool = False
     _hints_given: int = field(default=0, repr=False)
 
     def verdict(self, answer) -> tuple[str, str]:

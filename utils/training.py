@@ -78,7 +78,8 @@ def bf16_gains(model: nn.Module, images: torch.Tensor) -> bool:
     device = images.device
     if device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
         return False
-    key = (type(model).__name__, sum(p.numel() for p in model.parameters()), tuple(images.shape), str(device), torch.get_num_threads())
+    name, size = type(model).__name__, sum(p.numel() for p in model.parameters())
+    key = (name, size, tuple(images.shape[1:]), str(device), torch.get_num_threads())
     if key not in _gains:
         was_training = model.training
         model.eval()
@@ -99,7 +100,7 @@ def bf16_gains(model: nn.Module, images: torch.Tensor) -> bool:
         model.train(was_training)
         _gains[key] = gain > 1.3
         if _gains[key]:
-            print(f"bf16 is on: {gain:.1f} times as fast as float32 here (bf16=False turns it off).")
+            print(f"bf16 is on for {name}: {gain:.1f} times as fast as float32 here (bf16=False turns it off).")
     return _gains[key]
 
 
