@@ -1,0 +1,223 @@
+"""Exercises of notebook 05, transfer learning."""
+
+import copy
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+from torchvision.models import mobilenet_v2
+
+from utils import datasets
+from utils.lessons import Exercise
+from utils.models import SmallResNet
+
+# ---- 1. replace the head ---------------------------------------------------------------------------------------------
+
+
+def replace_head(model, num_classes):
+    last = model.classifier[1]
+    model.classifier[1] = nn.Linear(last.in_features, num_classes)
+    return model
+
+
+def _check_replace_head(replace_head):
+    for make, name in ((lambda: SmallResNet(num_classes=64, width=8), "SmallResNet"), (mobilenet_v2, "MobileNetV2")):
+        model = make()
+        before = copy.deepcopy(model.features.state_dict())
+        model = replace_head(model, 3)
+        assert isinstance(model, nn.Module), f"Your function returned a {type(model).__name__}; expected the model. Return it."
+        linear = [layer for layer in model.modules() if isinstance(layer, nn.Linear)][-1]
+        width = 1280 if name == "MobileNetV2" else 64
+        assert linear.in_features == width, (
+            f"The new layer of {name} expects {linear.in_features} features; its features are {width} wide. "
+            "Ask the old layer: it knows its in_features."
+        )
+        assert linear.out_features == 3, (
+            f"{name} was asked for 3 classes and gives {linear.out_features} outputs. Is num_classes used, and the layer put in place?"
+        )
+        outputs = model.eval()(torch.zeros(2, 3, 64, 64))
+        assert outputs.shape == (2, 3), f"{name} gives outputs of shape {tuple(outputs.shape)} for 2 pictures; expected (2, 3)."
+        same = all(torch.equal(before[key], value) for key, value in model.features.state_dict().items())
+        assert same, f"The features of {name} have changed. Replace only the last layer, otherwise nothing is transferred."
+    return "The same two lines serve both networks."
+
+
+replace_head = Exercise(
+    "Replace the head",
+    test=_check_replace_head,
+    hints=(
+        "Print model.classifier. Which of its layers decides the number of classes?",
+        "A new nn.Linear needs the old one's in_features, and num_classes outputs.",
+        "model.classifier[1] = nn.Linear(model.classifier[1].in_features, ...), then return the model.",
+    ),
+    reference=replace_head,
+)
+
+# ---- 2. freeze -------------------------------------------------------------------------------------------------------
+
+
+def freeze(model):
+    for parameter in model.features.parameters():
+        parameter.requires_grad = False
+    return sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
+def _check_freeze(freeze):
+    model = SmallResNet(num_classes=2, width=8)
+    count = freeze(model)
+    head = sum(parameter.numel() for parameter in model.classifier.parameters())
+    frozen = [not parameter.requires_grad for parameter in model.features.parameters()]
+    assert any(frozen), (
+        "Every weight of model.features is still trained. (eval() changes batch norm and dropout, not which weights are trained; "
+        "set requires_grad to False.)"
+    )
+    assert all(frozen), f"{frozen.count(False)} of {len(frozen)} parameters of model.features are still trained. Loop over all of them."
+    assert all(parameter.requires_grad for parameter in model.classifier.parameters()), (
+        "The classifier is frozen too, so nothing is left to train. Loop over model.features.parameters(), not model.parameters()."
+    )
+    assert count == head, (
+        f"Your function returned {count}; {head} numbers are left to train. Count with p.numel() those that have requires_grad."
+    )
+    return f"{head} numbers are left to train, of {sum(p.numel() for p in model.parameters()):,}."
+
+
+freeze = Exercise(
+    "Freeze the features",
+    test=_check_freeze,
+    hints=(
+        "A parameter with requires_grad = False gets no gradient, so the optimizer leaves it alone.",
+        "Loop over model.features.parameters(). To count, sum p.numel() over the parameters that still have requires_grad.",
+    ),
+    reference=freeze,
+)
+
+# ---- 3. classify by the nearest neighbour ----------------------------------------------------------------------------
+
+
+def nearest_label(points, known_points, known_labels):
+    similarity = F.normalize(points, dim=1) @ F.normalize(known_points, dim=1).T
+    return known_labels[similarity.argmax(dim=1)]
+
+
+def _check_nearest_label(nearest_label):
+    generator = torch.Generator().manual_seed(0)
+    known = torch.randn(40, 8, generator=generator) * torch.logspace(-1, 1, 40)[:, None]  # of very different lengths
+    labels = torch.randint(10, 15, (40,), generator=generator)
+    points = torch.randn(30, 8, generator=generator)
+    result = nearest_label(points.clone(), known.clone(), labels.clone())
+    assert isinstance(result, torch.Tensor) and result.shape == (30,), (
+        f"Expected one label for each of the 30 points, a tensor of shape (30,); "
+        f"{f'shape {tuple(result.shape)}' if isinstance(result, torch.Tensor) else type(result).__name__} came."
+    )
+    similarity = F.normalize(points, dim=1) @ F.normalize(known, dim=1).T
+    best = similarity.argmax(1)
+    assert not torch.equal(result, best), "These are the places of the nearest neighbours. Look up their labels: known_labels[places]."
+    assert not torch.equal(result, labels[similarity.argmin(1)]), "These are the labels of the farthest points: argmax, not argmin."
+    assert not torch.equal(result, labels[(points @ known.T).argmax(1)]), (
+        "Long vectors win everywhere: the similarity is the cosine, so bring all points to length 1 first (F.normalize)."
+    )
+    wrong = (result != labels[best]).sum().item()
+    assert wrong == 0, f"{wrong} of 30 labels are not those of the nearest neighbour in cosine similarity."
+    return "A classifier without any training: its only parameter is the data."
+
+
+nearest_label = Exercise(
+    "Classify by the nearest neighbour",
+    test=_check_nearest_label,
+    hints=(
+        "Section 3 computes all similarities with one matrix product of normalised points.",
+        "similarity = F.normalize(points, dim=1) @ F.normalize(known_points, dim=1).T has a row for each point.",
+        "argmax(dim=1) gives the places of the nearest; known_labels[places] are their labels.",
+    ),
+    reference=nearest_label,
+)
+
+# ---- 4. cache the features -------------------------------------------------------------------------------------------
+
+
+def cache_features(encoder, dataset):
+    encoder.eval()
+    loader = DataLoader(dataset, batch_size=64)
+    with torch.no_grad():
+        return torch.cat([encoder(images) for images, _ in loader])
+
+
+def _check_cache_features(cache_features):
+    torch.manual_seed(0)
+    encoder = SmallResNet(num_classes=2, width=8)
+    encoder.classifier = nn.Dropout(0.5)  # what remains of the head: active in training mode only
+    encoder.train()
+    images = torch.rand(70, 3, 32, 32)
+    expected = copy.deepcopy(encoder).eval()(images).detach()
+    features = cache_features(encoder, TensorDataset(images, torch.zeros(70)))
+    assert isinstance(features, torch.Tensor), f"Expected one tensor of shape (70, 64); a {type(features).__name__} came. torch.cat joins batches."
+    assert features.shape == (70, 64), f"Expected features of shape (70, 64); {tuple(features.shape)} came. Is every batch there, the last one too?"
+    assert not features.requires_grad, "The features still carry their graph, which fills the memory. Compute them under torch.no_grad()."
+    if not torch.allclose(features, expected, atol=1e-4):
+        in_order = torch.cdist(features, expected).argmin(dim=1)
+        assert not torch.allclose(features, expected[in_order], atol=1e-4), (
+            "These are the right features in another order. Do not shuffle: features and labels must stay together."
+        )
+        raise AssertionError(
+            "The features differ from those in evaluation mode. In training mode batch norm and dropout depend on chance: call encoder.eval() first."
+        )
+    return "Computed once, these features serve every classifier that you will ever try on them."
+
+
+cache_features = Exercise(
+    "Cache the features",
+    test=_check_cache_features,
+    hints=(
+        "A DataLoader without shuffle gives the batches in order; the last one may be smaller.",
+        "Two things belong before the loop: encoder.eval(), and with torch.no_grad().",
+        "Collect encoder(images) for each batch in a list, then torch.cat(list).",
+    ),
+    reference=cache_features,
+)
+
+# ---- lab -------------------------------------------------------------------------------------------------------------
+
+LAB_GOOD = 0.9  # the share of right answers that counts as good
+
+
+def make_classifier():
+    from utils import models
+    from utils.training import fit, predict
+
+    train_set = datasets.dogs_vs_cats()[0].subset(40)
+    encoder, prepare = models.pretrained(train_set.source)
+    encoder.classifier = nn.Identity()
+    features, labels = predict(encoder, DataLoader(train_set.with_transform(prepare), batch_size=40))
+    linear = nn.Linear(features.shape[1], 2)
+    optimizer = torch.optim.AdamW(linear.parameters(), lr=1e-3, weight_decay=0.1)
+    fit(linear, [(features, labels)], num_epochs=300, optimizer=optimizer, progress=None)
+
+    @torch.no_grad()
+    def classify(images):
+        return linear(encoder.eval()(prepare(images))).argmax(dim=1)
+
+    return classify
+
+
+def _check_lab(classify):
+    test_set = datasets.dogs_vs_cats().test
+    images, labels = test_set.images, test_set.targets["label"]
+    answers = torch.cat([classify(part) for part in images.split(100)]).cpu()
+    assert answers.shape == labels.shape, f"{len(labels)} pictures came; expected as many labels, not shape {tuple(answers.shape)}."
+    share = (answers == labels).float().mean().item()
+    score = f"{share:.1%} of {len(labels)} held-out {test_set.noun}s are right"
+    assert share >= LAB_GOOD, f"{score}; guessing gives 50 %, and {LAB_GOOD:.0%} counts as good. What do 40 pictures suffice for?"
+    return f"{score}; {LAB_GOOD:.0%} counts as good."
+
+
+lab = Exercise(
+    "Lab: the best classifier from 40 pictures",
+    test=_check_lab,
+    hints=(
+        "With 40 pictures, the fewer numbers you train, the better.",
+        "Freeze the features, train a linear classifier on them, with weight decay. Then try flipped copies of the pictures.",
+    ),
+    reference=make_classifier,
+    computed=True,
+)
