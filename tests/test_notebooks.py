@@ -105,34 +105,27 @@ def every_cell_has_a_slide_type(notebook, name):
             yield f"{headline(cell)} has the slide type {kind!r}; expected one of {sorted(SLIDE_TYPES)}"
 
 
-def sections(notebook) -> dict[str, list]:
-    """Heading (##) -> the cells from it to the next one."""
-    found, heading = {}, None
-    for cell in notebook.cells:
-        if cell.cell_type == "markdown" and (match := re.search(r"^## (.+)", cell.source, re.M)):
-            heading = match[1].strip()
-            found[heading] = []
-        if heading:
-            found[heading].append(cell)
-    return found
-
-
 def sections_say_their_minutes(notebook, name):
     for heading in re.findall(r"^## (.+)", markdown(notebook), re.M):
-        if not heading.startswith(UNTIMED) and not re.search(r"\(\d+ min\)$", heading.strip()):
+        if not heading.startswith(UNTIMED) and not re.search(r"\(\d+ min[^)]*\)$", heading.strip()):
             yield f"the section {heading!r} does not say its minutes, as in '## 2. The experiment (15 min)'"
 
 
-def experiments_end_in_claims(notebook, name):
-    with_claims = 0
-    for heading, cells in sections(notebook).items():
-        claims = any(re.search(r"\bclaim\(", cell.source) for cell in cells if cell.cell_type == "code")
-        question = any("<details" in cell.source for cell in cells if cell.cell_type == "markdown")
-        with_claims += claims
-        if question and not claims and not re.search(r"exercise|lab\b", heading, re.I):
-            yield f"the section {heading!r} asks the class to predict and then claims nothing"
-    if with_claims < 3:
-        yield f"only {with_claims} sections end in a claim(...); a lesson has three or more"
+def predictions_end_in_claims(notebook, name):
+    """Each question to the class has its answer folded away below it, and a claim after the experiment that follows."""
+    questions, open_question = 0, None
+    for cell in notebook.cells:
+        if cell.cell_type == "code" and re.search(r"\bclaim\(", cell.source):
+            open_question = None
+        if cell.cell_type == "markdown" and re.search(r"before you run it|^## ", cell.source, re.I | re.M):
+            if open_question:
+                yield f"{headline(open_question)} asks the class to predict, and no claim(...) follows the experiment"
+            asks = "before you run it" in cell.source.lower()
+            if asks and "<details>" not in cell.source:
+                yield f"{headline(cell)} asks the class to predict and has no answer folded away in <details>"
+            questions, open_question = questions + asks, cell if asks else None
+    if questions < 3:
+        yield f"only {questions} times is the class asked to predict ('Before you run it: ...'); three or more"
 
 
 def there_is_something_to_explore(notebook, name):
@@ -224,7 +217,7 @@ RULES = [
     checked_outputs_are_stored,
     every_cell_has_a_slide_type,
     sections_say_their_minutes,
-    experiments_end_in_claims,
+    predictions_end_in_claims,
     there_is_something_to_explore,
     exercises_are_whole,
     badges_open_this_notebook,
@@ -293,7 +286,7 @@ def timed(seconds=1):
 def good(monkeypatch):
     """A notebook 05_topic that keeps all rules; its exercises are a, b and c."""
     monkeypatch.setitem(globals(), "exercises_of", lambda topic: set("abc"))
-    experiment = "## {} (10 min)\n\nWhich?\n\n<details><summary>Answer</summary>This.</details>"
+    experiment = "## {} (10 min)\n\n**Before you run it:** which?\n\n<details><summary>Answer</summary>This.</details>"
     picture = new_output("display_data", {"image/png": "aGVsbG8="}, metadata={"image/png": {"alt": "A rising line."}})
     cells = [
         new_markdown_cell(f"# 05 · Title\n\n{badges('05_topic')}\n\n**Question:** why?"),
@@ -360,8 +353,9 @@ BROKEN = {
     "would pass in silence": lambda notebook: notebook.cells[1].outputs.clear(),
     "has the slide type None": lambda notebook: notebook.cells[0].metadata.pop("slideshow"),
     "'Lab' does not say its minutes": replace("## Lab (30 min)", "## Lab"),
-    "then claims nothing": replace("claim(", "print("),
-    "only 0 sections end in a claim": replace("claim(", "print("),
+    "no claim(...) follows the experiment": replace("claim(", "print("),
+    "no answer folded away": replace("<details>", ""),
+    "only 0 times is the class asked": replace("Before you run it", "Now run it"),
     "no explore(...)": replace("explore(", "print("),
     "only 2 exercises are checked": replace("c.check(", "print("),
     "checks other, which is no exercise": replace("c.check(", "other.check("),
