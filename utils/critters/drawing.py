@@ -93,6 +93,8 @@ def _place(animal: Animal, rng: random.Random, canvas: int):
     head = rng.uniform(.92, 1.15) * _turn(math.radians(rng.uniform(-16, 16))) @ body
     room = max(0, canvas - .9 * scale * max(x1 - x0, y1 - y0)) / 2
     middle = canvas / 2 + np.array([rng.uniform(-room, room), rng.uniform(-room, room)])
+    if animal.pose == "portrait":                        # the lower edge of the picture cuts the body, as in a portrait
+        middle[1] = canvas - .45 * scale * (y1 - y0)
     shift = middle - np.array([(x0 + x1) / 2, (y0 + y1) / 2]) @ body
 
     outlines = [part.points for part in animal.parts] + [points for points, _ in animal.whiskers]
@@ -246,7 +248,7 @@ def _something_in_front(picture, silhouette, head: np.ndarray, rng: random.Rando
 def _light(picture: Image.Image, rng: random.Random, size: int) -> np.ndarray:
     """A gradient of light, a tint and pixel noise. Returns (size, size, 3) uint8."""
     ramp = np.linspace(-1, 1, size, dtype=np.float32)
-    light = rng.uniform(.85, 1.12) + rng.uniform(-.35, .35) * ramp + (rng.uniform(-.35, .35) * ramp)[:, None]
+    light = rng.uniform(.82, 1.08) + rng.uniform(-.3, .3) * ramp + (rng.uniform(-.3, .3) * ramp)[:, None]
     tint = np.array([rng.uniform(.92, 1.08), 1, rng.uniform(.90, 1.10)], np.float32)
     image = np.asarray(picture, np.float32) * (light[..., None].astype(np.float32) * tint)
     image += rng.choice(_textures(2 * size)["noise"]) * np.float32(rng.uniform(2.5, 7.5))
