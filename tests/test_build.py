@@ -16,6 +16,10 @@ SOURCE = '''\
 # write?
 #
 # It runs in @TIME@ and comes from @REPO@, @SLUG@, @REF@.
+#
+# ### Lecture topics
+# T1 one topic · T2 another,
+# told at length
 
 # %%
 import os, sys
@@ -85,8 +89,9 @@ def test_build_runs_strips_and_fills_in_and_no_run_keeps(source, built, monkeypa
     monkeypatch.setattr(build, "tokens", lambda: fork)
     build.build(source, built, run=False)
     assert "comes from https://example.org/me/fork, me/fork, v1.0." in read(built).cells[0].source
-    # the row in the README
+    # the rows in the README
     assert "| 03 | [A small one](notebooks/03_small.ipynb) | what does a build keep? |" in build.table(built.parent)
+    assert "| T1 one topic | [03](notebooks/03_small.ipynb) |\n| T2 another, told at length | " in build.topics(built.parent)
     # changed code is refused, and nothing is written
     before = built.read_bytes()
     source.write_text(SOURCE.replace("+ 5", "+ 6"))

@@ -5,7 +5,7 @@
     python -m tools.build --no-run    write texts, address and version, keep the outputs (refused where code changed)
 
 Tokens in a source: @REPO@ (address), @SLUG@ (OWNER/NAME), @REF@ (tag of a release, else main), all from pyproject.toml;
-@TIME@ (how long the stored run took). The README's clone line and table of notebooks are written as well.
+@TIME@ (how long the stored run took). The README's clone line and its tables are written as well.
 """
 
 import argparse
@@ -194,11 +194,22 @@ def table(folder: Path = NOTEBOOKS) -> str:
     return "\n".join(rows)
 
 
+def topics(folder: Path = NOTEBOOKS) -> str:
+    """The README's table of lecture topics: what each notebook names under "Lecture topics", separated by a middle dot."""
+    rows = ["| lecture topic | notebook |", "|---|---|"]
+    for path in sorted(folder.glob("[0-9][0-9]_*.ipynb")):
+        text = "\n\n".join(cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "markdown")
+        part = re.search(r"^##+ Lecture topics\n(.*?)(?=^##|\Z)", text, re.M | re.S)
+        for topic in part[1].split("·") if part else []:
+            rows.append(f"| {' '.join(topic.split())} | [{path.stem[:2]}](notebooks/{path.name}) |")
+    return "\n".join(rows)
+
+
 def readme(text: str) -> str:
-    """README.md with its two generated parts, the clone line and the table of notebooks, written anew."""
+    """README.md with its generated parts written anew: the clone line, the tables of notebooks and of lecture topics."""
     repo = tokens()["@REPO@"]
     clone = f"```bash\ngit clone {repo}\ncd {repo.split('/')[-1]}\n```"
-    for name, content in {"clone": clone, "notebooks": table()}.items():
+    for name, content in {"clone": clone, "notebooks": table(), "topics": topics()}.items():
         start, end = f"<!-- {name} -->", f"<!-- /{name} -->"
         if start not in text or end not in text:
             raise SystemExit(f"README.md has lost its marks {start} ... {end}: the build writes between them.")
