@@ -12,7 +12,20 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from tools.build import NOTEBOOKS, PROGRESS_BAR, ROOT, SOURCES, badges, code_cells, load, readme, run_time, seconds
+from tools.build import (
+    NOTEBOOKS,
+    PROGRESS_BAR,
+    ROOT,
+    SOURCES,
+    badges,
+    code_cells,
+    lecture_topics,
+    load,
+    markdown,
+    readme,
+    run_time,
+    seconds,
+)
 from utils.lessons import Exercise
 
 SLIDE_TYPES = {"slide", "subslide", "fragment", "skip", "notes", "-"}
@@ -28,10 +41,6 @@ def headline(cell) -> str:
 
 def outputs(notebook):
     return [(cell, output) for cell in code_cells(notebook) for output in cell.outputs]
-
-
-def markdown(notebook) -> str:
-    return "\n\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
 
 
 def ran_from_top_to_bottom(notebook, name):
@@ -185,9 +194,9 @@ def parts_are_in_order(notebook, name):
             yield f"{part} comes too early; the order is {'; '.join(parts)}"
         else:
             position = found.start()
-    topics = re.search(r"^##+ Lecture topics(.*?)(?=^##|\Z)", text, re.M | re.S)
-    if topics and not re.search(r"\b[A-Z]\d+\b", topics[1]):
-        yield "its lecture topics name no id such as T5"
+    for topic in lecture_topics(notebook):
+        if not re.match(r"[A-Z]\d+\b", topic):
+            yield f"its lecture topic {topic!r} does not begin with an id such as T5 (topics are separated by ·)"
 
 
 def no_token_is_left(notebook, name):
@@ -366,7 +375,7 @@ BROKEN = {
     "lacks the question": replace("**Question:**", "Hello:"),
     "lacks a title": replace("# 05", "# 06"),
     "a section '## Lab' comes too early": lambda notebook: notebook.cells.insert(2, notebook.cells.pop(-2)),
-    "name no id such as T5": replace("T5", "transfer"),
+    "'transfer' does not begin with an id such as T5": replace("T5", "transfer"),
     "still holds the token @REPO@": set_source("@REPO@"),
     "took 61 s": lambda notebook: notebook.cells[1].metadata.update(execution=timed(61)),
     "no recorded time": lambda notebook: notebook.cells[1].metadata.pop("execution"),

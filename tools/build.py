@@ -112,6 +112,10 @@ def code_cells(notebook: NotebookNode) -> list[NotebookNode]:
     return [cell for cell in notebook.cells if cell.cell_type == "code"]
 
 
+def markdown(notebook: NotebookNode) -> str:
+    return "\n\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+
+
 def execute(notebook: NotebookNode, name: str, settings: dict[str, str], folder: Path = NOTEBOOKS) -> None:
     """Run all cells in a fresh kernel in `folder`; the notebook then holds outputs and times."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith("COURSE_")} | settings
@@ -194,19 +198,23 @@ def table(folder: Path = NOTEBOOKS) -> str:
     return "\n".join(rows)
 
 
+def lecture_topics(notebook: NotebookNode) -> list[str]:
+    """What a notebook names under its heading "Lecture topics", separated there by middle dots."""
+    part = re.search(r"^##+ Lecture topics\n(.*?)(?=^##|\Z)", markdown(notebook), re.M | re.S)
+    return [" ".join(topic.split()) for topic in part[1].split("·")] if part else []
+
+
 def topics(folder: Path = NOTEBOOKS) -> str:
-    """The README's table of lecture topics: what each notebook names under "Lecture topics", separated by a middle dot."""
+    """The README's table of the lecture topics that are taught so far."""
     rows = ["| lecture topic | notebook |", "|---|---|"]
     for path in sorted(folder.glob("[0-9][0-9]_*.ipynb")):
-        text = "\n\n".join(cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "markdown")
-        part = re.search(r"^##+ Lecture topics\n(.*?)(?=^##|\Z)", text, re.M | re.S)
-        for topic in part[1].split("·") if part else []:
-            rows.append(f"| {' '.join(topic.split())} | [{path.stem[:2]}](notebooks/{path.name}) |")
+        for topic in lecture_topics(nbformat.read(path, as_version=4)):
+            rows.append(f"| {topic} | [{path.stem[:2]}](notebooks/{path.name}) |")
     return "\n".join(rows)
 
 
 def readme(text: str) -> str:
-    """README.md with its generated parts written anew: the clone line, the tables of notebooks and of lecture topics."""
+    """README.md with its generated parts written anew: the clone line, the tables of notebooks and of topics."""
     repo = tokens()["@REPO@"]
     clone = f"```bash\ngit clone {repo}\ncd {repo.split('/')[-1]}\n```"
     for name, content in {"clone": clone, "notebooks": table(), "topics": topics()}.items():
