@@ -118,9 +118,9 @@ def test_lesions():
 
 def test_fast_enough_to_draw_while_training():
     draw_many(SPECIES, 24, seed=0)                       # makes the textures
-    start = time.perf_counter()
+    start = time.process_time()                          # of this process alone: the machine may be busy
     draw_many(SPECIES, 200, seed=1)
-    assert 200 / (time.perf_counter() - start) > 150, "drawings a second; an idle core reaches 1,000"
+    assert 200 / (time.process_time() - start) > 200, "drawings a second of one core; an idle one reaches 1,000"
 
 
 def test_drawings_are_those_of_the_stored_reference():

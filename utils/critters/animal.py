@@ -4,7 +4,6 @@ Everything is in the animal's own units (see species.py); drawing.py places it i
 """
 import math
 import random
-from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -38,17 +37,13 @@ class Part(NamedTuple):
                                                          # inside the silhouette; "face": on top, may stand out of it
 
 
-@dataclass
 class Animal:
     """The choices of one drawing, and its parts from back to front."""
-    species: Species
-    rng: random.Random
-    pose: str
-    parts: list[Part] = field(default_factory=list)
-    whiskers: list[tuple[np.ndarray, Colour]] = field(default_factory=list)
 
-    def __post_init__(self):
-        rng, species = self.rng, self.species
+    def __init__(self, species: Species, rng: random.Random, pose: str):
+        self.species, self.rng, self.pose = species, rng, pose
+        self.parts: list[Part] = []
+        self.whiskers: list[tuple[np.ndarray, Colour]] = []
         hue, saturation, value = to_hsv(rng.choice(species.coats))
         self.coat = from_hsv(hue + rng.uniform(-.02, .02), saturation * rng.uniform(.75, 1.2),
                              max(.18, value * rng.uniform(.98, 1.3)))
