@@ -1,7 +1,20 @@
-"""Networks that two or more notebooks use."""
+"""Networks that two or more notebooks use, and the pretrained ones that suit the data."""
+
+import hashlib
+from pathlib import Path
+from urllib.error import URLError
+
 import torch
 from torch import nn
+from torchvision.models import MobileNet_V2_Weights, WeightsEnum, mobilenet_v2
 from torchvision.models.resnet import BasicBlock
+from torchvision.transforms import v2
+
+from utils.datasets import data_dir
+
+__all__ = ["SmallResNet", "hold_batch_norm", "imagenet_state", "pretrained"]
+
+_BACKBONE = Path(__file__).resolve().parents[1] / "data" / "backbone.pt"
 
 
 class SmallResNet(nn.Module):
@@ -36,3 +49,63 @@ def _stage(in_channels: int, out_channels: int, stride: int) -> BasicBlock:
         shortcut = nn.Sequential(nn.Conv2d(in_channels, out_channels, 1, stride, bias=False),
                                  nn.BatchNorm2d(out_channels))
     return BasicBlock(in_channels, out_channels, stride, shortcut)
+
+
+def pretrained(source: str) -> tuple[nn.Module, v2.Compose]:
+    """(model, prepare): the pretrained network that suits a data set, in evaluation mode, and the preparation of pictures that
+    belongs to it (uint8 (N, 3, H, W) in, float32 normalised out).
+
+    source: an ImageDataset's `source`. "critters": our SmallResNet, trained by tools/pretrain.py on drawn animals that are neither cats
+    nor dogs. "photos", "folder": MobileNetV2 with torchvision's ImageNet weights (Sandler et al. 2018). Both have `features` and `classifier`.
+    Raises ValueError for another source, RuntimeError where weights can be neither found nor fetched.
+    """
+    if source == "critters":
+        saved = torch.load(_BACKBONE, weights_only=True)
+        model = SmallResNet(len(saved["classes"]), saved["width"], saved["stem_kernel"])
+        model.load_state_dict(saved["state_dict"])
+        mean, std = saved["mean"], saved["std"]
+    elif source in ("photos", "folder"):
+        weights = MobileNet_V2_Weights.IMAGENET1K_V1
+        model = mobilenet_v2()
+        model.load_state_dict(imagenet_state(weights))
+        mean, std = weights.transforms().mean, weights.transforms().std
+    else:
+        raise ValueError(f"No pretrained network suits the source {source!r}: expected 'critters', 'photos' or 'folder'.")
+    return model.eval(), v2.Compose([v2.ToDtype(torch.float32, scale=True), v2.Normalize(mean, std)])
+
+
+def imagenet_state(weights: WeightsEnum) -> dict[str, torch.Tensor]:
+    """The state dict of torchvision's weights: from COURSE_DATA_DIR/weights/MODEL-HASH.pth where there is one (a lecture hall
+    without network), else from torchvision's cache or its server.
+
+    Raises RuntimeError where a file does not have the hash that its name says, or nothing can be fetched.
+    """
+    name = Path(weights.url).stem.split("-")[0]
+    for path in sorted((data_dir() / "weights").glob(f"{name}-*.pth")):
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        if not digest.startswith(path.stem.split("-")[1]):
+            raise RuntimeError(f"{path} is damaged: its SHA-256 begins with {digest[:8]}, its name says otherwise. Delete it or copy it anew.")
+        return torch.load(path, weights_only=True)
+    try:
+        return weights.get_state_dict(progress=True, check_hash=True, weights_only=True)
+    except (URLError, TimeoutError) as error:
+        raise RuntimeError(
+            f"The weights of {name} are not on this machine and could not be fetched from {weights.url} ({error}). Connect to the internet (on "
+            f"Kaggle: Settings > Internet), put the file into {data_dir() / 'weights'}, or take the drawings: COURSE_DATA=critters."
+        ) from error
+
+
+class HeldBatchNorm2d(nn.BatchNorm2d):
+    """Batch normalisation that stays in evaluation mode: it uses its running averages and leaves them as they are."""
+
+    def train(self, mode: bool = True):
+        return super().train(False)
+
+
+def hold_batch_norm(model: nn.Module) -> None:
+    """Leave all batch normalisation of a model in evaluation mode, whatever `model.train()` says: for fine-tuning on few pictures,
+    which would blur averages that come from many. Its scale and shift are still trained."""
+    for module in model.modules():
+        if type(module) is nn.BatchNorm2d:
+            module.__class__ = HeldBatchNorm2d  # the same parameters and buffers; only train() differs
+            module.eval()
