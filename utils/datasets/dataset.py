@@ -1,0 +1,110 @@
+"""Pictures in memory with their targets, as a standard `Dataset`."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+from torch.utils.data import Dataset
+from torchvision import tv_tensors
+
+from utils.datasets.photos import by_turns
+
+
+class ImageDataset(Dataset):
+    """Small pictures, all in memory as uint8, with one or several targets each.
+
+    images: uint8 (N, C, S, S). targets: "label" int64 (N,), and where there are: "mask" bool (N, S, S), "box" float32
+    (N, 4) XYXY in pixels of the S x S picture (NaN where not annotated), "breed" int64 (N,). classes: the names of the
+    labels. noun: what one picture honestly is ("drawing", "photo", "digit", "ultrasound image"). source: "critters",
+    "photos", "digits" or "folder".
+
+    `ds[i]` gives (image, target): image a tv_tensors.Image (C, S, S) uint8; target an int64 scalar, a tv_tensors.Mask
+    (S, S) or a tv_tensors.BoundingBoxes (1, 4), with several `target_types` a dict of them. As in torchvision,
+    `transform` (of transforms.v2) gets both, so that masks and boxes move with the picture; one that takes pictures
+    only, such as `weights.transforms()`, goes in as `lambda image, target: (preset(image), target)`.
+    """
+
+    def __init__(self, images: torch.Tensor, targets: dict[str, torch.Tensor], classes: Sequence[str], noun: str,
+                 source: str, target_types: str | Sequence[str] = ("label",), transform: Callable | None = None,
+                 indices: torch.Tensor | None = None):  # fmt: skip
+        target_types = (target_types,) if isinstance(target_types, str) else tuple(target_types)
+        if not target_types or not set(target_types) <= set(targets):
+            raise ValueError(f"target_types={target_types}: expected one or more of {', '.join(targets)}, "
+                             f"which these {noun}s have.")  # fmt: skip
+        self.classes, self.noun, self.source = list(classes), noun, source
+        self.target_types, self.transform = target_types, transform
+        self._images, self._targets, self._indices = images, targets, indices  # shared by all subsets; None = all
+
+    @property
+    def images(self) -> torch.Tensor:
+        return self._images if self._indices is None else self._images[self._indices]
+
+    @property
+    def targets(self) -> dict[str, torch.Tensor]:
+        return {name: t if self._indices is None else t[self._indices] for name, t in self._targets.items()}
+
+    def __len__(self) -> int:
+        return len(self._images if self._indices is None else self._indices)
+
+    def __getitem__(self, index: int):
+        row = index if self._indices is None else self._indices[index]
+        # Copies: a transform that works in place must not reach the memory that all share.
+        image = tv_tensors.Image(self._images[row].clone())
+        values = {name: self._wrap(name, self._targets[name][row].clone()) for name in self.target_types}
+        target = values if len(values) > 1 else values[self.target_types[0]]
+        return (image, target) if self.transform is None else self.transform(image, target)
+
+    def _wrap(self, name: str, value: torch.Tensor) -> torch.Tensor:
+        if name == "mask":
+            return tv_tensors.Mask(value)
+        if name == "box":
+            size = tuple(self._images.shape[-2:])
+            return tv_tensors.BoundingBoxes(value[None], format="XYXY", canvas_size=size)
+        return value
+
+    def subset(self, num: int | Sequence[int] | torch.Tensor, seed: int = 0) -> "ImageDataset":
+        """Some of the pictures, sharing the memory.
+
+        num: how many, drawn at random with the classes in equal shares (as far as they last), the first k of a seed
+        being among its first k + 1; or their positions; or a mask of N truth values. Raises ValueError for a number or
+        mask that does not fit, IndexError for a position outside.
+        """
+        everything = torch.arange(len(self)) if self._indices is None else self._indices
+        if isinstance(num, int):
+            if not 0 <= num <= len(self):
+                raise ValueError(f"subset({num}): expected 0 to {len(self)}, the {self.noun}s that are there.")
+            order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))
+            rows = order[by_turns(self.targets["label"][order].tolist())[:num]]
+        else:
+            rows = torch.as_tensor(num)
+            if rows.dtype == torch.bool and rows.shape != everything.shape:
+                raise ValueError(f"subset: a mask of shape {tuple(rows.shape)}, expected {tuple(everything.shape)}.")
+            if rows.is_floating_point() and len(rows) or rows.ndim != 1:
+                raise ValueError(f"subset({num!r}): expected a whole number, a list of positions or a mask.")
+            rows = rows if rows.dtype == torch.bool else rows.long()
+        return ImageDataset(self._images, self._targets, self.classes, self.noun, self.source, self.target_types,
+                            self.transform, everything[rows])  # fmt: skip
+
+    def with_transform(self, transform: Callable | None, target_types: Sequence[str] | None = None) -> "ImageDataset":
+        """The same pictures with another transform (and other target types), sharing the memory."""
+        return ImageDataset(self._images, self._targets, self.classes, self.noun, self.source,
+                            target_types or self.target_types, transform, self._indices)  # fmt: skip
+
+    def counts(self) -> dict[str, int]:
+        """How many pictures each class has."""
+        found = Counter(self.targets["label"].tolist())
+        return {name: found[label] for label, name in enumerate(self.classes)}
+
+    def __repr__(self) -> str:
+        names = ", ".join(self.classes) if len(self.classes) <= 4 else f"{len(self.classes)} classes"
+        height, width = self._images.shape[-2:]
+        return f"{len(self):,} {self.noun}s of {names}, {height} x {width}, ({', '.join(self.target_types)})"
+
+
+class Splits(NamedTuple):
+    """No picture is in two of them."""
+
+    train: ImageDataset
+    val: ImageDataset
+    test: ImageDataset
