@@ -127,11 +127,13 @@ def _chunks(url: str, num_bytes: int) -> Iterator[bytes]:
     """The bytes of a file on the net. Raises _Failed; errors of whoever uses the bytes are not caught here."""
     if urlsplit(url).scheme not in ("http", "https"):
         raise ValueError(f"{url}: expected an address that begins with https:// or http://.")
+    web = urllib.request.OpenerDirector()  # the usual one follows a redirection to ftp://, too
+    for handler in ("ProxyHandler", "HTTPHandler", "HTTPSHandler", "HTTPRedirectHandler", "HTTPDefaultErrorHandler",
+                    "HTTPErrorProcessor", "UnknownHandler"):  # fmt: skip
+        web.add_handler(getattr(urllib.request, handler)())
     request = urllib.request.Request(url, headers={"User-Agent": "deep-learning-for-images"})
     try:
-        with urllib.request.urlopen(request, timeout=STALL_SECONDS) as response:
-            if urlsplit(response.url).scheme not in ("http", "https"):
-                raise _Failed(f"it leads to {response.url}, which is no web address")
+        with web.open(request, timeout=STALL_SECONDS) as response:
             size = int(response.headers.get("Content-Length", num_bytes))
             while size == num_bytes and (chunk := response.read(_CHUNK)):
                 yield chunk
