@@ -8,7 +8,7 @@ from nbformat.v4 import new_code_cell, new_notebook, new_output
 
 from tools import build, seeds
 
-SOURCE = '''\
+SOURCE = """\
 # %% [markdown]
 # # 03 · A small one
 #
@@ -43,7 +43,7 @@ with open(claims, "a") as file:
 # %%
 if seed == 3:
     raise ValueError("seed 3 breaks")
-'''
+"""
 
 
 @pytest.fixture

@@ -1,4 +1,5 @@
 """The drawn animals and lesions: the same for the same seed, mask and box on the animal, clear errors."""
+
 import time
 from pathlib import Path
 
@@ -43,11 +44,11 @@ def test_mask_and_box_lie_on_the_animal(size):
                 assert mask.shape == (size, size) and mask.dtype == bool
                 assert box.shape == (4,) and box.dtype == np.float32
                 x0, y0, x1, y1 = box
-                assert 0 <= x0 < x1 - .08 * size and x1 <= size
-                assert 0 <= y0 < y1 - .08 * size and y1 <= size
-                assert .02 < mask.mean() < .85
-                in_box = mask[int(y0):int(np.ceil(y1)), int(x0):int(np.ceil(x1))]
-                assert in_box.mean() > .2, (species, pose, seed)
+                assert 0 <= x0 < x1 - 0.08 * size and x1 <= size
+                assert 0 <= y0 < y1 - 0.08 * size and y1 <= size
+                assert 0.02 < mask.mean() < 0.85
+                in_box = mask[int(y0) : int(np.ceil(y1)), int(x0) : int(np.ceil(x1))]
+                assert in_box.mean() > 0.2, (species, pose, seed)
 
 
 def test_mask_is_where_the_coat_is():
@@ -55,13 +56,14 @@ def test_mask_is_where_the_coat_is():
     from dataclasses import replace
 
     from utils.critters.species import TABLE
+
     frog = TABLE["frog"]
     red, blue = (replace(frog, coats=(coat,)) for coat in ((200, 60, 60), (60, 60, 200)))
     for seed in range(10):
         first, second = draw(red, seed), draw(blue, seed)
         assert np.array_equal(first.mask, second.mask)
         change = np.abs(first.image.astype(int) - second.image).max(2) > 8
-        assert change[~first.mask].mean() < .05 and change[first.mask].mean() > .4
+        assert change[~first.mask].mean() < 0.05 and change[first.mask].mean() > 0.4
 
 
 def test_draw_many_shares_the_classes_equally():
@@ -109,7 +111,7 @@ def test_lesions():
             image, mask = draw_lesion(malignant, seed)
             assert image.shape == mask.shape == (64, 64)
             assert image.dtype == np.uint8 and mask.dtype == bool
-            assert .01 < mask.mean() < .4
+            assert 0.01 < mask.mean() < 0.4
             assert image[mask].mean() < image[~mask].mean()
         areas[malignant] = image
     assert np.array_equal(areas[True], draw_lesion(True, 19)[0])
@@ -117,8 +119,8 @@ def test_lesions():
 
 
 def test_fast_enough_to_draw_while_training():
-    draw_many(SPECIES, 24, seed=0)                       # makes the textures
-    start = time.process_time()                          # of this process alone: the machine may be busy
+    draw_many(SPECIES, 24, seed=0)  # makes the textures
+    start = time.process_time()  # of this process alone: the machine may be busy
     draw_many(SPECIES, 200, seed=1)
     assert 200 / (time.process_time() - start) > 200, "drawings a second of one core; an idle one reaches 1,000"
 
@@ -130,4 +132,4 @@ def test_drawings_are_those_of_the_stored_reference():
     assert np.array_equal(labels, reference["labels"])
     assert np.abs(boxes - reference["boxes"]).max() < 1
     assert np.abs(images.astype(float) - reference["images"]).mean() < 1
-    assert (masks != reference["masks"]).mean() < .01
+    assert (masks != reference["masks"]).mean() < 0.01

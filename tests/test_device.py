@@ -68,7 +68,9 @@ def test_where_every_gpu_fails_the_cpu_is_taken_and_the_reason_said(machine):
     chosen = machine([("p100", 0, 0)], fails=[0])
     picked, why = device.pick()
     assert picked.type == "cpu" and not chosen
-    assert why == "the GPU failed a tiny operation: CUDA error: no kernel image is available for execution on the device"
+    assert (
+        why == "the GPU failed a tiny operation: CUDA error: no kernel image is available for execution on the device"
+    )
 
 
 def test_without_nvidia_smi_torch_alone_decides(machine):
@@ -92,7 +94,9 @@ def test_a_gpu_whose_driver_does_not_suit(machine, monkeypatch):
 def test_an_answer_without_figures_is_read(monkeypatch):
     answer = SimpleNamespace(stdout="MIG-1, A100 MIG 1g, [N/A], 5000, [Not Supported]\n")
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: answer)
-    assert device.gpus() == [{"uuid": "MIG-1", "name": "A100 MIG 1g", "used_mib": 0, "total_mib": 5000, "busy_percent": 0}]
+    assert device.gpus() == [
+        {"uuid": "MIG-1", "name": "A100 MIG 1g", "used_mib": 0, "total_mib": 5000, "busy_percent": 0}
+    ]
 
 
 def test_start_prints_one_line_and_seeds(monkeypatch, capsys):

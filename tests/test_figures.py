@@ -74,7 +74,12 @@ def test_explore_refuses_what_leaves_no_choice():
 
 def test_image_grid_draws_colour_and_grey():
     figures.set_style()
-    fig = figures.image_grid([torch.zeros(3, 8, 8, dtype=torch.uint8), torch.rand(1, 8, 8)], titles=["a", "b"], colours=["green", "red"], columns=3)
+    fig = figures.image_grid(
+        [torch.zeros(3, 8, 8, dtype=torch.uint8), torch.rand(1, 8, 8)],
+        titles=["a", "b"],
+        colours=["green", "red"],
+        columns=3,
+    )
     titles = [ax.get_title() for ax in fig.axes]
     assert titles == ["a", "b", ""]
     plt.close(fig)
@@ -85,7 +90,9 @@ def test_image_grid_draws_colour_and_grey():
 def test_curves_writes_names_at_the_ends_without_overlap():
     figures.set_style()
     fig, ax = plt.subplots()
-    figures.curves(ax, {"a": [[0, 1, 2.0], [0, 1, 3.0]], "b": [0, 1, 2.5], "c": [0, 1, 2.51]}, "epoch", "accuracy", "Title")
+    figures.curves(
+        ax, {"a": [[0, 1, 2.0], [0, 1, 3.0]], "b": [0, 1, 2.5], "c": [0, 1, 2.51]}, "epoch", "accuracy", "Title"
+    )
     fig.canvas.draw()
     boxes = sorted((text.get_window_extent() for text in ax.texts), key=lambda box: box.y0)
     assert [text.get_text() for text in ax.texts] and len(boxes) == 3

@@ -81,8 +81,7 @@ def check_double(double):
 EXERCISE = Exercise("Double it", test=check_double, hints=("Think.", "Multiply."), reference=double)
 
 
-def stub(x):
-    ...
+def stub(x): ...
 
 
 @pytest.mark.parametrize("blank", [None, ..., stub])

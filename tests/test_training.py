@@ -23,7 +23,9 @@ def task(num=96, size=8):
 
 def network():
     """With batch norm and dropout, so that running statistics and random numbers matter to an exact resume."""
-    return nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Dropout(0.2), nn.Linear(512, 2))
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Dropout(0.2), nn.Linear(512, 2)
+    )
 
 
 def setup(seed=0, **loader):
@@ -78,7 +80,9 @@ def test_it_learns_and_keeps_a_history():
     assert set(history) == {"train_loss", "train_accuracy", "val_loss", "val_accuracy", "seconds"}
     assert all(len(values) == 6 for values in history.values())
     assert history["val_accuracy"][-1] > 0.9
-    result = evaluate(model, DataLoader(task(), batch_size=7))  # batches that do not divide the data: a true mean all the same
+    result = evaluate(
+        model, DataLoader(task(), batch_size=7)
+    )  # batches that do not divide the data: a true mean all the same
     logits, labels = predict(model, DataLoader(task(), batch_size=50))
     assert result["accuracy"] == pytest.approx((logits.argmax(1) == labels).float().mean().item(), abs=1e-6)
     assert result["loss"] == pytest.approx(F.cross_entropy(logits, labels).item(), abs=1e-5)
@@ -227,13 +231,25 @@ def test_unusable_arguments_get_a_sentence():
 
 def test_targets_may_be_dicts_and_losses_their_own():
     images, labels = task()[:]
-    loader = [(images[:32], {"label": labels[:32], "weight": torch.ones(32)}), (images[32:], {"label": labels[32:], "weight": torch.ones(64)})]
+    loader = [
+        (images[:32], {"label": labels[:32], "weight": torch.ones(32)}),
+        (images[32:], {"label": labels[32:], "weight": torch.ones(64)}),
+    ]
     model = network()
 
     def loss_fn(outputs, targets):
         return (F.cross_entropy(outputs, targets["label"], reduction="none") * targets["weight"]).mean()
 
-    history = fit(model, loader, loader, num_epochs=2, optimizer=torch.optim.AdamW(model.parameters()), loss_fn=loss_fn, metrics={}, progress=None)
+    history = fit(
+        model,
+        loader,
+        loader,
+        num_epochs=2,
+        optimizer=torch.optim.AdamW(model.parameters()),
+        loss_fn=loss_fn,
+        metrics={},
+        progress=None,
+    )
     assert set(history) == {"train_loss", "val_loss", "seconds"}
 
 

@@ -27,7 +27,9 @@ def gpus() -> list[dict]:
     for line in answer.stdout.strip().splitlines():
         uuid, name, used, total, busy = (part.strip() for part in line.split(","))
         numbers = [int(part) if part.isdigit() else 0 for part in (used, total, busy)]  # "[N/A]" on shared slices
-        found.append({"uuid": uuid, "name": name, "used_mib": numbers[0], "total_mib": numbers[1], "busy_percent": numbers[2]})
+        found.append(
+            {"uuid": uuid, "name": name, "used_mib": numbers[0], "total_mib": numbers[1], "busy_percent": numbers[2]}
+        )
     return found
 
 
@@ -37,7 +39,11 @@ def _by_idleness() -> list[int]:
 
     def load(number: int) -> tuple:
         gpu = state.get(str(getattr(torch.cuda.get_device_properties(number), "uuid", "")))
-        return (gpu["used_mib"] > _BUSY_MIB, gpu["busy_percent"] > 10, gpu["used_mib"], number) if gpu else (False, False, 0, number)
+        return (
+            (gpu["used_mib"] > _BUSY_MIB, gpu["busy_percent"] > 10, gpu["used_mib"], number)
+            if gpu
+            else (False, False, 0, number)
+        )
 
     return sorted(range(torch.cuda.device_count()), key=load)
 
@@ -51,7 +57,9 @@ def pick() -> tuple[torch.device, str]:
     if not torch.cuda.is_available():
         if torch.version.cuda is None:
             return torch.device("cpu"), "this torch is a build without GPU support"
-        return torch.device("cpu"), "no GPU found" if not gpus() else "a GPU is there, but its driver does not suit this torch"
+        return torch.device(
+            "cpu"
+        ), "no GPU found" if not gpus() else "a GPU is there, but its driver does not suit this torch"
     order = _by_idleness()
     reason = ""
     for number in order:

@@ -122,7 +122,9 @@ def image_grid(
         picture = to_picture(image)
         ax.imshow(picture, cmap="gray" if picture.ndim == 2 else None)
         if titles is not None:
-            ax.set_title(titles[i], fontsize=12, loc="center", fontweight="normal", color=colours[i] if colours else "black")
+            ax.set_title(
+                titles[i], fontsize=12, loc="center", fontweight="normal", color=colours[i] if colours else "black"
+            )
         if colours:
             ax.axis("on")
             ax.set(xticks=[], yticks=[])
@@ -158,5 +160,12 @@ def _label_ends(ax, ends: list[tuple[float, float, str, str]]) -> None:
         at = max(y, previous + gap)
         previous = at
         ax.annotate(
-            name, (x, at), xytext=(10, 0), textcoords="offset points", va="center", color=colour, fontweight="bold", annotation_clip=False
+            name,
+            (x, at),
+            xytext=(10, 0),
+            textcoords="offset points",
+            va="center",
+            color=colour,
+            fontweight="bold",
+            annotation_clip=False,
         )

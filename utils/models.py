@@ -30,11 +30,14 @@ class SmallResNet(nn.Module):
         super().__init__()
         stages, channels = [], width
         for stage in range(4):
-            stages.append(_stage(channels, width * 2 ** stage, stride=1 if stage == 0 else 2))
-            channels = width * 2 ** stage
+            stages.append(_stage(channels, width * 2**stage, stride=1 if stage == 0 else 2))
+            channels = width * 2**stage
         self.features = nn.Sequential(
             nn.Conv2d(3, width, stem_kernel, stride=2, padding=stem_kernel // 2, bias=False),
-            nn.BatchNorm2d(width), nn.ReLU(inplace=True), *stages)
+            nn.BatchNorm2d(width),
+            nn.ReLU(inplace=True),
+            *stages,
+        )
         self.classifier = nn.Sequential(nn.Dropout(p=0.2), nn.Linear(channels, num_classes))
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
@@ -46,8 +49,9 @@ def _stage(in_channels: int, out_channels: int, stride: int) -> BasicBlock:
     """torchvision's block; where the shape changes, the shortcut is a 1x1 convolution."""
     shortcut = None
     if stride != 1 or in_channels != out_channels:
-        shortcut = nn.Sequential(nn.Conv2d(in_channels, out_channels, 1, stride, bias=False),
-                                 nn.BatchNorm2d(out_channels))
+        shortcut = nn.Sequential(
+            nn.Conv2d(in_channels, out_channels, 1, stride, bias=False), nn.BatchNorm2d(out_channels)
+        )
     return BasicBlock(in_channels, out_channels, stride, shortcut)
 
 
@@ -70,7 +74,9 @@ def pretrained(source: str) -> tuple[nn.Module, v2.Compose]:
         model.load_state_dict(imagenet_state(weights))
         mean, std = weights.transforms().mean, weights.transforms().std
     else:
-        raise ValueError(f"No pretrained network suits the source {source!r}: expected 'critters', 'photos' or 'folder'.")
+        raise ValueError(
+            f"No pretrained network suits the source {source!r}: expected 'critters', 'photos' or 'folder'."
+        )
     return model.eval(), v2.Compose([v2.ToDtype(torch.float32, scale=True), v2.Normalize(mean, std)])
 
 
@@ -84,7 +90,9 @@ def imagenet_state(weights: WeightsEnum) -> dict[str, torch.Tensor]:
     for path in sorted((data_dir() / "weights").glob(f"{name}-*.pth")):
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
         if not digest.startswith(path.stem.split("-")[1]):
-            raise RuntimeError(f"{path} is damaged: its SHA-256 begins with {digest[:8]}, its name says otherwise. Delete it or copy it anew.")
+            raise RuntimeError(
+                f"{path} is damaged: its SHA-256 begins with {digest[:8]}, its name says otherwise. Delete it or copy it anew."
+            )
         return torch.load(path, weights_only=True)
     try:
         return weights.get_state_dict(progress=True, check_hash=True, weights_only=True)

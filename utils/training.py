@@ -121,7 +121,9 @@ class _Means:
 
 def _size(batch) -> int:
     """Number of pictures in a batch."""
-    return len(batch if isinstance(batch, torch.Tensor) else next(iter(batch.values() if isinstance(batch, dict) else batch)))
+    return len(
+        batch if isinstance(batch, torch.Tensor) else next(iter(batch.values() if isinstance(batch, dict) else batch))
+    )
 
 
 @torch.no_grad()
@@ -222,7 +224,12 @@ def fit(
         _save(checkpoint, model, optimizer, scheduler, train_loader, run)
 
     history = run["history"]
-    bar = tqdm(total=num_epochs * len(train_loader), initial=run["epoch"] * len(train_loader), desc=progress, disable=progress is None)
+    bar = tqdm(
+        total=num_epochs * len(train_loader),
+        initial=run["epoch"] * len(train_loader),
+        desc=progress,
+        disable=progress is None,
+    )
     with bar, _stop_button() as stop:
         for epoch in range(run["epoch"], num_epochs):
             if patience is not None and epoch - run["best_epoch"] >= patience:
@@ -246,7 +253,10 @@ def fit(
                 if scheduler is not None:
                     scheduler.step()
                 with torch.no_grad():
-                    means.add({"loss": loss} | {name: metric(outputs, targets) for name, metric in metrics.items()}, _size(images))
+                    means.add(
+                        {"loss": loss} | {name: metric(outputs, targets) for name, metric in metrics.items()},
+                        _size(images),
+                    )
                 bar.update()
                 if stop.is_set():
                     break
@@ -255,8 +265,14 @@ def fit(
                 val = evaluate(model, val_loader, loss_fn, metrics, run["bf16"])
                 results |= {f"val_{name}": value for name, value in val.items()}
             if stop.is_set():
-                print(f"Stopped in epoch {epoch + 1} of {num_epochs}; the history holds the {epoch} whole ones.", end=" ")
-                print(f"fit(..., resume=True) goes on from {checkpoint}." if checkpoint else "The model keeps what it has learned.")
+                print(
+                    f"Stopped in epoch {epoch + 1} of {num_epochs}; the history holds the {epoch} whole ones.", end=" "
+                )
+                print(
+                    f"fit(..., resume=True) goes on from {checkpoint}."
+                    if checkpoint
+                    else "The model keeps what it has learned."
+                )
                 break
             for name, value in (results | {"seconds": time.perf_counter() - start}).items():
                 history.setdefault(name, []).append(value)
@@ -361,7 +377,9 @@ def _load(path, model, optimizer, scheduler, loader) -> dict:
     """Put model, optimizer, scheduler and all random numbers back; return the run. Nothing is changed where it does not fit."""
     state = torch.load(path, map_location="cpu", weights_only=True)
     if state.get("version") != _VERSION:
-        raise ValueError(f"{path} is a checkpoint of version {state.get('version')}; this course reads version {_VERSION}. Train again.")
+        raise ValueError(
+            f"{path} is a checkpoint of version {state.get('version')}; this course reads version {_VERSION}. Train again."
+        )
     have = {name: tuple(value.shape) for name, value in model.state_dict().items()}
     came = {name: tuple(value.shape) for name, value in state["model"].items()}
     if have != came:

@@ -57,7 +57,11 @@ WRONG = [
     ("replace_head", lambda model, num_classes: 3, "returned a int; expected the model"),
     ("replace_head", head(set_last(lambda old, n: nn.Linear(1280, n))), "expects 1280 features; its features are 64"),
     ("replace_head", head(set_last(lambda old, n: nn.Linear(old.in_features, 2))), "asked for 3 classes and gives 2"),
-    ("replace_head", head(lambda model, n: nn.Linear(model.classifier[1].in_features, n)), "asked for 3 classes and gives"),
+    (
+        "replace_head",
+        head(lambda model, n: nn.Linear(model.classifier[1].in_features, n)),
+        "asked for 3 classes and gives",
+    ),
     ("replace_head", head(forget_features), "features of SmallResNet have changed"),
     ("freeze", frozen(lambda model: model.features.eval()), "Every weight of model.features is still trained"),
     ("freeze", frozen(lambda model: model.requires_grad_(False)), "classifier is frozen too"),

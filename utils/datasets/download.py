@@ -58,7 +58,7 @@ class _Failed(Exception):
 
 
 def platform() -> str:
-    """"kaggle", "colab" or "other". Kaggle first: it sets Colab's variables too."""
+    """ "kaggle", "colab" or "other". Kaggle first: it sets Colab's variables too."""
     if os.environ.get("KAGGLE_KERNEL_RUN_TYPE"):
         return "kaggle"
     ipython = sys.modules.get("IPython")  # a notebook has imported it
@@ -101,9 +101,10 @@ def _download(archive: Archive, file: Path) -> None:
             if attempt == len(archive.urls):
                 time.sleep(PAUSE_SECONDS)
             try:
-                with open(part, "wb") as out, tqdm(
-                    total=archive.num_bytes, unit="B", unit_scale=True, desc=file.name, leave=False
-                ) as bar:
+                with (
+                    open(part, "wb") as out,
+                    tqdm(total=archive.num_bytes, unit="B", unit_scale=True, desc=file.name, leave=False) as bar,
+                ):
                     for chunk in _chunks(url, archive.num_bytes):
                         out.write(chunk)
                         bar.update(len(chunk))

@@ -188,8 +188,8 @@ def divide(photos: Sequence[Photo], shares: tuple[float, ...]) -> list[list[Phot
     for label in sorted({photo.label for photo in photos}):
         group = [photo for photo in photos if photo.label == label]
         if len(group) < len(shares):
-            raise ValueError(f"{group[0].file} and its like are {len(group)} pictures of a class: expected at least "
-                             f"{len(shares)}, to divide them for training and testing.")  # fmt: skip
+            raise ValueError(f"the class of {_name(group[0].file)} has only {len(group)} of the {len(shares)} or more "
+                             "pictures that are needed to divide it for training and testing.")  # fmt: skip
         rng.shuffle(group)
         counts = [max(1, round(share * len(group))) for share in shares[1:]]
         for part, count in zip(parts[1:], counts, strict=True):
@@ -259,7 +259,8 @@ def _read_all(name: str, pools: Pools, size: int, numbers: dict[str, int | None]
             rejected = set()
             for photo, read in zip(new, _read_many(new, size, f"reading {name}, {split}"), strict=True):
                 if isinstance(read, Exception):
-                    unreadable.append(f"{photo.file.name}: {read}")
+                    reason = getattr(read, "strerror", None) or str(read).split(" <_io.")[0]
+                    unreadable.append(f"{photo.file.name}: {reason}")
                     rejected.add(photo)
                 elif owner.setdefault(hashlib.blake2b(read["images"].tobytes()).digest(), split) != split:
                     twice += 1
@@ -268,7 +269,7 @@ def _read_all(name: str, pools: Pools, size: int, numbers: dict[str, int | None]
                     kept[photo] = read
             left = [photo for photo in left if photo not in rejected]
         if missing := {photo.label for photo in pools[split]} - {photo.label for photo in left}:
-            reason = f"{len(unreadable)} cannot be read ({'; '.join(unreadable[:1])}), {twice} are in another split"
+            reason = f"{len(unreadable)} are unreadable ({'; '.join(unreadable[:1])}), {twice} are in another split"
             raise ValueError(f"{name}: no photo of class number {min(missing)} is left in {split}: {reason}.")
         chosen = [left[i] for i in _first(left, numbers.get(split))]
         data[split] = {name: torch.empty(len(chosen), *shape, dtype=kind) for name, (kind, shape) in columns.items()}
@@ -279,10 +280,10 @@ def _read_all(name: str, pools: Pools, size: int, numbers: dict[str, int | None]
         data[split]["label"] = torch.tensor([photo.label for photo in chosen], dtype=torch.int64)
         if photos[0].breed is not None:
             data[split]["breed"] = torch.tensor([photo.breed for photo in chosen], dtype=torch.int64)
-    notes = [f"{len(unreadable)} photos cannot be read and are left out ({unreadable[0]})"] if unreadable else []
-    notes += [f"{twice} were in two splits and are kept in one"] if twice else []
+    notes = [f"{len(unreadable)} unreadable (first: {unreadable[0]})"] if unreadable else []
+    notes += [f"{twice} that another split has as well"] if twice else []
     if notes:
-        print(f"{name}: {'; '.join(notes)}.")
+        print(f"{name}: photos left out: {', '.join(notes)}.")
     return data
 
 
@@ -311,6 +312,8 @@ def read(photo: Photo, size: int) -> dict[str, np.ndarray]:
     nearest); mask and box move with it. A box is cut at the edge of the square, and NaN where nothing of it is inside.
     """
     with Image.open(BytesIO(photo.file.read_bytes())) as picture:
+        if picture.mode.startswith(("I", "F")):  # Pillow would cut them off at 255: nearly all white
+            raise ValueError("more than 8 bits a channel; save it with 8")
         full, turn = picture.size, picture.getexif().get(0x0112)
         picture.draft("RGB", (2 * size, 2 * size))  # a JPEG is decoded at 1/2, 1/4 or 1/8 where that is enough
         image = _square(picture.convert("RGB"), size, Image.Resampling.BILINEAR)

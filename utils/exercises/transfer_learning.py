@@ -26,7 +26,9 @@ def _check_replace_head(replace_head):
         model = make()
         before = copy.deepcopy(model.features.state_dict())
         model = replace_head(model, 3)
-        assert isinstance(model, nn.Module), f"Your function returned a {type(model).__name__}; expected the model. Return it."
+        assert isinstance(model, nn.Module), (
+            f"Your function returned a {type(model).__name__}; expected the model. Return it."
+        )
         linear = [layer for layer in model.modules() if isinstance(layer, nn.Linear)][-1]
         width = 1280 if name == "MobileNetV2" else 64
         assert linear.in_features == width, (
@@ -37,9 +39,13 @@ def _check_replace_head(replace_head):
             f"{name} was asked for 3 classes and gives {linear.out_features} outputs. Is num_classes used, and the layer put in place?"
         )
         outputs = model.eval()(torch.zeros(2, 3, 64, 64))
-        assert outputs.shape == (2, 3), f"{name} gives outputs of shape {tuple(outputs.shape)} for 2 pictures; expected (2, 3)."
+        assert outputs.shape == (2, 3), (
+            f"{name} gives outputs of shape {tuple(outputs.shape)} for 2 pictures; expected (2, 3)."
+        )
         same = all(torch.equal(before[key], value) for key, value in model.features.state_dict().items())
-        assert same, f"The features of {name} have changed. Replace only the last layer, otherwise nothing is transferred."
+        assert same, (
+            f"The features of {name} have changed. Replace only the last layer, otherwise nothing is transferred."
+        )
     return "The same two lines serve both networks."
 
 
@@ -72,7 +78,9 @@ def _check_freeze(freeze):
         "Every weight of model.features is still trained. (eval() changes batch norm and dropout, not which weights are trained; "
         "set requires_grad to False.)"
     )
-    assert all(frozen), f"{frozen.count(False)} of {len(frozen)} parameters of model.features are still trained. Loop over all of them."
+    assert all(frozen), (
+        f"{frozen.count(False)} of {len(frozen)} parameters of model.features are still trained. Loop over all of them."
+    )
     assert all(parameter.requires_grad for parameter in model.classifier.parameters()), (
         "The classifier is frozen too, so nothing is left to train. Loop over model.features.parameters(), not model.parameters()."
     )
@@ -112,8 +120,12 @@ def _check_nearest_label(nearest_label):
     )
     similarity = F.normalize(points, dim=1) @ F.normalize(known, dim=1).T
     best = similarity.argmax(1)
-    assert not torch.equal(result, best), "These are the places of the nearest neighbours. Look up their labels: known_labels[places]."
-    assert not torch.equal(result, labels[similarity.argmin(1)]), "These are the labels of the farthest points: argmax, not argmin."
+    assert not torch.equal(result, best), (
+        "These are the places of the nearest neighbours. Look up their labels: known_labels[places]."
+    )
+    assert not torch.equal(result, labels[similarity.argmin(1)]), (
+        "These are the labels of the farthest points: argmax, not argmin."
+    )
     assert not torch.equal(result, labels[(points @ known.T).argmax(1)]), (
         "Long vectors win everywhere: the similarity is the cosine, so bring all points to length 1 first (F.normalize)."
     )
@@ -151,9 +163,15 @@ def _check_cache_features(cache_features):
     images = torch.rand(70, 3, 32, 32)
     expected = copy.deepcopy(encoder).eval()(images).detach()
     features = cache_features(encoder, TensorDataset(images, torch.zeros(70)))
-    assert isinstance(features, torch.Tensor), f"Expected one tensor of shape (70, 64); a {type(features).__name__} came. torch.cat joins batches."
-    assert features.shape == (70, 64), f"Expected features of shape (70, 64); {tuple(features.shape)} came. Is every batch there, the last one too?"
-    assert not features.requires_grad, "The features still carry their graph, which fills the memory. Compute them under torch.no_grad()."
+    assert isinstance(features, torch.Tensor), (
+        f"Expected one tensor of shape (70, 64); a {type(features).__name__} came. torch.cat joins batches."
+    )
+    assert features.shape == (70, 64), (
+        f"Expected features of shape (70, 64); {tuple(features.shape)} came. Is every batch there, the last one too?"
+    )
+    assert not features.requires_grad, (
+        "The features still carry their graph, which fills the memory. Compute them under torch.no_grad()."
+    )
     if not torch.allclose(features, expected, atol=1e-4):
         in_order = torch.cdist(features, expected).argmin(dim=1)
         assert not torch.allclose(features, expected[in_order], atol=1e-4), (
@@ -204,10 +222,14 @@ def _check_lab(classify):
     test_set = datasets.dogs_vs_cats().test
     images, labels = test_set.images, test_set.targets["label"]
     answers = torch.cat([classify(part) for part in images.split(100)]).cpu()
-    assert answers.shape == labels.shape, f"{len(labels)} pictures came; expected as many labels, not shape {tuple(answers.shape)}."
+    assert answers.shape == labels.shape, (
+        f"{len(labels)} pictures came; expected as many labels, not shape {tuple(answers.shape)}."
+    )
     share = (answers == labels).float().mean().item()
     score = f"{share:.1%} of {len(labels)} held-out {test_set.noun}s are right"
-    assert share >= LAB_GOOD, f"{score}; guessing gives 50 %, and {LAB_GOOD:.0%} counts as good. What do 40 pictures suffice for?"
+    assert share >= LAB_GOOD, (
+        f"{score}; guessing gives 50 %, and {LAB_GOOD:.0%} counts as good. What do 40 pictures suffice for?"
+    )
     return f"{score}; {LAB_GOOD:.0%} counts as good."
 
 
