@@ -1,0 +1,617 @@
+"""Data sets: finding and reading photos, drawings that stand in, the cache, ImageDataset.
+
+The photo folders are made here, of a few pixels; tests marked `photos` need real ones in COURSE_DATA_DIR.
+"""
+
+import os
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.utils.data import DataLoader
+from torchvision import tv_tensors
+from torchvision.transforms import v2
+
+from utils import datasets
+from utils.datasets import ImageDataset, photos
+from utils.datasets.photos import Photo, read
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(autouse=True)
+def data(request, tmp_path, monkeypatch) -> Path:
+    """The data folder of an empty checkout, so that nothing is found, and no test writes to the real one."""
+    folder = tmp_path / "checkout/data"
+    folder.mkdir(parents=True)
+    monkeypatch.setattr(datasets.cache, "CHECKOUT", folder.parent)
+    monkeypatch.setattr(datasets, "CHECKOUT", folder.parent)
+    monkeypatch.setattr(photos, "KAGGLE_INPUT", tmp_path / "kaggle")
+    return folder
+
+
+def save(path: Path, seed: int, size: tuple[int, int] = (50, 40), **options) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 256, (size[1] // 10, size[0] // 10, 3), np.uint8)
+    Image.fromarray(pixels).resize(size).save(path, **options)
+    return path
+
+
+def filtered(root: Path, num: int = 10) -> None:
+    for k, split in enumerate(("train", "validation")):
+        for j, name in enumerate(("cat", "dog")):
+            for i in range(num):
+                save(root / f"cats_and_dogs_filtered/{split}/{name}s/{name}.{i}.jpg", 1000 * k + 100 * j + i)
+
+
+def pets_like(root: Path, trimaps: bool = True) -> None:
+    """Oxford-IIIT Pet of 4 breeds with 5 + 5 photos; heads are annotated for trainval only."""
+    notes = root / "oxford-iiit-pet/annotations"
+    (notes / "xmls").mkdir(parents=True)
+    for k, split in enumerate(("trainval", "test")):
+        lines = ["# comment"]
+        for breed, name in enumerate(("Abyssinian", "beagle", "Bengal", "pug")):
+            for i in range(5):
+                stem = f"{name}_{split[:2]}{i}"
+                save(root / f"oxford-iiit-pet/images/{stem}.jpg", 100 * k + 10 * breed + i, (80, 40))
+                lines.append(f"{stem} {breed + 1} {1 if name[0].isupper() else 2} 1")
+                if trimaps:
+                    trimap = np.full((40, 80), 2, np.uint8)
+                    trimap[10:30, 30:60], trimap[12:28, 32:58] = 3, 1
+                    (notes / "trimaps").mkdir(exist_ok=True)
+                    Image.fromarray(trimap).save(notes / f"trimaps/{stem}.png")
+                if split == "trainval":
+                    box = "<xmin>30</xmin><ymin>10</ymin><xmax>70</xmax><ymax>20</ymax>"
+                    text = f"<annotation><object><bndbox>{box}</bndbox></object></annotation>"
+                    (notes / f"xmls/{stem}.xml").write_text(text)
+        (notes / f"{split}.txt").write_text("\n".join(lines) + "\n")
+
+
+def pixels(dataset: ImageDataset) -> set[bytes]:
+    return {image.numpy().tobytes() for image in dataset.images}
+
+
+def assert_apart(splits: datasets.Splits) -> None:
+    """No picture is in two splits."""
+    train, val, test = (pixels(split) for split in splits)
+    assert not (train & val or train & test or val & test)
+
+
+# ---- which source ----------------------------------------------------------------------------------------------------
+
+
+def test_source(monkeypatch):
+    assert datasets.source() == "auto"
+    assert datasets.source_line() == "data: drawings (COURSE_DATA=photos for photos)"
+    for value in ("auto", "critters", "photos"):
+        monkeypatch.setenv("COURSE_DATA", value)
+        assert datasets.source() == value and datasets.source_line().startswith("data: ")
+    monkeypatch.setenv("COURSE_DATA", "photo")
+    with pytest.raises(ValueError, match="COURSE_DATA='photo': expected auto, critters .* or photos"):
+        datasets.dogs_vs_cats()
+
+
+def test_data_dir(data, tmp_path, monkeypatch):
+    assert datasets.data_dir() == data
+    monkeypatch.setenv("COURSE_DATA_DIR", str(save(tmp_path / "a.png", 0)))
+    with pytest.raises(NotADirectoryError, match="a.png' is a file: expected the folder"):
+        datasets.data_dir()
+    monkeypatch.setenv("COURSE_DATA_DIR", str(tmp_path / "no"))
+    assert datasets.dogs_vs_cats(2, 2, 2, 32).train.noun == "drawing"
+    monkeypatch.setenv("COURSE_DATA", "photos")
+    with pytest.raises(FileNotFoundError, match=r"BUSI.* not in .*no \(which does not exist\).*Dataset_BUSI_with_GT"):
+        datasets.lesions()
+
+
+def test_critters_leaves_photos_alone(data, monkeypatch):
+    filtered(data)
+    assert datasets.dogs_vs_cats().train.noun == "photo"
+    monkeypatch.setenv("COURSE_DATA", "critters")
+    assert datasets.dogs_vs_cats(2, 2, 2, 32).train.noun == "drawing"
+
+
+def test_platform(monkeypatch):
+    monkeypatch.delenv("KAGGLE_KERNEL_RUN_TYPE", raising=False)
+    assert datasets.platform() == "other"
+    shell = type("Shell", (), {"__module__": "google.colab._shell"})()
+    monkeypatch.setitem(sys.modules, "IPython", type(sys)("IPython"))
+    monkeypatch.setattr(sys.modules["IPython"], "get_ipython", lambda: shell, raising=False)
+    assert datasets.platform() == "colab"
+    monkeypatch.setenv("KAGGLE_KERNEL_RUN_TYPE", "Batch")
+    assert datasets.platform() == "kaggle"
+
+
+# ---- the layouts -----------------------------------------------------------------------------------------------------
+
+
+def test_filtered_subset(data):
+    filtered(data)
+    splits = datasets.dogs_vs_cats()
+    assert [split.counts() for split in splits] == [{"cat": 8, "dog": 8}, {"cat": 2, "dog": 2}, {"cat": 10, "dog": 10}]
+    assert repr(splits.train) == "16 photos of cat, dog, 64 x 64, (label)" and splits.train.source == "photos"
+    assert splits.test.images.shape == (20, 3, 64, 64) and splits.test.images.dtype == torch.uint8
+    assert_apart(splits)
+    again = datasets.dogs_vs_cats()
+    assert all(torch.equal(a.images, b.images) for a, b in zip(splits, again, strict=True))
+
+
+def test_microsoft_archive(data, capsys):
+    for i in range(20):
+        save(data / f"PetImages/Cat/{i}.jpg", i)
+        save(data / f"PetImages/Dog/{i}.jpg", 100 + i)
+    (data / "PetImages/Cat/666.jpg").touch()
+    (data / "PetImages/Dog/Thumbs.db").write_bytes(b"no picture")
+    splits = datasets.dogs_vs_cats(size=32)
+    assert sum(map(len, splits)) == 40 and len(splits.test) == 6 and 5 <= len(splits.val) <= 6
+    assert splits.train.classes == ["cat", "dog"]
+    assert "photos left out: 1 unreadable (first: 666.jpg: cannot identify image file)." in capsys.readouterr().out
+    assert_apart(splits)
+
+
+@pytest.mark.parametrize("place", [
+    "checkout/data/dogs-vs-cats", "kaggle/dogs-vs-cats", "kaggle/competitions/dogs-vs-cats", "kaggle/datasets/me/mine",
+])  # fmt: skip
+@pytest.mark.parametrize("packed", [True, False])
+def test_kaggle_competition(tmp_path, place, packed):
+    for i in range(20):
+        for j, name in enumerate(("cat", "dog")):
+            save(tmp_path / place / f"train/{name}.{i}.jpg", 100 * j + i)
+    if packed:
+        with zipfile.ZipFile(tmp_path / place / "train.zip", "w") as archive:
+            for file in (tmp_path / place / "train").iterdir():
+                archive.write(file, f"train/{file.name}")
+                file.unlink()
+    splits = datasets.dogs_vs_cats(num_train=10, size=32)
+    assert [split.counts() for split in splits] == [{"cat": 5, "dog": 5}, *[{"cat": 3, "dog": 3}] * 2]
+    assert splits.train.source == "photos"
+
+
+def test_mounted_data_set_of_the_filtered_subset(tmp_path):
+    filtered(tmp_path / "kaggle/cats-and-dogs")
+    assert datasets.dogs_vs_cats().train.source == "photos"
+
+
+def test_numbers_are_balanced_nested_and_only_they_are_read(data, monkeypatch, capsys):
+    filtered(data)
+    names, plain = [], photos.read
+    monkeypatch.setattr(photos, "read", lambda photo, size: names.append(photo.file.name) or plain(photo, size))
+    few = datasets.dogs_vs_cats(5, 2, 4)
+    assert [len(split) for split in few] == [5, 2, 4] and len(names) == 11
+    assert sorted(few.train.counts().values()) == [2, 3] and few.test.counts() == {"cat": 2, "dog": 2}
+    more = datasets.dogs_vs_cats(8, 2, 4)
+    assert pixels(few.train) < pixels(more.train) and pixels(few.test) == pixels(more.test)
+    assert capsys.readouterr().out == ""
+    assert len(datasets.dogs_vs_cats(1000, 0, 4).train) == 16
+    assert "1,000 photos were asked for in train, and all 16 that are there are used" in capsys.readouterr().out
+    for number in (-1, 2.5, "all"):
+        with pytest.raises(ValueError, match="pictures were asked for: expected a whole number"):
+            datasets.dogs_vs_cats(number)
+    with pytest.raises(ValueError, match="size='64'"):
+        datasets.dogs_vs_cats(size="64")
+
+
+def test_pets(data):
+    pets_like(data)
+    splits = datasets.pets()
+    assert [len(split) for split in splits] == [16, 4, 20] and splits.train.classes == ["cat", "dog"]
+    targets = splits.train.targets
+    assert list(targets) == ["label", "mask", "box", "breed"]
+    assert set(zip(targets["label"].tolist(), targets["breed"].tolist(), strict=True)) == {
+        (0, 0),
+        (1, 1),
+        (0, 2),
+        (1, 3),
+    }
+    # 80 x 40 -> the middle 40 x 40, columns 20 to 60 -> 64 x 64
+    assert targets["mask"].dtype == torch.bool and targets["mask"][0].nonzero().amin(0).tolist() == [16, 16]
+    assert targets["mask"][0].nonzero().amax(0).tolist() == [47, 63]
+    assert targets["box"][0].tolist() == [16, 16, 64, 32]  # cut at the right edge
+    assert splits.test.targets["box"].isnan().all() and splits.test.targets["mask"].any()
+
+
+def test_pets_without_trimaps_have_no_masks(data):
+    pets_like(data, trimaps=False)
+    assert list(datasets.pets(num_train=4).train.targets) == ["label", "box", "breed"]
+
+
+def test_pets_that_lack_a_trimap_or_photo_are_left_out(data, capsys):
+    pets_like(data)
+    (data / "oxford-iiit-pet/annotations/trimaps/pug_te0.png").unlink()
+    (data / "oxford-iiit-pet/images/pug_te1.jpg").unlink()
+    assert len(datasets.pets().test) == 18
+    assert "pets: photos left out: 2 unreadable (first: pug_te0.jpg: No such file or directory)." in capsys.readouterr().out
+
+
+def test_lesions(data):
+    for label in ("benign", "malignant"):
+        for i in range(10):
+            save(data / f"Dataset_BUSI_with_GT/{label}/{label} ({i}).png", i + 100 * len(label))
+            for part in ("_mask", "_mask_1") if i else ("_mask",):
+                mask = np.zeros((40, 50), np.uint8)
+                mask[5:15, 10 if part == "_mask" else 30 :][:, :8] = 255
+                Image.fromarray(mask).save(data / f"Dataset_BUSI_with_GT/{label}/{label} ({i}){part}.png")
+    save(data / "Dataset_BUSI_with_GT/normal/normal (1).png", 1)
+    splits = datasets.lesions(size=40)
+    assert [split.counts() for split in splits] == [{"benign": n, "malignant": n} for n in (6, 2, 2)]
+    assert splits.train.noun == "ultrasound image" and list(splits.train.targets) == ["label", "mask"]
+    areas = torch.cat([split.targets["mask"].sum(dim=(1, 2)) for split in splits])
+    assert sorted(areas.tolist()) == [80] * 2 + [160] * 18  # two masks of one picture are merged
+
+
+# ---- drawings that stand in ------------------------------------------------------------------------------------------
+
+
+def test_drawings():
+    splits = datasets.dogs_vs_cats(6, 4, 5, size=32)
+    assert [len(split) for split in splits] == [6, 4, 5] and splits.train.classes == ["cat", "dog"]
+    assert splits.train.noun == "drawing" and splits.train.source == "critters"
+    assert list(splits.train.targets) == ["label", "mask", "box"] and splits.train.counts() == {"cat": 3, "dog": 3}
+    assert_apart(splits)
+    assert pixels(splits.train) < pixels(datasets.pets(32, 9, 1, 1).train)  # nested, and the same in both
+    assert list(datasets.pets(32, 2, 2, 2).train.targets) == ["label", "mask", "box"]
+    assert len(datasets.dogs_vs_cats(2, 0, 2, size=32).val) == 0
+
+
+def test_critters():
+    splits = datasets.critters(["owl", "cat", "frog"], 7, 3, 3, size=32, seed=1)
+    assert splits.train.classes == ["owl", "cat", "frog"] and splits.train.counts() == {"owl": 3, "cat": 2, "frog": 2}
+    assert_apart(splits)
+    other = datasets.critters(["owl", "cat", "frog"], 7, 3, 3, size=32, seed=2)
+    assert not pixels(splits.train) & pixels(other.train) and not pixels(splits.train) & pixels(other.val)
+    boxes = splits.train.targets["box"]
+    assert boxes.shape == (7, 4) and (boxes[:, :2] < boxes[:, 2:]).all()
+    for species, message in (([], "species is empty"), (["unicorn"], "unknown species 'unicorn'")):
+        with pytest.raises(ValueError, match=message):
+            datasets.critters(species, 2, 2, 2)
+    with pytest.raises(ValueError, match="size is 200"):
+        datasets.dogs_vs_cats(size=200)
+
+
+def test_drawn_lesions_say_so():
+    splits = datasets.lesions(32, 6, 4, 4)
+    assert repr(splits.train) == "6 drawings of benign, malignant, 32 x 32, (label)"
+    assert splits.train.images.shape == (6, 3, 32, 32) and splits.train.targets["mask"].any()
+    assert_apart(splits)
+
+
+def test_digits():
+    splits = datasets.digits()
+    assert [len(split) for split in splits] == [1200, 200, 397]
+    assert repr(splits.train) == "1,200 digits of 10 classes, 8 x 8, (label)"
+    assert splits.train.images.shape == (1200, 1, 8, 8) and splits.train.images.max() == 255
+    assert splits.train.classes[3] == "3" and min(splits.val.counts().values()) >= 19
+    assert_apart(splits)
+
+
+# ---- a folder of your own --------------------------------------------------------------------------------------------
+
+
+def test_folder_is_divided(tmp_path, capsys):
+    for j, name in enumerate(("übung mit Leerzeichen", "b")):
+        for i in range(20):
+            save(tmp_path / f"own/{name}/deeper/Foto {i} ä.JPG", 100 * j + i, format="JPEG")
+    save(tmp_path / "own/.ipynb_checkpoints/x.jpg", 0)
+    (tmp_path / "own/b/._hidden.jpg").write_bytes(b"macOS")
+    (tmp_path / "own/b/notes.txt").write_text("no picture")
+    splits = datasets.folder(tmp_path / "own", size=32)
+    assert [len(split) for split in splits] == [28, 6, 6] and splits.train.classes == ["b", "übung mit Leerzeichen"]
+    assert splits.train.source == "folder" and splits.train.noun == "photo" and capsys.readouterr().out == ""
+    assert_apart(splits)
+
+
+@pytest.mark.parametrize("parts, sizes", [
+    (("train", "val", "test"), [20, 20, 20]), (("train", "validation", "test"), [20, 20, 20]),
+    (("train", "val"), [16, 4, 20]), (("train", "test"), [16, 4, 20]), (("train",), [12, 4, 4]),
+])  # fmt: skip
+def test_folder_with_splits(tmp_path, parts, sizes):
+    for k, part in enumerate(parts):
+        for i in range(10):
+            save(tmp_path / part / f"a/{i}.png", 100 * k + i)
+            save(tmp_path / part / f"b/{i}.png", 100 * k + 50 + i)
+    splits = datasets.folder(tmp_path, size=32)
+    assert [len(split) for split in splits] == sizes
+
+
+def test_folder_errors(tmp_path):
+    with pytest.raises(FileNotFoundError, match="nowhere does not exist: expected a folder"):
+        datasets.folder(tmp_path / "nowhere")
+    with pytest.raises(NotADirectoryError, match="is a file: expected a folder"):
+        datasets.folder(save(tmp_path / "a.png", 0))
+    (tmp_path / "own/empty").mkdir(parents=True)
+    save(tmp_path / "own/loose.png", 0)
+    with pytest.raises(ValueError, match="no sub-folders with pictures .*and 1 pictures beside: expected at least two"):
+        datasets.folder(tmp_path / "own")
+    for i in range(5):
+        save(tmp_path / f"own/cat/{i}.png", i)
+    with pytest.raises(ValueError, match="only the class 'cat'"):
+        datasets.folder(tmp_path / "own")
+    save(tmp_path / "own/dog/0.png", 100)
+    with pytest.raises(ValueError, match="the class of .*0.png has only 1 of the 3 or more pictures"):
+        datasets.folder(tmp_path / "own")
+    for i in range(3):
+        (tmp_path / f"own/dog/{i}.png").write_bytes(b"no picture")
+    with pytest.raises(ValueError, match="no photo of class number 1 is left in val: 1 are unreadable"):
+        datasets.folder(tmp_path / "own")
+    for name in ("train/a", "train/b", "val/a", "val/c"):
+        save(tmp_path / f"split/{name}/0.png", 0)
+    with pytest.raises(ValueError, match="val and .*train differ in classes: look at 'b'"):
+        datasets.folder(tmp_path / "split")
+
+
+# ---- reading ---------------------------------------------------------------------------------------------------------
+
+
+def test_unreadable_files_are_skipped_and_counted(data, capsys):
+    filtered(data)
+    cats = data / "cats_and_dogs_filtered/validation/cats"
+    whole = save(cats / "big.jpg", 7, (400, 300)).read_bytes()
+    (cats / "truncated.jpg").write_bytes(whole[: len(whole) // 2])
+    (cats / "empty.jpg").touch()
+    (cats / "text.png").write_text("<html>")
+    (cats / "header.png").write_bytes(save(data / "x.png", 8).read_bytes()[:30])
+    (cats / "folder.jpg").mkdir()
+    (cats / "Thumbs.db").write_bytes(b"no picture")
+    splits = datasets.dogs_vs_cats(size=32)
+    assert splits.test.counts() == {"cat": 11, "dog": 10}
+    out = capsys.readouterr().out
+    assert out.startswith("dogs_vs_cats: photos left out: 5 unreadable (first: ") and out.count("\n") == 1
+    assert len(datasets.dogs_vs_cats(num_test=20, size=32).test) == 20  # others take their place
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "P", "RGBA", "CMYK", "1"])
+def test_all_modes_become_rgb(tmp_path, mode):
+    image = Image.fromarray(np.full((40, 40), 200, np.uint8))
+    path = tmp_path / ("a.jpg" if mode == "CMYK" else "a.png")
+    image.convert(mode).save(path)
+    images = read(Photo(path, 0), 16)["images"]
+    assert images.shape == (3, 16, 16) and images.dtype == np.uint8
+    if mode != "1":
+        assert abs(images.astype(int) - 200).max() < 4
+
+
+def test_16_bits_are_refused(tmp_path):
+    Image.fromarray(np.full((40, 40), 3000, np.uint16)).save(tmp_path / "a.png")
+    with pytest.raises(ValueError, match="more than 8 bits"):
+        read(Photo(tmp_path / "a.png", 0), 16)
+
+
+@pytest.mark.parametrize("size", [(40, 40), (31, 90), (1200, 700), (10, 8)])
+def test_any_shape_becomes_a_square(tmp_path, size):
+    for suffix in ("jpg", "png"):
+        pixels = np.zeros((size[1], size[0], 3), np.uint8)
+        pixels[:, size[0] // 2 :] = 255  # the middle stays the middle
+        Image.fromarray(pixels).save(tmp_path / f"a.{suffix}", quality=100)
+        image = read(Photo(tmp_path / f"a.{suffix}", 0), 32)["images"]
+        assert image.shape == (3, 32, 32) and image[:, :, 8].max() < 60 and image[:, :, 24].min() > 195
+
+
+@pytest.mark.parametrize("turn", range(1, 9))
+def test_camera_turns_move_mask_and_box(tmp_path, turn):
+    """The bright block, its mask and its box stay together, and lie where Pillow's own exif_transpose has the block."""
+    from PIL import ImageOps
+
+    block = np.zeros((60, 90), np.uint8)
+    block[5:25, 20:60] = 255
+    image = Image.fromarray(block).convert("RGB")
+    exif = image.getexif()
+    exif[0x0112] = turn
+    image.save(tmp_path / "a.jpg", quality=95, exif=exif)
+    Image.fromarray(block).save(tmp_path / "m.png")
+    box = "<xmin>20</xmin><ymin>5</ymin><xmax>60</xmax><ymax>25</ymax>"
+    (tmp_path / "b.xml").write_text(f"<annotation><object><bndbox>{box}</bndbox></object></annotation>")
+    found = read(Photo(tmp_path / "a.jpg", 0, (tmp_path / "m.png",), tmp_path / "b.xml"), 60)
+    bright = found["images"][0] > 127
+    assert (bright != found["mask"]).mean() < 0.02
+    rows, columns = np.nonzero(found["mask"])
+    assert np.abs(found["box"] - [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]).max() <= 1
+    with Image.open(tmp_path / "a.jpg") as saved:
+        shown = ImageOps.fit(ImageOps.exif_transpose(saved).convert("L"), (60, 60), Image.Resampling.NEAREST)
+    assert ((np.asarray(shown) > 127) != bright).mean() < 0.05
+
+
+def test_box_outside_of_the_square_is_nan(tmp_path):
+    for name, box in {"left": (0, 5, 10, 20), "none": None, "odd": (30, 5, 30, 5)}.items():
+        corners = "".join(
+            f"<{k}>{v}</{k}>" for k, v in zip(("xmin", "ymin", "xmax", "ymax"), box or (), strict=bool(box))
+        )
+        (tmp_path / f"{name}.xml").write_text(f"<annotation><object><bndbox>{corners}</bndbox></object></annotation>")
+        found = read(Photo(save(tmp_path / "a.png", 0, (90, 40)), 0, (), tmp_path / f"{name}.xml"), 32)
+        assert np.isnan(found["box"]).all()
+
+
+def test_the_same_picture_is_never_in_two_splits(data, capsys):
+    filtered(data)
+    root = data / "cats_and_dogs_filtered"
+    for i in range(4):  # four training photos stand in the test set as well, under other names
+        (root / f"validation/cats/copy{i}.jpg").write_bytes((root / f"train/cats/cat.{i}.jpg").read_bytes())
+    splits = datasets.dogs_vs_cats()
+    assert_apart(splits)
+    assert sum(map(len, splits)) == 40
+    assert "photos left out: 4 that another split has as well." in capsys.readouterr().out
+
+
+# ---- the cache -------------------------------------------------------------------------------------------------------
+
+
+def cache_files(data: Path) -> list[Path]:
+    return sorted((data / "cache").iterdir())
+
+
+def test_second_time_from_the_cache(data, monkeypatch):
+    filtered(data)
+    first = datasets.dogs_vs_cats()
+    assert len(cache_files(data)) == 1 and cache_files(data)[0].suffix == ".pt"
+    monkeypatch.setattr(photos, "read", None)  # nothing is read again
+    assert torch.equal(datasets.dogs_vs_cats().train.images, first.train.images)
+
+
+def test_other_photos_other_cache(data):
+    filtered(data)
+    datasets.dogs_vs_cats()
+    file = data / "cats_and_dogs_filtered/train/cats/cat.0.jpg"
+    os.utime(file, ns=(1, 1))
+    datasets.dogs_vs_cats()
+    datasets.dogs_vs_cats(size=32)
+    file.unlink()
+    assert sum(map(len, datasets.dogs_vs_cats())) == 39
+    assert len(cache_files(data)) == 4
+
+
+@pytest.mark.parametrize("damage", ["truncated", "empty", "text", "flipped"])
+def test_a_damaged_cache_is_made_again(data, capsys, damage):
+    first = datasets.dogs_vs_cats(6, 2, 2, size=32).train.images.clone()
+    [file] = cache_files(data)
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 255
+    file.write_bytes({"truncated": content[:-500], "empty": b"", "text": b"no cache", "flipped": content}[damage])
+    assert torch.equal(datasets.dogs_vs_cats(6, 2, 2, size=32).train.images, first)
+    assert "is damaged and is made again" in capsys.readouterr().out
+    assert cache_files(data) == [file]
+
+
+def test_stopped_while_writing_leaves_nothing(data, monkeypatch):
+    def stopped(data, path):
+        Path(path).write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "save", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            datasets.dogs_vs_cats(2, 2, 2, size=32)
+    assert cache_files(data) == []
+
+
+def test_a_read_only_checkout_caches_in_the_temporary_folder(data, tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    datasets.dogs_vs_cats(2, 2, 2, size=32)
+    assert list(data.iterdir()) == [] and len(list(tmp_path.glob("course-cache-*/*.pt"))) == 1
+
+
+def test_stopping_a_cell_stops_reading(data, monkeypatch):
+    filtered(data, num=50)
+    count = []
+
+    def slow(photo, size):
+        count.append(photo)
+        time.sleep(0.01)
+        raise KeyboardInterrupt  # not among the errors that mean "unreadable"
+
+    monkeypatch.setattr(photos, "read", slow)
+    with pytest.raises(KeyboardInterrupt):
+        datasets.dogs_vs_cats()
+    assert len(count) < 40
+
+
+# ---- ImageDataset ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def animals(data) -> ImageDataset:
+    return datasets.dogs_vs_cats(20, 2, 2, size=32).train
+
+
+def test_item(animals):
+    image, label = animals[3]
+    assert isinstance(image, tv_tensors.Image) and image.shape == (3, 32, 32) and image.dtype == torch.uint8
+    assert label.dtype == torch.int64 and label.shape == () and label == animals.targets["label"][3]
+    assert torch.equal(animals[-1][0], animals.images[-1])
+    with pytest.raises(IndexError):
+        animals[20]
+    assert len(list(animals)) == 20  # ends
+
+
+def test_items_are_copies(animals):
+    before = animals.images[0].clone()
+    animals[0][0].zero_()
+    assert torch.equal(animals.images[0], before)
+
+
+def test_target_types_move_with_the_picture(animals):
+    flip = v2.RandomHorizontalFlip(p=1)
+    image, target = animals.with_transform(flip, ("label", "mask", "box"))[0]
+    assert torch.equal(image, animals.images[0].flip(-1)) and torch.equal(
+        target["mask"], animals.targets["mask"][0].flip(-1)
+    )
+    x0, y0, x1, y1 = animals.targets["box"][0].tolist()
+    assert isinstance(target["mask"], tv_tensors.Mask) and target["box"].shape == (1, 4)
+    assert target["box"].tolist() == [pytest.approx([32 - x1, y0, 32 - x0, y1])]
+    assert isinstance(animals.with_transform(None, "mask")[0][1], tv_tensors.Mask)
+    with pytest.raises(ValueError, match=r"target_types=\('breed',\): expected one or more of label, mask, box"):
+        animals.with_transform(None, ("breed",))
+    assert animals.target_types == ("label",) and animals.transform is None  # the original is as it was
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_loader(animals, workers):
+    transform = v2.Compose([v2.RandomHorizontalFlip(), v2.ToDtype(torch.float32, scale=True)])
+    loader = DataLoader(animals.with_transform(transform), batch_size=8, num_workers=workers)
+    batches = list(loader)
+    assert batches[0][0].shape == (8, 3, 32, 32) and batches[0][0].dtype == torch.float32 and len(batches) == 3
+    assert torch.equal(torch.cat([labels for _, labels in batches]), animals.targets["label"])
+    images, targets = next(iter(DataLoader(animals.with_transform(None, ("mask", "box")), batch_size=4)))
+    assert targets["mask"].shape == (4, 32, 32) and targets["box"].shape == (4, 1, 4)
+
+
+def test_subsets(animals):
+    for seed in range(3):
+        chosen = [pixels(animals.subset(num, seed)) for num in range(21)]
+        assert all(len(chosen[k]) == k and chosen[k - 1] < chosen[k] for k in range(1, 21))
+    counts = animals.subset(9).counts()
+    assert sorted(counts.values()) == [4, 5] and pixels(animals.subset(4, 0)) != pixels(animals.subset(4, 1))
+    assert animals.subset(5)._images is animals._images  # the memory is shared
+    cats = animals.subset(animals.targets["label"] == 0)
+    assert cats.counts() == {"cat": 10, "dog": 0} and len(cats.subset(3)) == 3
+    assert torch.equal(animals.subset([3, 5, -1]).images, animals.images[[3, 5, -1]])
+    assert torch.equal(animals.subset([3, 5]).subset([1]).images, animals.images[5:6])
+    assert animals.subset(torch.tensor([2]))[0][1] == animals[2][1] and len(animals.subset([])) == 0
+    for num, error in (
+        (21, ValueError),
+        (-1, ValueError),
+        ([20], IndexError),
+        (torch.ones(3) > 0, ValueError),
+        ([0.5], ValueError),
+    ):
+        with pytest.raises(error):
+            animals.subset(num)
+
+
+def test_items_are_quick(animals):
+    start = time.perf_counter()
+    for i in range(2000):
+        animals[i % 20]
+    assert time.perf_counter() - start < 1  # 0.02 ms each on an idle machine
+
+
+def test_importing_is_light():
+    code = "import sys, utils.datasets; print('sklearn' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
+
+
+# ---- real photos -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.photos
+@pytest.mark.parametrize("name, finder", datasets._FINDERS.items())
+def test_real_photos(name, finder):
+    if not finder(datasets.data_dir()):
+        pytest.skip(f"no photos in COURSE_DATA_DIR for {name}")
+    splits = getattr(datasets, name)(size=64, num_train=100, num_val=20, num_test=20)
+    assert [len(split) for split in splits] == [100, 20, 20] and splits.train.source == "photos"
+    assert_apart(splits)
+    assert max(splits.train.counts().values()) == 50
+    assert all(split.images.float().std() > 30 for split in splits)
+    if "mask" in splits.train.targets:
+        share = splits.train.targets["mask"].float().mean()
+        assert 0.02 < share < 0.8
+    if "box" in splits.train.targets:
+        boxes = splits.train.targets["box"]
+        boxes = boxes[~boxes.isnan().any(1)]
+        assert len(boxes) > 20 and (boxes[:, :2] < boxes[:, 2:]).all() and boxes.min() >= 0 and boxes.max() <= 64
