@@ -134,8 +134,8 @@ def test_filtered_subset(data):
     filtered(data)
     splits = datasets.dogs_vs_cats()
     assert [split.counts() for split in splits] == [{"cat": 8, "dog": 8}, {"cat": 2, "dog": 2}, {"cat": 10, "dog": 10}]
-    assert repr(splits.train) == "16 photos of cat, dog, 64 x 64, (label)" and splits.train.source == "photos"
-    assert splits.test.images.shape == (20, 3, 64, 64) and splits.test.images.dtype == torch.uint8
+    assert repr(splits.train) == "16 photos of cat, dog, 128 x 128, (label)" and splits.train.source == "photos"
+    assert splits.test.images.shape == (20, 3, 128, 128) and splits.test.images.dtype == torch.uint8
     assert_apart(splits)
     again = datasets.dogs_vs_cats()
     assert all(torch.equal(a.images, b.images) for a, b in zip(splits, again, strict=True))
@@ -198,7 +198,7 @@ def test_numbers_are_balanced_nested_and_only_they_are_read(data, monkeypatch, c
 
 def test_pets(data):
     pets_like(data)
-    splits = datasets.pets()
+    splits = datasets.pets(size=64)
     assert [len(split) for split in splits] == [16, 4, 20] and splits.train.classes == ["cat", "dog"]
     targets = splits.train.targets
     assert list(targets) == ["label", "mask", "box", "breed"]
@@ -253,8 +253,8 @@ def test_drawings():
     assert splits.train.noun == "drawing" and splits.train.source == "critters"
     assert list(splits.train.targets) == ["label", "mask", "box"] and splits.train.counts() == {"cat": 3, "dog": 3}
     assert_apart(splits)
-    assert pixels(splits.train) < pixels(datasets.pets(32, 9, 1, 1).train)  # nested, and the same in both
-    assert list(datasets.pets(32, 2, 2, 2).train.targets) == ["label", "mask", "box"]
+    assert pixels(splits.train) < pixels(datasets.pets(9, 1, 1, size=32).train)  # nested, and the same in both
+    assert list(datasets.pets(2, 2, 2, size=32).train.targets) == ["label", "mask", "box"]
     assert len(datasets.dogs_vs_cats(2, 0, 2, size=32).val) == 0
 
 
@@ -274,7 +274,7 @@ def test_critters():
 
 
 def test_drawn_lesions_say_so():
-    splits = datasets.lesions(32, 6, 4, 4)
+    splits = datasets.lesions(6, 4, 4, size=32)
     assert repr(splits.train) == "6 drawings of benign, malignant, 32 x 32, (label)"
     assert splits.train.images.shape == (6, 3, 32, 32) and splits.train.targets["mask"].any()
     assert_apart(splits)

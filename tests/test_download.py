@@ -328,7 +328,7 @@ def test_auto_fetches_only_on_a_lent_gpu(checkout, site, monkeypatch):
     assert datasets.dogs_vs_cats(2, 2, 2, size=32).train.source == "critters" and site.requests == []
     monkeypatch.setattr(datasets, "_on_a_lent_gpu", lambda: True)
     assert "dogs_vs_cats (69 MB, fetched when needed)" in datasets.source_line()
-    assert datasets.pets(32, 2, 2, 2).train.source == "critters" and site.requests == []
+    assert datasets.pets(2, 2, 2, size=32).train.source == "critters" and site.requests == []
     assert datasets.dogs_vs_cats(2, 2, 2, size=32).train.source == "photos" and site.requests == ["/a.zip"]
     assert datasets.source_line().startswith("data: photos of dogs_vs_cats, else drawings (COURSE_DATA=critters")
 

@@ -416,7 +416,7 @@ results["frozen + linear"], heads = [], []
 start = time.perf_counter()
 for seed, pictures in zip(seeds, train_sets, strict=True):
     torch.manual_seed(seed)
-    points = TensorDataset(pool_points[pictures.places], pool_labels[pictures.places])
+    points = TensorDataset(pool_points[pictures.indices], pool_labels[pictures.indices])
     linear = nn.Linear(pool_points.shape[1], 2)
     train(linear, points)
     results["frozen + linear"].append(accuracy(linear, TensorDataset(test_points, test_labels)))
@@ -520,7 +520,7 @@ claim(
 # extra code: a row for each approach, a dot for each seed, the mean written beside
 def results_figure(results):
     fig, ax = plt.subplots(figsize=(9, 3.2))
-    for row, (name, values) in enumerate(results.items()):
+    for row, values in enumerate(results.values()):
         ax.plot(values, [row] * len(values), "o", markersize=13, alpha=0.8)
         ax.annotate(f"{sum(values) / len(values):.0%}", (max(values), row), xytext=(14, 0), textcoords="offset points", va="center")
     ax.axvline(0.5, color="gray", linestyle=":")

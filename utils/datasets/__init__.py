@@ -123,11 +123,12 @@ def _photos(name: str) -> photos.Pools:
 
 
 def dogs_vs_cats(
-    num_train: int | None = None, num_val: int | None = None, num_test: int | None = None, size: int = 64
+    num_train: int | None = None, num_val: int | None = None, num_test: int | None = None, size: int | None = None
 ) -> Splits:
     """Cats (label 0) and dogs (1): photos of Kaggle's dogs-vs-cats, or drawings, which have "mask" and "box" too.
 
-    num_*: how many, classes in equal shares; default: all photos, or 200, 200 and 1,000 drawings. size: pixels a side.
+    num_*: how many, classes in equal shares; default: all photos, or 200, 200 and 1,000 drawings. size: pixels a side;
+    default 128 for photos, 64 for drawings, which show their animal as well at half the side.
     The filtered subset's `validation` is the test set, and a fifth of its `train` is val; other layouts are divided
     70/15/15 at random (seed 0). Raises ValueError for unusable numbers and sizes, and where COURSE_DATA=photos and
     there are none DownloadError (or FileNotFoundError where no download is offered).
@@ -137,7 +138,7 @@ def dogs_vs_cats(
 
 
 def pets(
-    size: int = 64, num_train: int | None = None, num_val: int | None = None, num_test: int | None = None
+    num_train: int | None = None, num_val: int | None = None, num_test: int | None = None, size: int | None = None
 ) -> Splits:
     """Cats (label 0) and dogs (1) with "mask" (the animal), "box" (its head; NaN in many) and "breed" (0 to 36).
 
@@ -149,7 +150,7 @@ def pets(
 
 
 def lesions(
-    size: int = 64, num_train: int | None = None, num_val: int | None = None, num_test: int | None = None
+    num_train: int | None = None, num_val: int | None = None, num_test: int | None = None, size: int | None = None
 ) -> Splits:
     """Breast lesions in ultrasound, benign (label 0) or malignant (1), with "mask". Not for any medical use.
 
@@ -216,11 +217,11 @@ def _numbers(numbers: Sequence[int | None], default: Sequence[int | None]) -> di
     return {split: other if num is None else num for split, num, other in zip(_SPLITS, numbers, default, strict=True)}
 
 
-def _photos_or_drawings(name: str, noun: str, numbers: Sequence[int | None], size: int) -> Splits:
+def _photos_or_drawings(name: str, noun: str, numbers: Sequence[int | None], size: int | None) -> Splits:
     wanted = _numbers(numbers, (None, None, None))
     if not (pools := _photos(name)):
-        return _draw(_CLASSES[name], _CLASSES[name], numbers, size, seed=0)
-    data = photos.load(name, pools, size, wanted)
+        return _draw(_CLASSES[name], _CLASSES[name], numbers, 64 if size is None else size, seed=0)
+    data = photos.load(name, pools, 128 if size is None else size, wanted)
     for split, num in wanted.items():
         if num and num > (there := len(data[split]["images"])):
             print(f"{name}: {num:,} {noun}s were asked for in {split}, and all {there:,} that are there are used.")

@@ -17,7 +17,7 @@ class ImageDataset(Dataset):
     images: uint8 (N, C, S, S). targets: "label" int64 (N,), and where there are: "mask" bool (N, S, S), "box" float32
     (N, 4) XYXY in pixels of the S x S picture (NaN where not annotated), "breed" int64 (N,). classes: the names of the
     labels. noun: what one picture honestly is ("drawing", "photo", "digit", "ultrasound image"). source: "critters",
-    "photos", "digits" or "folder".
+    "photos", "digits" or "folder". indices: int64 (N,), which rows of the whole data set these are; None = all.
 
     `ds[i]` gives (image, target): image a tv_tensors.Image (C, S, S) uint8; target an int64 scalar, a tv_tensors.Mask
     (S, S) or a tv_tensors.BoundingBoxes (1, 4), with several `target_types` a dict of them. As in torchvision,
@@ -34,21 +34,21 @@ class ImageDataset(Dataset):
                              f"which these {noun}s have.")  # fmt: skip
         self.classes, self.noun, self.source = list(classes), noun, source
         self.target_types, self.transform = target_types, transform
-        self._images, self._targets, self._indices = images, targets, indices  # shared by all subsets; None = all
+        self._images, self._targets, self.indices = images, targets, indices  # shared by all subsets; None = all
 
     @property
     def images(self) -> torch.Tensor:
-        return self._images if self._indices is None else self._images[self._indices]
+        return self._images if self.indices is None else self._images[self.indices]
 
     @property
     def targets(self) -> dict[str, torch.Tensor]:
-        return {name: t if self._indices is None else t[self._indices] for name, t in self._targets.items()}
+        return {name: t if self.indices is None else t[self.indices] for name, t in self._targets.items()}
 
     def __len__(self) -> int:
-        return len(self._images if self._indices is None else self._indices)
+        return len(self._images if self.indices is None else self.indices)
 
     def __getitem__(self, index: int):
-        row = index if self._indices is None else self._indices[index]
+        row = index if self.indices is None else self.indices[index]
         # Copies: a transform that works in place must not reach the memory that all share.
         image = tv_tensors.Image(self._images[row].clone())
         values = {name: self._wrap(name, self._targets[name][row].clone()) for name in self.target_types}
@@ -70,7 +70,7 @@ class ImageDataset(Dataset):
         being among its first k + 1; or their positions; or a mask of N truth values. Raises ValueError for a number or
         mask that does not fit, IndexError for a position outside.
         """
-        everything = torch.arange(len(self)) if self._indices is None else self._indices
+        everything = torch.arange(len(self)) if self.indices is None else self.indices
         if isinstance(num, int):
             if not 0 <= num <= len(self):
                 raise ValueError(f"subset({num}): expected 0 to {len(self)}, the {self.noun}s that are there.")
@@ -89,7 +89,7 @@ class ImageDataset(Dataset):
     def with_transform(self, transform: Callable | None, target_types: Sequence[str] | None = None) -> "ImageDataset":
         """The same pictures with another transform (and other target types), sharing the memory."""
         return ImageDataset(self._images, self._targets, self.classes, self.noun, self.source,
-                            target_types or self.target_types, transform, self._indices)  # fmt: skip
+                            target_types or self.target_types, transform, self.indices)  # fmt: skip
 
     def counts(self) -> dict[str, int]:
         """How many pictures each class has."""
