@@ -1,8 +1,10 @@
-"""Picking a device, with the GPUs of other people's machines played by stand-ins."""
+"""Picking a device and reporting on it, with the GPUs of other people's machines played by stand-ins."""
 
+import os
 import subprocess
 from types import SimpleNamespace
 
+import psutil
 import pytest
 import torch
 
@@ -97,6 +99,90 @@ def test_an_answer_without_figures_is_read(monkeypatch):
     assert device.gpus() == [
         {"uuid": "MIG-1", "name": "A100 MIG 1g", "used_mib": 0, "total_mib": 5000, "busy_percent": 0}
     ]
+
+
+# ---- the report ------------------------------------------------------------------------------------------------------
+
+TWO = "0, GPU-a, Tesla T4, 9000, 15360, 95, 71\n1, GPU-b, Tesla T4, 630, 15360, 0, 41\n"
+
+
+@pytest.fixture
+def driver(monkeypatch):
+    """Build a pretended driver: what it answers on GPUs and on processes, whose these are, and the GPU that is ours."""
+
+    def build(cards, processes="", owners=(), ours=None):
+        owners = {os.getpid(): "me"} | dict(owners)
+
+        def run(command, **_):
+            return SimpleNamespace(stdout=cards if "--query-gpu" in command[1] else processes)
+
+        def process(pid=None):
+            pid = pid or os.getpid()
+            if pid not in owners:
+                raise psutil.NoSuchProcess(pid)
+            return SimpleNamespace(username=lambda: owners[pid])
+
+        monkeypatch.setattr(subprocess, "run", run)
+        monkeypatch.setattr(psutil, "Process", process)
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: ours is not None)
+        monkeypatch.setattr(torch.cuda, "is_initialized", lambda: ours is not None)
+        monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+        monkeypatch.setattr(torch.cuda, "get_device_properties", lambda i: SimpleNamespace(uuid=ours))
+        return device.report()
+
+    return build
+
+
+def test_the_report_names_gpus_processes_owners_and_the_gpu_that_is_ours(driver):
+    text = driver(
+        TWO,
+        f"GPU-a, 71, 8100\nGPU-b, {os.getpid()}, 300\nGPU-b, 72, 320\n",
+        owners={71: "a colleague", 72: "me"},
+        ours="b",
+    )
+    assert text.splitlines() == [
+        "GPU 0, Tesla T4: 9,000 of 15,360 MiB in use, 95 % busy, 71 °C.",
+        "    a colleague, process 71: 8,100 MiB",
+        "GPU 1, Tesla T4: 630 of 15,360 MiB in use, 0 % busy, 41 °C. <- taken by this notebook",
+        f"    this notebook, process {os.getpid()}: 300 MiB",
+        "    you, process 72: 320 MiB",
+    ]
+
+
+def test_the_report_in_a_container_says_what_cannot_be_seen(driver):
+    lines = driver(TWO, "GPU-b, 71, 500\n", ours="b").splitlines()
+    assert lines[1:3] == [
+        "    no process is shown on it",
+        "    9,000 MiB belong to processes that cannot be seen from here, as is usual in a container",
+    ]
+    assert lines[-1] == "    somebody, process 71: 500 MiB"
+
+
+def test_the_report_leaves_out_what_the_driver_does_not_tell(driver):
+    slice_ = "0, MIG-1, A100 MIG 1g, [N/A], 5000, [Not Supported], [N/A]\n"
+    lines = driver(slice_, "MIG-1, [N/A], [N/A]\n", ours="other").splitlines()
+    assert lines == [
+        "GPU 0, A100 MIG 1g: the driver gives no figures.",
+        "    somebody, process [N/A]: memory of unknown size",
+    ]
+    assert "12 °C." in driver("0, GPU-a, Card, [N/A], [N/A], [N/A], 12\n", ours="other")
+
+
+def test_the_report_says_that_torch_cannot_use_the_gpus(driver):
+    assert driver(TWO).endswith("This notebook runs on the CPU: its torch cannot use what the driver shows.")
+
+
+def test_the_report_without_a_driver(monkeypatch):
+    def run(*_, **__):
+        raise FileNotFoundError(SMI)
+
+    monkeypatch.setattr(subprocess, "run", run)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert "no GPU is to be seen from here" in device.report() and "CPU" in device.report()
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Card")
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda: 3 * 2**20)
+    assert "(Card), and this notebook holds 3 MiB" in device.report()
 
 
 def test_start_prints_one_line_and_seeds(monkeypatch, capsys):
