@@ -1,12 +1,17 @@
 """SmallResNet and the backbone that is stored in data/: it loads safely, fits its record, and still transfers."""
 
+import copy
+import hashlib
 import json
 from pathlib import Path
+from urllib.error import URLError
 
 import pytest
 import torch
 from torch import nn
+from torchvision.models import mobilenet_v2
 
+from utils import datasets, models
 from utils.critters import SPECIES, draw_many
 from utils.models import SmallResNet
 
@@ -68,3 +73,71 @@ def test_backbone_transfers_to_cats_and_dogs(stored, backbone):
         optimizer.step()
     accuracy = (linear((test - mean) / std).argmax(1) == test_labels).float().mean()
     assert accuracy >= 0.93
+
+
+def test_pretrained_suits_the_source():
+    model, prepare = models.pretrained("critters")
+    pictures = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
+    prepared = prepare(pictures)
+    assert prepared.dtype == torch.float32 and torch.allclose(prepared, (pictures / 255 - 0.5) / 0.25, atol=1e-6)
+    assert not model.training and model(prepared).shape == (2, model.classifier[1].out_features)
+    with pytest.raises(ValueError, match="No pretrained network suits the source 'digits'"):
+        models.pretrained("digits")
+
+
+def put_weights(folder, name=None):
+    """A file as torchvision's server has it: the first eight digits of its SHA-256 stand in its name."""
+    folder.mkdir()
+    torch.save(mobilenet_v2().state_dict(), folder / "made.pth")
+    digest = hashlib.sha256((folder / "made.pth").read_bytes()).hexdigest()[:8]
+    (folder / "made.pth").rename(folder / (name or f"mobilenet_v2-{digest}.pth"))
+
+
+def test_weights_of_the_data_folder_are_taken(tmp_path, monkeypatch):
+    monkeypatch.setenv("COURSE_DATA_DIR", str(tmp_path))
+    put_weights(tmp_path / "weights")
+    model, prepare = models.pretrained("photos")
+    saved = torch.load(next((tmp_path / "weights").iterdir()), weights_only=True)
+    assert torch.equal(model.features[0][0].weight, saved["features.0.0.weight"])
+    assert list(prepare.transforms[1].mean) == [0.485, 0.456, 0.406]
+
+
+def test_damaged_weights_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("COURSE_DATA_DIR", str(tmp_path))
+    put_weights(tmp_path / "weights", "mobilenet_v2-00000000.pth")
+    with pytest.raises(RuntimeError, match="is damaged"):
+        models.pretrained("photos")
+
+
+def test_weights_that_cannot_be_fetched_get_a_sentence(tmp_path, monkeypatch):
+    def no_network(*_, **__):
+        raise URLError("Could not resolve host")
+
+    monkeypatch.setenv("COURSE_DATA_DIR", str(tmp_path))
+    monkeypatch.setattr("torch.hub.urlopen", no_network)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "home"))
+    with pytest.raises(RuntimeError, match="weights of mobilenet_v2 are not on this machine .* COURSE_DATA=critters"):
+        models.pretrained("photos")
+
+
+def test_held_batch_norm_stays_as_it_is():
+    model, _ = models.pretrained("critters")
+    copied = copy.deepcopy(model)
+    models.hold_batch_norm(copied)
+    before = {name: value.clone() for name, value in copied.named_buffers()}
+    copied.train()
+    copied.classifier.eval()  # its dropout would make the outputs differ
+    images = torch.randn(4, 3, 64, 64)
+    assert torch.allclose(copied(images), model(images), atol=1e-5)
+    assert all(torch.equal(before[name], value) for name, value in copied.named_buffers())
+    assert copied.features[1].weight.requires_grad and copied.state_dict().keys() == model.state_dict().keys()
+
+
+@pytest.mark.photos
+def test_imagenet_weights_know_cats_from_dogs():
+    model, prepare = models.pretrained("photos")
+    test = datasets.dogs_vs_cats(num_test=100).test
+    with torch.no_grad():
+        shares = model(prepare(test.images)).softmax(dim=1)
+    dogs = shares[:, 151:269].sum(1) > shares[:, 281:286].sum(1)  # ImageNet's 118 breeds of dogs, and its 5 cats
+    assert (dogs == test.targets["label"].bool()).float().mean() > 0.75
