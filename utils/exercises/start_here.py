@@ -1,0 +1,395 @@
+"""Exercises of notebook 00, start here."""
+
+import copy
+import random
+import tempfile
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from utils import datasets
+from utils.lessons import Exercise
+
+# ---- 1. from picture to tensor ---------------------------------------------------------------------------------------
+
+
+def picture_to_tensor(picture):
+    return picture.permute(2, 0, 1).float() / 255
+
+
+def _check_picture_to_tensor(picture_to_tensor):
+    picture = torch.randint(0, 256, (6, 5, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    picture[0, 0], picture[5, 4] = 0, 255
+    image = picture_to_tensor(picture.clone())
+    assert isinstance(image, torch.Tensor), f"Expected a tensor; a {type(image).__name__} came."
+    assert image.shape == (3, 6, 5), (
+        f"A picture of shape (6, 5, 3) came; expected (3, 6, 5), channels first. Yours is {tuple(image.shape)}."
+    )
+    assert image.dtype == torch.float32, f"Expected float32; {image.dtype} came. Call .float() before you divide."
+    assert image.max() <= 1, f"Expected numbers from 0 to 1; yours go up to {image.max():g}. A byte goes up to 255."
+    assert image.max() == 1, f"The brightest byte, 255, should become 1; yours became {image.max():g}. Divide by 255."
+    scaled = picture.float() / 255
+    assert not torch.equal(image, scaled.reshape(3, 6, 5)), (
+        "The shape is right, but the pixels have moved: reshape cuts the numbers up anew. permute exchanges axes."
+    )
+    assert not torch.equal(image, scaled.permute(2, 1, 0).reshape(3, 6, 5)), (
+        "Height and width have been exchanged on the way. One permute brings all three axes to their places."
+    )
+    assert torch.allclose(image, scaled.permute(2, 0, 1)), (
+        "Shape, type and range are right, but the pixels are not at their places: image[c, y, x] should be picture[y, x, c] / 255."
+    )
+    return "Channels first, floats from 0 to 1: every image pipeline begins so."
+
+
+picture_to_tensor = Exercise(
+    "From picture to tensor",
+    test=_check_picture_to_tensor,
+    hints=(
+        "Two things to do: exchange the axes, and change type and range.",
+        "permute(2, 0, 1) says which old axis comes first, second and third.",
+        "picture.permute(2, 0, 1).float() / ... and a byte goes up to 255.",
+    ),
+    reference=picture_to_tensor,
+)
+
+# ---- 2. the training step --------------------------------------------------------------------------------------------
+
+
+def training_step(model, optimizer, images, labels):
+    outputs = model(images)
+    loss = F.cross_entropy(outputs, labels)
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    return loss.item()
+
+
+def _three_steps(step, zero_grad=True):
+    """A tiny model after three steps on the same batch: (model, losses, weights after the first step)."""
+    generator = torch.Generator().manual_seed(1)
+    images, labels = torch.randn(8, 4, generator=generator), torch.tensor([0, 1, 2, 0, 1, 2, 0, 1])
+    model = nn.Linear(4, 3)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(0.1 * torch.randn(parameter.shape, generator=generator))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
+    if not zero_grad:
+        optimizer.zero_grad = lambda *args, **kwargs: None
+    losses = [step(model, optimizer, images, labels)]
+    first = copy.deepcopy(model)
+    losses += [step(model, optimizer, images, labels) for _ in range(2)]
+    return model, losses, first
+
+
+def _same(model, other):
+    return all(torch.allclose(a, b, atol=1e-6) for a, b in zip(model.parameters(), other.parameters(), strict=True))
+
+
+def _reference_step(model, optimizer, images, labels):
+    loss = F.cross_entropy(model(images), labels)
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    return loss.item()
+
+
+def _check_training_step(training_step):
+    expected, expected_losses, expected_first = _three_steps(_reference_step)
+    start = _three_steps(lambda *args: 0.0)[0]
+    model, losses, first = _three_steps(training_step)
+    assert not isinstance(losses[0], torch.Tensor), (
+        "A tensor came back, and behind it hangs the whole graph of the computation. Return a plain number: loss.item()."
+    )
+    if _same(model, start):
+        raise AssertionError(
+            "The weights have not changed."
+            + (" There are no gradients: is loss.backward() there?" if model.weight.grad is None else
+               " There are gradients, but nobody takes the step: optimizer.step() comes after loss.backward().")
+        )  # fmt: skip
+    accumulated = _three_steps(_reference_step, zero_grad=False)[0]
+    assert not _same(model, accumulated), (
+        "The first step is right, the later ones too large: backward() adds to the old gradients. "
+        "Call optimizer.zero_grad() before it."
+    )
+    assert isinstance(losses[0], float) and abs(losses[0] - expected_losses[0]) < 1e-5, (
+        f"The loss should be the cross-entropy before the step, {expected_losses[0]:.4f}; {losses[0]} came."
+    )
+    assert _same(first, expected_first) and _same(model, expected), (
+        "The weights move, but not as they should. In order: forward, F.cross_entropy, zero_grad, backward, step."
+    )
+    return f"Three steps, and the loss falls from {losses[0]:.2f} to {losses[2]:.2f}."
+
+
+training_step = Exercise(
+    "The training step",
+    test=_check_training_step,
+    hints=(
+        "Section 6 has the five lines in order: forward, loss, and three that change the weights.",
+        "outputs = model(images), loss = F.cross_entropy(outputs, labels), then zero_grad, backward, step.",
+        "loss.item() makes a plain number of the loss.",
+    ),
+    reference=training_step,
+)
+
+# ---- 3. convolution with stride and padding --------------------------------------------------------------------------
+
+
+def convolve_more(image, kernel, stride, padding):
+    image, size = F.pad(image, (padding,) * 4), len(kernel)
+    rows = range(0, image.shape[0] - size + 1, stride)
+    columns = range(0, image.shape[1] - size + 1, stride)
+    result = torch.zeros(len(rows), len(columns))
+    for i, top in enumerate(rows):
+        for j, left in enumerate(columns):
+            result[i, j] = (image[top : top + size, left : left + size] * kernel).sum()
+    return result
+
+
+def _torch_convolve(image, kernel, stride, padding):
+    return F.conv2d(image[None, None], kernel[None, None], stride=stride, padding=padding)[0, 0]
+
+
+def _check_convolve_more(convolve_more):
+    generator = torch.Generator().manual_seed(0)
+    kernel = torch.randn(3, 3, generator=generator)
+    for height, width, stride, padding in ((7, 9, 1, 0), (7, 9, 2, 0), (7, 9, 1, 2), (8, 9, 3, 1), (8, 10, 2, 1)):
+        image = torch.randn(height, width, generator=generator)
+        case = f"image {height} x {width}, kernel 3 x 3, stride {stride}, padding {padding}"
+        result, expected = (f(image.clone(), kernel, stride, padding) for f in (convolve_more, _torch_convolve))
+        assert isinstance(result, torch.Tensor), f"Expected a tensor; a {type(result).__name__} came."
+        came, wanted = tuple(result.shape), tuple(expected.shape)
+        if came != wanted and stride > 1 and came == tuple(_torch_convolve(image, kernel, 1, padding).shape):
+            raise AssertionError(
+                f"{case}: expected {wanted}, {came} came. The window moves a pixel at a time; is stride used?"
+            )
+        if came != wanted and padding > 0 and came == tuple(_torch_convolve(image, kernel, stride, 0).shape):
+            raise AssertionError(
+                f"{case}: expected {wanted}, {came} came. Is there a rim of zeros? F.pad(image, (p, p, p, p))."
+            )
+        assert came == wanted, f"{case}: expected a result of shape {wanted}, {came} came."
+        flipped = _torch_convolve(image, kernel.flip(0, 1), stride, padding)
+        assert not torch.allclose(result, flipped, atol=1e-4), (
+            "Your kernel is turned by 180 degrees. That is convolution as mathematics has it; PyTorch's, and that of section 3, is not turned."
+        )
+        assert torch.allclose(result, expected, atol=1e-4), (
+            f"{case}: the shape is right, the numbers are not; the largest difference is {(result - expected).abs().max():.2f}. "
+            "Window (i, j) begins at row i * stride and column j * stride of the padded image."
+        )
+    return "The same numbers as F.conv2d, for five combinations of size, stride and padding."
+
+
+convolve_more = Exercise(
+    "Convolution with stride and padding",
+    test=_check_convolve_more,
+    hints=(
+        "Pad first: F.pad(image, (padding, padding, padding, padding)). Then forget that there was padding.",
+        "The formula of section 3 says how large the result is; or count the windows: range(0, height - size + 1, stride).",
+        "Window (i, j) is image[i * stride : i * stride + size, j * stride : j * stride + size].",
+    ),
+    reference=convolve_more,
+)
+
+# ---- 4. zero empirical risk, and not useless -------------------------------------------------------------------------
+
+
+def learn(images, labels):
+    known = images.flatten(1).float()
+
+    def answer(images):
+        return labels[torch.cdist(images.flatten(1).float(), known).argmin(dim=1)]
+
+    return answer
+
+
+def _check_learn(learn):
+    train, _, test = datasets.digits()
+    answer = learn(train.images.clone(), train.targets["label"].clone())
+    assert callable(answer), f"learn should return a function; a {type(answer).__name__} came. Define it inside learn."
+    risks = []
+    for split in (train, test):
+        labels, answers = split.targets["label"], answer(split.images.clone())
+        assert isinstance(answers, torch.Tensor) and answers.shape == labels.shape, (
+            f"For {len(labels)} images your function should return a tensor of {len(labels)} labels."
+        )
+        risks.append((answers != labels).float().mean().item())
+    known, new = risks
+    assert known == 0 or new >= 0.1, (
+        f"It reads {1 - new:.1%} of new digits, which is good, but it makes mistakes on {known:.1%} of those that it was given. "
+        "Which of the known images is nearest to a known image?"
+    )
+    assert known == 0, f"The empirical risk is {known:.1%}; on the images that it was given it must make no mistake."
+    assert new < 0.1, (
+        f"No mistake on the images that it was given, and {new:.0%} wrong on new ones. It need not be the very same image: ask for the one most like it."
+    )
+    return f"Empirical risk 0, and {1 - new:.1%} of new digits right. Memory is no vice; what it says about new pictures decides."
+
+
+learn = Exercise(
+    "Zero empirical risk, and not useless",
+    test=_check_learn,
+    hints=(
+        "The memoriser asks: have I seen exactly this image? Ask instead: which image that I have seen is most like it?",
+        "Two images are alike when the distance of their vectors of 64 numbers is small. Compute with floats, not bytes.",
+        "torch.cdist(new, known) gives all distances, argmin(dim=1) the nearest known image of each new one.",
+    ),
+    reference=learn,
+)
+
+# ---- lab: resume from a kill at a random step ------------------------------------------------------------------------
+
+
+def train(model, optimizer, loader, num_epochs, checkpoint):
+    def save(epoch):
+        state = {"epoch": epoch, "model": model.state_dict(), "optimizer": optimizer.state_dict()}
+        unfinished = checkpoint.with_suffix(".part")
+        torch.save(state | {"random": torch.get_rng_state()}, unfinished)
+        unfinished.replace(checkpoint)  # at once: the file is the old one or the new one
+
+    if checkpoint.exists():
+        state = torch.load(checkpoint, weights_only=True)
+        model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        torch.set_rng_state(state["random"])
+        first = state["epoch"]
+    else:
+        first = 0
+        save(0)
+    for epoch in range(first, num_epochs):
+        for images, labels in loader:
+            loss = F.cross_entropy(model(images), labels)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        save(epoch + 1)
+    return model
+
+
+class _Killed(BaseException):
+    """The power cut. No Exception, so that `except Exception` cannot hold it up."""
+
+
+class _Mortal:
+    """A loader that counts its batches and dies when it should hand out number `last` (None: never)."""
+
+    def __init__(self, loader, last):
+        self.loader, self.last, self.steps = loader, last, 0
+
+    def __len__(self):
+        return len(self.loader)
+
+    def __iter__(self):
+        for batch in self.loader:
+            self.steps += 1
+            if self.steps == self.last:
+                raise _Killed
+            yield batch
+
+
+_EPOCHS, _BATCHES = 4, 5  # of the runs of the check
+
+
+def _start(stage, seed, last=None):
+    """(model, optimizer, loader) of a new process. Stage 0: plain SGD; 1: Adam; 2: dropout and shuffled batches too."""
+    data = datasets.digits().train.subset(32 * _BATCHES)
+    torch.manual_seed(seed)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Dropout(0.2 * (stage == 2)), nn.Linear(32, 10))
+    optimizer = (torch.optim.Adam if stage else torch.optim.SGD)(model.parameters(), lr=0.01 if stage else 0.1)
+    pictures = TensorDataset(data.images.float() / 255, data.targets["label"])
+    return model, optimizer, _Mortal(DataLoader(pictures, batch_size=32, shuffle=stage == 2), last)
+
+
+def _live(train, stage, kills=()):
+    """Final weights, steps of each life, and the files that the first kill left. A kill is a step of its own life."""
+    lives, files = [], []
+    with tempfile.TemporaryDirectory() as folder:
+        for life, last in enumerate([*kills, None]):
+            model, optimizer, loader = _start(stage, seed=0 if life == 0 else 1000 + life, last=last)
+            try:
+                trained = train(model, optimizer, loader, _EPOCHS, Path(folder) / "run.pt")
+                lives.append(loader.steps)
+                break
+            except _Killed:
+                lives.append(loader.steps - 1)
+                files = files or sorted(path.name for path in Path(folder).iterdir())
+    assert isinstance(trained, nn.Module), f"train should return the model; a {type(trained).__name__} came."
+    return [parameter.detach().clone() for parameter in trained.parameters()], lives, files
+
+
+def _plain(model, optimizer, loader, num_epochs, checkpoint):
+    for _ in range(num_epochs):
+        for images, labels in loader:
+            _reference_step(model, optimizer, images, labels)
+    return model
+
+
+def _equal(weights, others):
+    return all(torch.equal(a, b) for a, b in zip(weights, others, strict=True))
+
+
+def _check_lab(train):
+    with torch.random.fork_rng():
+        return _check_lives(train)
+
+
+def _check_lives(train):
+    total, middle = _EPOCHS * _BATCHES, 2 * _BATCHES + 3
+    assert _equal(_live(train, 2)[0], _live(_plain, 2)[0]), (
+        "Even when nobody disturbs it, your training ends elsewhere than the loop of section 6 (no mode switched, no random number drawn besides). "
+        f"It should make {_EPOCHS} passes, with forward, F.cross_entropy, zero_grad, backward, step for each batch."
+    )
+    weights, lives, files = _live(train, 0, [middle])
+    assert files, (
+        "Killed in the third epoch, and there was no file: nothing was saved. torch.save(..., checkpoint) after every epoch."
+    )
+    assert "run.pt" in files, (
+        f"Your training has written {', '.join(files)}; the next run looks for `checkpoint` itself."
+    )
+    assert lives[1] < total, (
+        f"Killed in the third epoch, your second run did all {total} steps again: load the file where checkpoint.exists(), and begin at its epoch."
+    )
+    whole = _live(_plain, 0)[0]
+    assert _equal(weights, whole), (
+        f"Plain SGD, batches in fixed order, killed at step {middle}: the weights at the end are not those of the unbroken run. "
+        f"The second run did {lives[1]} steps; {total - 2 * _BATCHES} were left after two whole epochs. Are the weights and the number of epochs those "
+        "from the end of the last whole epoch?"
+    )
+    assert _equal(_live(train, 1, [middle])[0], _live(_plain, 1)[0]), (
+        "With plain SGD it works, with Adam it does not: Adam keeps running means of the gradients. Save and load optimizer.state_dict() too."
+    )
+    whole = _live(_plain, 2)[0]
+    assert _equal(_live(train, 2, [middle])[0], whole), (
+        "With dropout and shuffled batches the resumed run ends elsewhere: the random numbers are others. Save torch.get_rng_state() at the end of each epoch, "
+        "and put it back with torch.set_rng_state()."
+    )
+    assert _equal(_live(train, 2, [1])[0], whole), (
+        "Killed at the very first step, the next run began with other random weights. Save once before the first epoch too."
+    )
+    draw = random.SystemRandom().randint
+    runs = [
+        [draw(2, total - 1)],
+        [draw(2, total - 1)],
+        [total],
+        [draw(_BATCHES + 1, total - 1), draw(1, 5), draw(1, 5)],
+    ]
+    results = [_live(train, 2, kills) for kills in runs]
+    survived = sum(_equal(weights, whole) for weights, _, _ in results)
+    assert survived == len(runs), (
+        f"{survived} of {len(runs)} runs that were killed at random steps end with equal weights; the kills were at {runs}. Good is all of them."
+    )
+    again = sum(sum(lives) - total for _, lives, _ in results)
+    return f"All {len(runs) + 4} killed runs end with equal weights. In the last {len(runs)}, {again} of {len(runs) * total} steps had to be done twice."
+
+
+lab = Exercise(
+    "Lab: resume from a kill at a random step",
+    test=_check_lab,
+    hints=(
+        "What decides the next step? The weights, the optimizer's memory, the random numbers, and which epoch it is. Save all four.",
+        "Save a dict with torch.save: epoch, model.state_dict(), optimizer.state_dict(), torch.get_rng_state(). Once before the first epoch, then after each.",
+        "At the start: if checkpoint.exists(), load all four, and let the loop be range(epoch, num_epochs).",
+    ),
+    reference=train,
+)
