@@ -222,11 +222,12 @@ claim(
 )
 
 # %% [markdown]
-# **Before you run it:** does the smaller network do worse, as well, or better on new pictures?
+# **Before you run it:** does the smaller network do worse, as well, or better on new pictures? And what becomes of the gap?
 #
 # <details><summary>Answer</summary>
 #
-# Better. What it can no longer do is what we did not want: remember places.
+# The gap becomes smaller: what the network can no longer do is what we did not want, remember places. On the drawings it does
+# much better on new pictures, too. On photos the gain is a few points only; so we claim the gap, and print the rest.
 #
 # </details>
 #
@@ -234,25 +235,27 @@ claim(
 # **three seeds**: three draws of 200 pictures from our pool, three starts.
 
 # %%
-first_seed = torch.initial_seed()
-seeds = [first_seed, first_seed + 1, first_seed + 2]
+seeds = [10 * torch.initial_seed() + k for k in range(3)]  # so that runs with other seeds share none
 train_sets = [pool.subset(200, seed=seed) for seed in seeds]
-results = {}  # what was tried -> its test accuracy on each seed
+results = {}  # what was tried -> its accuracy on new pictures, on each seed
 
 # %%
-results["own network"] = []
+results["own network"], own_known = [], []
 for seed, pictures in zip(seeds, train_sets, strict=True):
     torch.manual_seed(seed)
     own = own_network(pool_head()).to(device)
     train(own, pictures.with_transform(scale))
+    own_known.append(accuracy(own, pictures.with_transform(scale)))
     results["own network"].append(accuracy(own, test_set.with_transform(scale)))
 
 # %%
-own_mean = sum(results["own network"]) / 3
+own_new = sum(results["own network"]) / 3
+own_gap, flat_gap = sum(own_known) / 3 - own_new, flat_known - flat_new
+print(f"new pictures: {own_new:.0%} with pooling (mean of three seeds), {flat_new:.0%} with flatten")
 claim(
-    "Global average pooling instead of flatten: fewer weights, better on new pictures",
-    own_mean > flat_new,
-    f"{own_mean:.0%} on average of three seeds, against {flat_new:.0%}",
+    "Global average pooling instead of flatten narrows the gap between known and new pictures",
+    own_gap < flat_gap - 0.03,
+    f"{100 * own_gap:.0f} points instead of {100 * flat_gap:.0f}",
 )
 
 # %% [markdown]
@@ -363,6 +366,7 @@ from sklearn.manifold import TSNE
 some = torch.arange(400)
 tsne = TSNE(metric="cosine", init="pca", random_state=0)
 places = tsne.fit_transform(F.normalize(pool_points[some], dim=1).numpy())
+places = places[:, places.std(0).argsort()[::-1]]  # lay the map down: the long side is the horizontal one
 
 
 # %%
@@ -372,7 +376,7 @@ def map_figure():
     colours = ["tab:blue", "tab:orange"]
     for label, (name, colour) in enumerate(zip(pool.classes, colours, strict=True)):
         ax.scatter(*places[pool_labels[some] == label].T, s=50, color=colour, label=name)
-    half, drawn = (places[:, 0].max() - places[:, 0].min()) / 32, []
+    half, drawn = (places.max() - places.min()) / 32, []
     for i, (x, y) in enumerate(places):
         if all(max(abs(x - a), abs(y - b)) > 2.2 * half for a, b in drawn):
             box = (x - half, x + half, y - half, y + half)
@@ -489,7 +493,7 @@ def fine_tune(seed, pictures, head, lr):
 
 
 # %%
-small_lr, large_lr = 2e-4, 2e-2
+small_lr, large_lr = 1e-4, 1e-2
 results["fine-tuned"] = [fine_tune(*job, small_lr) for job in zip(seeds, train_sets, heads, strict=True)]
 
 # %% [markdown]
@@ -528,10 +532,10 @@ def results_figure(results):
     fig, ax = plt.subplots(figsize=(9, 3.2))
     for row, values in enumerate(results.values()):
         ax.plot(values, [row] * len(values), "o", markersize=13, alpha=0.8)
-        ax.annotate(f"{sum(values) / len(values):.0%}", (max(values), row), xytext=(14, 0), textcoords="offset points", va="center")
+        ax.annotate(f"mean {sum(values) / len(values):.0%}", (max(values), row), xytext=(14, 0), textcoords="offset points", va="center")
     ax.axvline(0.5, color="gray", linestyle=":")
     ax.annotate("guessing", (0.5, -0.4), xytext=(5, 0), textcoords="offset points", color="gray", va="center")
-    ax.set(yticks=range(len(results)), yticklabels=results, xlim=(0.48, 1.04), ylim=(len(results) - 0.4, -0.7))
+    ax.set(yticks=range(len(results)), yticklabels=results, xlim=(0.48, 1.09), ylim=(len(results) - 0.4, -0.7))
     ax.set(xlabel="accuracy on new pictures (a dot a seed)", title=f"200 {noun}s, three ways to use them")
     ax.xaxis.set_major_formatter(PercentFormatter(1))
     return fig
