@@ -846,7 +846,7 @@ claim(
 
 # %%
 fitted_model, optimizer, train_loader = fresh(seed)
-fit(fitted_model, train_loader, num_epochs=num_epochs, optimizer=optimizer, channels_last=False);
+history = fit(fitted_model, train_loader, num_epochs=num_epochs, optimizer=optimizer, channels_last=False)
 
 
 # %%
