@@ -1,0 +1,181 @@
+"""Wrong answers to the exercises of notebook 01: (exercise, answer, a piece of the message that fits the mistake)."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+
+def chain(derivative):
+    def chain_gradient(x, a1, a2, a3):
+        f3 = torch.tanh(a3 * x)
+        f2 = torch.tanh(a2 * f3)
+        f1 = torch.tanh(a1 * f2)
+        return derivative(x, a1, a2, a3, f1, f2, f3)
+
+    return chain_gradient
+
+
+def joint_norm(parameters):
+    return torch.cat([p.grad.flatten() for p in parameters]).norm()
+
+
+def clipped(change, norm=joint_norm):
+    def clip(parameters, max_norm):
+        before = norm(parameters)
+        change(parameters, max_norm, joint_norm(parameters))
+        return before
+
+    return clip
+
+
+def each_by_value(parameters, max_norm, norm):
+    for p in parameters:
+        p.grad.clamp_(-max_norm, max_norm)
+
+
+def each_by_its_norm(parameters, max_norm, norm):
+    for p in parameters:
+        p.grad.mul_(min(1, max_norm / p.grad.norm()))
+
+
+def copies(parameters, max_norm, norm):
+    [p.grad * max_norm / norm for p in parameters]
+
+
+def always(parameters, max_norm, norm):
+    for p in parameters:
+        p.grad.mul_(max_norm / norm)
+
+
+def half(parameters, max_norm, norm):
+    for p in parameters:
+        p.grad.mul_(min(1, 0.5 * max_norm / norm))
+
+
+def only_first(parameters, max_norm, norm):
+    parameters[0].grad.mul_(max_norm / norm)
+
+
+def right(parameters, max_norm, norm):
+    for p in parameters:
+        p.grad.mul_(min(1, max_norm / norm))
+
+
+def drawn(std, bias=0.0, top=False, back=True):
+    def initialise(model):
+        for layer in model.children() if top else model.modules():
+            if isinstance(layer, nn.Linear):
+                nn.init.normal_(layer.weight, std=std(layer.in_features, layer.out_features))
+                nn.init.constant_(layer.bias, bias)
+        return model if back else 1
+
+    return initialise
+
+
+def he(n, m):
+    return math.sqrt(2 / n)
+
+
+def normalised(axes):
+    def group_norm(x, num_groups):
+        return (x - x.mean(axes, keepdim=True)) / torch.sqrt(x.var(axes, keepdim=True, unbiased=False) + 1e-5)
+
+    return group_norm
+
+
+def every_second(x, num_groups):
+    x = x.unflatten(1, (-1, num_groups)).transpose(1, 2)
+    shape = x.shape[1:3]
+    return F.group_norm(x.flatten(1, 2), num_groups).unflatten(1, shape).transpose(1, 2).flatten(1, 2)
+
+
+def one_less(x, num_groups):
+    groups = x.unflatten(1, (num_groups, -1))
+    return ((groups - groups.mean((2, 3, 4), keepdim=True)) / groups.std((2, 3, 4), keepdim=True)).flatten(1, 2)
+
+
+class Block(nn.Module):
+    def __init__(self, width, zeros=(2,), skip=True, num_linear=2, frozen=()):
+        super().__init__()
+        self.f = nn.Sequential(nn.Linear(width, width), nn.ReLU(), *[nn.Linear(width, width)] * (num_linear - 1))
+        self.skip = skip
+        for i in zeros:
+            nn.init.zeros_(self.f[i].weight)
+            nn.init.zeros_(self.f[i].bias)
+        for i in frozen:
+            self.f[i].requires_grad_(False)
+
+    def forward(self, x):
+        return x + self.f(x) if self.skip else self.f(x)
+
+
+def block(**changes):
+    return lambda width: Block(width, **changes)
+
+
+def deep(depth=50, activation=nn.Sigmoid):
+    def train_deep():
+        layers = [part for _ in range(depth - 1) for part in (nn.Linear(64, 64), activation())]
+        return nn.Sequential(*layers, nn.Linear(64, 10))
+
+    return train_deep
+
+
+WRONG = [
+    ("chain_gradient", chain(lambda x, a1, a2, a3, f1, f2, f3: f1), "This is F itself"),
+    ("chain_gradient", chain(lambda x, a1, a2, a3, f1, f2, f3: (1 - f1**2) * f2), "derivative by a1"),
+    (
+        "chain_gradient",
+        chain(lambda x, a1, a2, a3, f1, f2, f3: (1 - f1**2) * a1 * (1 - f2**2) * a2 * (1 - f3**2) * x),
+        "derivative by a3",
+    ),
+    (
+        "chain_gradient",
+        chain(lambda x, a1, a2, a3, f1, f2, f3: (1 - f1**2) * a1 * (1 - f2**2)),
+        "last factor is missing",
+    ),
+    ("chain_gradient", chain(lambda x, a1, a2, a3, f1, f2, f3: (1 - f1**2) * (1 - f2**2) * f3), "factor a1 is missing"),
+    ("chain_gradient", chain(lambda x, a1, a2, a3, f1, f2, f3: a1 * f3), "derivative of each tanh is missing"),
+    ("chain_gradient", chain(lambda x, a1, a2, a3, f1, f2, f3: f1 * f2 * f3 * a1), "Expected"),
+    ("clip", clipped(copies), "as they were"),
+    ("clip", clipped(each_by_value), "Each number was clipped by itself"),
+    ("clip", clipped(each_by_its_norm), "by its own norm"),
+    ("clip", clipped(only_first), "points elsewhere"),
+    ("clip", clipped(half), "should be 1 afterwards"),
+    (
+        "clip",
+        clipped(right, norm=lambda parameters: sum(p.grad.norm() for p in parameters)),
+        "root of the sum of all squares",
+    ),
+    ("clip", clipped(always), "never makes a gradient longer"),
+    ("initialise", drawn(he, back=False), "returned a int"),
+    ("initialise", drawn(he, top=True), "1 of 3 linear layers still have their old weights"),
+    ("initialise", drawn(lambda n, m: math.sqrt(2 / (n + m))), "Xavier"),
+    ("initialise", drawn(lambda n, m: math.sqrt(2 / m)), "here it is the outputs"),
+    ("initialise", drawn(lambda n, m: 2 / n), "forgets the square root"),
+    ("initialise", drawn(lambda n, m: math.sqrt(1 / n)), "The 2 is missing"),
+    ("initialise", drawn(lambda n, m: 1.0), "Expected weights with standard deviations 0.1414"),
+    ("initialise", drawn(he, bias=0.1), "biases are not zero"),
+    ("group_norm", lambda x, num_groups: x.unflatten(1, (num_groups, -1)), "Undo the grouping"),
+    ("group_norm", normalised((1, 2, 3)), "layer normalisation"),
+    ("group_norm", normalised((2, 3)), "instance normalisation"),
+    ("group_norm", normalised((0, 2, 3)), "batch normalisation"),
+    ("group_norm", every_second, "every second channel"),
+    ("group_norm", one_less, "unbiased=False"),
+    ("group_norm", lambda x, num_groups: x, "largest difference from nn.GroupNorm"),
+    ("group_norm", lambda x, num_groups: F.group_norm(x, 2), "not with 1"),
+    ("make_block", lambda width: 1, "returned a int"),
+    ("make_block", lambda width: nn.Identity(), "has 0 linear layers"),
+    ("make_block", block(num_linear=1, zeros=()), "has 1 linear layers"),
+    ("make_block", block(skip=False), "the x of x + f(x) is missing"),
+    ("make_block", block(zeros=()), "should return x exactly"),
+    ("make_block", block(zeros=(0, 2)), "set only the last one to zero"),
+    ("make_block", block(frozen=(0,)), "one of the layers has not moved"),
+    ("lab", lambda: "done", "returned a str"),
+    ("lab", deep(), "held-out digits are right; guessing gives 10 %"),
+    ("lab", deep(depth=20), "passes 20 linear layers"),
+    ("lab", deep(activation=nn.ReLU), "the sigmoid is to stay the only activation"),
+    ("lab", deep(activation=nn.Identity), "passes 0 sigmoids"),
+]
