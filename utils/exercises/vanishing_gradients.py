@@ -96,6 +96,7 @@ def _check_clip(clip):
     norm, clipped = after(1.0)
     assert not all(torch.equal(grad, before) for grad, before in zip(clipped, grads, strict=True)), (
         "The gradients are as they were. Change them in place, such as parameter.grad.mul_(factor)."
+    )
     values = [grad.clamp(-1, 1) for grad in grads]
     assert not all(torch.allclose(a, b) for a, b in zip(clipped, values, strict=True)), (
         "Each number was clipped by itself, which turns the gradient into another direction. Scale all by one factor."
