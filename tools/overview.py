@@ -1,0 +1,50 @@
+"""The README's picture, docs/overview.png: drawn animals, and below them the last figure of notebook 05 as it was measured.
+
+    python -m tools.overview
+"""
+
+import base64
+import io
+
+import nbformat
+from PIL import Image
+
+from tools.build import NOTEBOOKS, ROOT, code_cells
+from utils.critters import SPECIES, draw
+
+WIDTH, COLUMNS, ROWS = 1200, 12, 2
+
+
+def animals() -> Image.Image:
+    """A sheet with one animal of each species."""
+    side = WIDTH // COLUMNS
+    sheet = Image.new("RGB", (WIDTH, side * ROWS), "white")
+    for place, species in enumerate(SPECIES[: COLUMNS * ROWS]):
+        picture = Image.fromarray(draw(species, seed=place + 7, size=128, pose="sit").image).resize((side - 6, side - 6))
+        sheet.paste(picture, (place % COLUMNS * side + 3, place // COLUMNS * side + 3))
+    return sheet
+
+
+def last_figure(name: str) -> Image.Image:
+    """The last figure that a built notebook stores."""
+    notebook = nbformat.read(next(NOTEBOOKS.glob(f"{name}*.ipynb")), as_version=4)
+    pictures = [
+        output.data["image/png"]
+        for cell in code_cells(notebook)
+        for output in cell.outputs
+        if "image/png" in output.get("data", {})
+    ]
+    return Image.open(io.BytesIO(base64.b64decode(pictures[-1]))).convert("RGB")
+
+
+def main() -> None:
+    above, below = animals(), last_figure("05")
+    page = Image.new("RGB", (WIDTH, above.height + below.height + 20), "white")
+    page.paste(above, (0, 0))
+    page.paste(below, ((WIDTH - below.width) // 2, above.height + 20))
+    (ROOT / "docs").mkdir(exist_ok=True)
+    page.save(ROOT / "docs/overview.png", optimize=True)
+
+
+if __name__ == "__main__":
+    main()
