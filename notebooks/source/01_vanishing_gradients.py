@@ -137,6 +137,7 @@ def draw_chain(factor=0.1, depth=20):
     ax.set(ylim=(1e-52, 1e17), xlabel="functions in the chain", ylabel="product of the factors")
     ax.set_title(f"{depth} factors of {factor:g}: a gradient of {factor**depth:.0e}")
     ax.set_xlim(1 - depth / 40, depth * 1.12)
+    ax.xaxis.set_major_locator(plt.MaxNLocator(integer=True))
     return fig, f"The product of {depth} factors of {factor:g} is {factor**depth:.1e}; in grey, other factors."
 
 
@@ -295,14 +296,16 @@ profiles = {depth: gradient_profile(network(depth)) for depth in (2, 5, 10, 20, 
 # %%
 # extra code: one line a depth, named at its first layer
 def plot_profiles(ax, profiles, floor=1e-46, at="left"):
-    """profiles: name -> (depth,). Zeros are drawn as open circles at the floor; NaN and infinity are left out."""
+    """profiles: name -> (depth,). Zeros are drawn as open circles at the floor. at: where the names stand, "left", "right"
+    or a layer."""
     for i, (name, values) in enumerate(profiles.items()):
-        layers = np.arange(1, len(values) + 1)
-        drawn = np.where(np.isfinite(values), np.maximum(values, floor), np.nan)
+        layers, drawn = np.arange(1, len(values) + 1), np.maximum(values, floor)
         ax.semilogy(layers, drawn, color=f"C{i}", marker="." if len(values) < 31 else None)
-        ax.plot(layers[values == 0], drawn[values == 0], "o", mfc="white", color=f"C{i}", clip_on=False)
-        x, y, ha, dx = (1, drawn[0], "right", -10) if at == "left" else (layers[-1], drawn[-1], "left", 10)
-        ax.annotate(str(name), (x, y), xytext=(dx, 0), textcoords="offset points", ha=ha, va="center", color=f"C{i}", fontweight="bold")
+        if (values == 0).any():
+            ax.plot(layers[values == 0], drawn[values == 0], "o", mfc="white", color=f"C{i}")
+        layer = {"left": 1, "right": len(values)}.get(at, at)
+        ax.annotate(name, (layer, drawn[layer - 1]), xytext=(10 if at == "right" else -10, 0), textcoords="offset points",
+                    ha="left" if at == "right" else "right", va="center", color=f"C{i}", fontweight="bold")  # fmt: skip
     ax.set(xlabel="layer (1 is the one next to the pixels)", ylabel="gradient norm")
 
 
@@ -311,7 +314,7 @@ fig, ax = plt.subplots(figsize=(10, 5))
 plot_profiles(ax, {f"{depth} layers": values for depth, values in profiles.items()})
 ax.set(xlim=(-9, 51), xticks=[1, 10, 20, 30, 40, 50], title="Sigmoid: the gradient decays exponentially on its way down")
 show(fig, "Gradient norm of each layer on a logarithmic axis, for sigmoid networks of 2 to 50 layers: nearly straight lines that fall from the "
-     "last layer to the first; open circles are gradients of exactly zero.")  # fmt: skip
+     f"last layer to the first, with 50 layers down to {profiles[50][0]:.0e}.")  # fmt: skip
 
 # %%
 values = profiles[20]
@@ -452,10 +455,10 @@ moved = {depth: {name: movement(depth, make) for name, make in optimizers.items(
 def movement_figure():
     fig, axes = plt.subplots(1, 2, figsize=(13, 5), sharey=True)
     for ax, (depth, profiles) in zip(axes, moved.items(), strict=True):
-        plot_profiles(ax, profiles, floor=1e-14)
+        plot_profiles(ax, profiles, floor=1e-14, at=3 * depth // 5)
         still = int((profiles["SGD"] == 0).sum())
-        ax.set(xlim=(-depth / 5, depth + 0.5), xticks=[1, depth // 2, depth], ylabel="relative movement in one epoch")
-        ax.set_title(f"{depth} layers: " + (f"{still} of them do not move under SGD" if still else "the first move least"))
+        ax.set(xlim=(0.3, depth + 0.7), xticks=[1, depth // 2, depth], ylabel="relative movement in one epoch" if depth == 10 else None)
+        ax.set_title(f"{depth} layers: " + (f"{still} of them do not move at all under SGD" if still else "the first move least under SGD"))
     return fig
 
 
@@ -506,6 +509,9 @@ show(fig, "Gradient profiles of a ReLU network of 10 layers for gains of 0.5 to 
      "of magnitude.")  # fmt: skip
 
 # %% [markdown]
+# Each profile is level, and it is its height that tells. A layer's gradient is a product of what comes forward, the activations, and what comes
+# back. With a gain above 1 the first grow on the way up and the second on the way down: in the product every layer has all ten factors.
+#
 # **Clipping** (Pascanu et al. 2013) keeps the direction of the gradient and limits its length: with $g$ the gradient of *all* weights as one
 # long vector,
 #
@@ -571,10 +577,10 @@ claim(
 
 # %% [markdown]
 # Two limits. A smaller learning rate would also have kept this network alive; clipping allows the large one, which is faster. And clipping
-# comes too late once there is nothing finite left to scale. Weights drawn from $N(0, 1)$ and 30 layers:
+# comes too late once there is nothing finite left to scale. Weights drawn from $N(0, 1)$ and 60 layers:
 
 # %%
-model = network(30, nn.ReLU, init=nn.init.normal_)
+model = network(60, nn.ReLU, init=nn.init.normal_)
 profile = gradient_profile(model)
 nn.utils.clip_grad_norm_(model.parameters(), max_norm=1.0)
 clipped = linears(model)[0].weight.grad
@@ -640,10 +646,11 @@ claim(
 
 # %%
 fig, ax = plt.subplots()
-plot_profiles(ax, {"sigmoid": gradient_profile(network(20)), "ReLU": gradient_profile(network(20, nn.ReLU))})
+pair = {"sigmoid": gradient_profile(network(20)), "ReLU": gradient_profile(network(20, nn.ReLU))}
+plot_profiles(ax, pair)
 ax.set(xlim=(-3, 20.5), xticks=[1, 5, 10, 15, 20], title="ReLU: far better, and still it vanishes")
-show(fig, "Gradient profiles of 20 layers: the sigmoid's falls by about sixteen orders of magnitude towards the first layer, that of ReLU by about "
-     "six.")  # fmt: skip
+show(fig, f"Gradient profiles of 20 layers. The sigmoid's falls towards the first layer to {pair['sigmoid'][0]:.0e}, that of ReLU to "
+     f"{pair['ReLU'][0]:.0e}.")  # fmt: skip
 
 # %% [markdown]
 # ## 6. Second remedy: initialisation (12 min)
@@ -703,7 +710,7 @@ sizes = {"He": mean_squares(he), "Xavier": mean_squares(xavier), "PyTorch's defa
 # %%
 fig, ax = plt.subplots(figsize=(10, 4.8))
 plot_profiles(ax, sizes, at="right")
-ax.set(xlim=(0.5, 25), xticks=[1, 5, 10, 15, 20], xlabel="layer", ylabel="E[z²], the size of the inputs")
+ax.set(xlim=(0.5, 26.5), xticks=[1, 5, 10, 15, 20], xlabel="layer", ylabel="E[z²]: size of the inputs")
 ax.set_title("Only He keeps the size through 20 layers of ReLU")
 show(fig, "Mean square of the inputs of each layer's activation, on a logarithmic axis: level with He's initialisation, falling with Xavier's, falling three times as "
      "steeply with PyTorch's default.")  # fmt: skip
@@ -780,23 +787,23 @@ claim(
 
 
 # %%
-# extra code: the real tensor as a grid of maps; what shares one mean and one standard deviation is coloured
+# extra code: the real tensor as a grid of maps; what shares one mean and one standard deviation is orange
 def axes_figure():
-    share = {"batch: (N, H, W)": lambda n, c: c == 2, "layer: (C, H, W)": lambda n, c: n == 1,
-             "instance: (H, W)": lambda n, c: (n, c) == (1, 2), "group: (C/2, H, W)": lambda n, c: n == 1 and c < 4}  # fmt: skip
+    share = {"batch, over (N, H, W)": lambda n, c: c == 2, "layer, over (C, H, W)": lambda n, c: n == 1,
+             "instance, over (H, W)": lambda n, c: (n, c) == (1, 2), "group, over (C/2, H, W)": lambda n, c: n == 1 and c < 4}  # fmt: skip
     fig, axes = plt.subplots(2, 2, figsize=(11.5, 9.2))
-    low, high = features.min(), features.max()
+    low, high = features.amin((0, 2, 3), keepdim=True), features.amax((0, 2, 3), keepdim=True)
+    shade = ((features - low) / (high - low)).numpy()
     for ax, (title, chosen) in zip(axes.flat, share.items(), strict=True):
-        picture = np.ones((6 * 9 + 1, 8 * 9 + 1, 3))
-        for n in range(6):
-            for c in range(8):
-                grey = 0.25 + 0.7 * ((features[n, c] - low) / (high - low)).numpy()[..., None]
-                tint = np.array([1.0, 0.62, 0.15]) if chosen(n, c) else np.ones(3)
-                picture[n * 9 + 1 : n * 9 + 9, c * 9 + 1 : c * 9 + 9] = grey * tint
+        picture = np.ones((6 * 9 + 1, 8 * 9 + 1, 4))
+        for n, c in np.ndindex(6, 8):
+            colours = plt.cm.Oranges(0.25 + 0.6 * shade[n, c]) if chosen(n, c) else plt.cm.Greys(0.1 + 0.35 * shade[n, c])
+            picture[n * 9 + 1 : n * 9 + 9, c * 9 + 1 : c * 9 + 9] = colours
         ax.imshow(picture)
         ax.grid(False)
         ax.set(xticks=np.arange(8) * 9 + 4.5, xticklabels=range(8), yticks=np.arange(6) * 9 + 4.5, yticklabels=range(6))
         ax.set(xlabel="channel (C)", ylabel="image (N)", title=title)
+        ax.spines[["left", "bottom"]].set_visible(False)
         ax.tick_params(length=0)
     return fig
 
@@ -820,8 +827,9 @@ show(axes_figure(), "Eight channels of six digits after one convolution. The ora
 # <details><summary>Answer</summary>
 #
 # Batch normalisation does, layer normalisation does not. After some sigmoids, all digits give nearly the same activations: every unit has
-# a mean of its own, and the digits differ by a tiny bit around it. Batch normalisation subtracts each unit's mean over the digits
-# and makes the tiny bit large again. Layer normalisation subtracts one number per digit, and the common part stays.
+# a mean of its own, and the digits differ by a tiny bit around it. Batch normalisation subtracts each unit's mean over the digits,
+# divides by the tiny bit, and so makes it large again, and the gradient with it. Layer normalisation looks at one digit: there the differences
+# between the units dominate, the tiny bit stays tiny.
 #
 # </details>
 
@@ -927,7 +935,7 @@ def contrast_figure():
     ax.set(yticks=range(len(contrast)), yticklabels=contrast, xlim=(0, 1.1), xlabel="right on new digits (grey: as they are; coloured: pale)")
     ax.invert_yaxis()
     ax.grid(axis="y", visible=False)
-    ax.set_title("Instance normalisation does not mind pale digits")
+    ax.set_title("Instance normalisation reads the pale digits best")
     return fig
 
 
@@ -1016,18 +1024,20 @@ claim(
 )
 
 # %%
-with_skip = {f"{depth} layers": gradient_profile(network(depth, skip=True)) for depth in (5, 10, 20, 50)}
+with_skip = {"with skip connections": gradient_profile(network(50, skip=True)), "without": gradient_profile(network(50))}
 fig, ax = plt.subplots(figsize=(10, 4.8))
-plot_profiles(ax, with_skip)
-ax.set(xlim=(-9, 51), xticks=[1, 10, 20, 30, 40, 50], ylim=(1e-3, 100), title="With skip connections the profile stays level")
-show(fig, "Gradient profiles of sigmoid networks with skip connections, 5 to 50 layers: all within a few powers of ten, from the last layer to the first.")
+plot_profiles(ax, with_skip, at=25)
+ax.set(xlim=(0, 51), xticks=[1, 10, 20, 30, 40, 50], title="50 layers of sigmoid: with skip connections the profile is level")
+ax.texts[0].set(position=(0, 16), ha="center")  # above its level line
+show(fig, "Gradient profiles of 50 sigmoid layers. With skip connections the line is nearly level; without, it falls to "
+     f"{with_skip['without'][0]:.0e} at the first layer.")  # fmt: skip
 
 # %%
-values = with_skip["50 layers"]
+values = with_skip["with skip connections"]
 claim(
-    "With skip connections, the gradients of 50 sigmoid layers stay within a factor of 1,000 of each other",
-    values.max() < 1000 * values.min(),
-    f"from {values.min():.2g} to {values.max():.2g}; without skip the first is {profiles[50][0]:.0e}",
+    "With skip connections, the gradients of 50 sigmoid layers stay within a factor of 10,000 of each other",
+    values.max() < 10_000 * values.min(),
+    f"from {values.min():.2g} to {values.max():.2g}; without skip the first is {with_skip['without'][0]:.0e}",
 )
 
 # %% [markdown] slideshow={"slide_type": "notes"}
@@ -1073,7 +1083,8 @@ for name, depth in tqdm(jobs, desc="5 and 10 layers", leave=False):
 #
 # <details><summary>Answer</summary>
 #
-# Skip connections, and the sigmoid with batch normalisation. A good start alone, or normalisation with ReLU, is not enough any more in 15 epochs.
+# Skip connections. The sigmoid with batch normalisation comes near. A good start alone, or normalisation with ReLU, is not enough any more in 15
+# epochs.
 #
 # </details>
 
@@ -1097,7 +1108,7 @@ def closing_figure():
     ax.xaxis.tick_top()
     ax.tick_params(length=0)
     shallow, deep = (table[:, [0, 3]] > 0.8).sum(axis=0)
-    ax.set_title(f"{shallow} of {len(table)} train with 5 layers, {deep} with 50", pad=34)
+    ax.set_title(f"{shallow} of {len(table)} train (above 80 %) with 5 layers, {deep} with 50", pad=34, loc="right")
     return fig, table
 
 
@@ -1115,8 +1126,13 @@ claim(
 
 # %% [markdown]
 # Read the table with care. It says what trains **in 15 epochs with Adam at one learning rate**, a budget of seconds. More epochs, another learning
-# rate or a warm-up move the borders. What does not move: the deeper, the fewer; and in practice the remedies are combined. ReLU, He, batch
-# normalisation and skip connections *together* are a ResNet.
+# rate or a warm-up move the borders. What does not move: the deeper, the fewer.
+#
+# And a level profile is needed, but not enough. ReLU with layer normalisation has a level profile at 50 layers (section 7); look at its row. The norm of a
+# gradient says that something arrives, not that it points somewhere useful: in deep networks without skip connections, gradients come to resemble noise
+# (Balduzzi et al. 2017).
+#
+# In practice the remedies are combined. ReLU, He, batch normalisation and skip connections *together* are a ResNet.
 
 # %% [markdown]
 # ### Explore
@@ -1145,6 +1161,7 @@ def draw_profile(depth=20, activation="sigmoid", initialisation="PyTorch's defau
     low, high = (finite.min(), finite.max()) if len(finite) else (1e-3, 1e3)
     ax.set(ylim=(max(1e-31, min(1e-4, low / 3)), max(1e3, high * 3)), xlim=(0.5, depth + 0.5))
     ax.set(xlabel="layer (1 is the one next to the pixels)", ylabel="gradient norm", title=finding)
+    ax.xaxis.set_major_locator(plt.MaxNLocator(integer=True))
     return fig, (f"Gradient profile of {depth} layers with {activation}, {initialisation} initialisation, normalisation {normalisation}, "
                  f"skip connections {skip}: {finding}.")  # fmt: skip
 
@@ -1291,6 +1308,7 @@ summary()
 # - K. He, X. Zhang, S. Ren, J. Sun. *Deep Residual Learning for Image Recognition*. CVPR 2016. https://arxiv.org/abs/1512.03385
 # - J. L. Ba, J. R. Kiros, G. E. Hinton. *Layer Normalization*. 2016. https://arxiv.org/abs/1607.06450
 # - D. Ulyanov, A. Vedaldi, V. Lempitsky. *Instance Normalization: The Missing Ingredient for Fast Stylization*. 2016. https://arxiv.org/abs/1607.08022
+# - D. Balduzzi et al. *The Shattered Gradients Problem: If resnets are the answer, then what is the question?* ICML 2017. https://arxiv.org/abs/1702.08591
 # - Y. Wu, K. He. *Group Normalization*. ECCV 2018. https://arxiv.org/abs/1803.08494
 # - G. Yang, J. Pennington, V. Rao, J. Sohl-Dickstein, S. S. Schoenholz. *A Mean Field Theory of Batch Normalization*. ICLR 2019. https://arxiv.org/abs/1902.08129
 #
