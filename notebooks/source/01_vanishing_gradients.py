@@ -297,15 +297,16 @@ profiles = {depth: gradient_profile(network(depth)) for depth in (2, 5, 10, 20, 
 # extra code: one line a depth, named at its first layer
 def plot_profiles(ax, profiles, floor=1e-46, at="left"):
     """profiles: name -> (depth,). Zeros are drawn as open circles at the floor. at: where the names stand, "left", "right"
-    or a layer."""
+    or above a layer."""
+    dx, dy, ha = {"left": (-10, 0, "right"), "right": (10, 0, "left")}.get(at, (-6, 14, "right"))
     for i, (name, values) in enumerate(profiles.items()):
         layers, drawn = np.arange(1, len(values) + 1), np.maximum(values, floor)
         ax.semilogy(layers, drawn, color=f"C{i}", marker="." if len(values) < 31 else None)
         if (values == 0).any():
             ax.plot(layers[values == 0], drawn[values == 0], "o", mfc="white", color=f"C{i}")
         layer = {"left": 1, "right": len(values)}.get(at, at)
-        ax.annotate(name, (layer, drawn[layer - 1]), xytext=(10 if at == "right" else -10, 0), textcoords="offset points",
-                    ha="left" if at == "right" else "right", va="center", color=f"C{i}", fontweight="bold")  # fmt: skip
+        ax.annotate(name, (layer, drawn[layer - 1]), xytext=(dx, dy), textcoords="offset points", ha=ha, va="center",
+                    color=f"C{i}", fontweight="bold")  # fmt: skip
     ax.set(xlabel="layer (1 is the one next to the pixels)", ylabel="gradient norm")
 
 
@@ -459,6 +460,7 @@ def movement_figure():
         still = int((profiles["SGD"] == 0).sum())
         ax.set(xlim=(0.3, depth + 0.7), xticks=[1, depth // 2, depth], ylabel="relative movement in one epoch" if depth == 10 else None)
         ax.set_title(f"{depth} layers: " + (f"{still} of them do not move at all under SGD" if still else "the first move least under SGD"))
+    axes[1].annotate("open circles: exactly 0", (1, 1e-14), xytext=(0, 14), textcoords="offset points", color="gray")
     return fig
 
 
@@ -797,7 +799,7 @@ def axes_figure():
     for ax, (title, chosen) in zip(axes.flat, share.items(), strict=True):
         picture = np.ones((6 * 9 + 1, 8 * 9 + 1, 4))
         for n, c in np.ndindex(6, 8):
-            colours = plt.cm.Oranges(0.25 + 0.6 * shade[n, c]) if chosen(n, c) else plt.cm.Greys(0.1 + 0.35 * shade[n, c])
+            colours = plt.cm.Oranges(0.25 + 0.6 * shade[n, c]) if chosen(n, c) else plt.cm.Greys(0.1 + 0.5 * shade[n, c])
             picture[n * 9 + 1 : n * 9 + 9, c * 9 + 1 : c * 9 + 9] = colours
         ax.imshow(picture)
         ax.grid(False)
@@ -1028,7 +1030,7 @@ with_skip = {"with skip connections": gradient_profile(network(50, skip=True)), 
 fig, ax = plt.subplots(figsize=(10, 4.8))
 plot_profiles(ax, with_skip, at=25)
 ax.set(xlim=(0, 51), xticks=[1, 10, 20, 30, 40, 50], title="50 layers of sigmoid: with skip connections the profile is level")
-ax.texts[0].set(position=(0, 16), ha="center")  # above its level line
+ax.set_ylim(top=1e6)
 show(fig, "Gradient profiles of 50 sigmoid layers. With skip connections the line is nearly level; without, it falls to "
      f"{with_skip['without'][0]:.0e} at the first layer.")  # fmt: skip
 
