@@ -225,7 +225,10 @@ def test_pets_that_lack_a_trimap_or_photo_are_left_out(data, capsys):
     (data / "oxford-iiit-pet/annotations/trimaps/pug_te0.png").unlink()
     (data / "oxford-iiit-pet/images/pug_te1.jpg").unlink()
     assert len(datasets.pets().test) == 18
-    assert "pets: photos left out: 2 unreadable (first: pug_te0.jpg: No such file or directory)." in capsys.readouterr().out
+    assert (
+        "pets: photos left out: 2 unreadable (first: pug_te0.jpg: No such file or directory)."
+        in capsys.readouterr().out
+    )
 
 
 def test_lesions(data):

@@ -265,7 +265,9 @@ def test_bf16_is_used_where_asked_and_can_be_turned_off():
 
 
 def test_bf16_is_decided_by_timing_once_and_said(monkeypatch, capsys):
-    clock = iter([0, 9.0, 0, 0.2, 0, 9.0] + [0, 0.2, 0, 0.08] * 3)  # set-up, float32, set-up, then float32 and bf16 by turns
+    clock = iter(
+        [0, 9.0, 0, 0.2, 0, 9.0] + [0, 0.2, 0, 0.08] * 3
+    )  # set-up, float32, set-up, then float32 and bf16 by turns
     monkeypatch.setattr(training, "_gains", {})
     monkeypatch.setattr(training.time, "perf_counter", lambda: next(clock))
     model = network()

@@ -53,8 +53,8 @@ def cache(mode="eval", grad=False, shuffle=False, drop_last=False):
 
 
 WRONG = [
-    ("replace_head", lambda model, num_classes: nn.Linear(1280, 3), "expects 1280 features"),
-    ("replace_head", lambda model, num_classes: 3, "returned a int; expected the model"),
+    ("replace_head", lambda model, num_classes: nn.Linear(1280, 3), "returned a Linear; expected the whole model"),
+    ("replace_head", lambda model, num_classes: 3, "returned a int; expected the whole model"),
     ("replace_head", head(set_last(lambda old, n: nn.Linear(1280, n))), "expects 1280 features; its features are 64"),
     ("replace_head", head(set_last(lambda old, n: nn.Linear(old.in_features, 2))), "asked for 3 classes and gives 2"),
     (
@@ -63,6 +63,7 @@ WRONG = [
         "asked for 3 classes and gives",
     ),
     ("replace_head", head(forget_features), "features of SmallResNet have changed"),
+    ("freeze", lambda model: model, "Expected how many numbers are left"),
     ("freeze", frozen(lambda model: model.features.eval()), "Every weight of model.features is still trained"),
     ("freeze", frozen(lambda model: model.requires_grad_(False)), "classifier is frozen too"),
     ("freeze", frozen(lambda model: model.features[0].requires_grad_(False)), "are still trained. Loop over all"),
@@ -71,7 +72,7 @@ WRONG = [
     ("nearest_label", neighbour(lambda p, k, labels: (p @ k.T).argmax(1)), "places of the nearest"),
     ("nearest_label", neighbour(lambda p, k, labels: labels[(p @ k.T).argmin(1)]), "farthest"),
     ("nearest_label", lambda p, k, labels: labels[(p @ k.T).argmax(1)], "Long vectors win"),
-    ("nearest_label", lambda p, k, labels: labels[torch.cdist(p, k).argmin(1)], "not those of the nearest neighbour"),
+    ("nearest_label", lambda p, k, labels: labels[torch.cdist(p, k).argmin(1)], "nearest by distance"),
     ("nearest_label", neighbour(lambda p, k, labels: (p @ k.T).max()), "one label for each of the 30"),
     ("nearest_label", neighbour(lambda p, k, labels: [1] * 30), "list came"),
     ("cache_features", cache(mode="train"), "call encoder.eval"),
@@ -80,5 +81,6 @@ WRONG = [
     ("cache_features", cache(drop_last=True), "the last one too"),
     ("cache_features", lambda encoder, dataset: [encoder(x) for x, _ in DataLoader(dataset, 32)], "a list came"),
     ("lab", lambda images: torch.zeros(len(images), dtype=torch.long), "guessing gives 50 %"),
-    ("lab", lambda images: torch.zeros(len(images), 2), "expected as many labels"),
+    ("lab", lambda images: torch.arange(len(images)) % 2, "guessing gives 50 %"),
+    ("lab", lambda images: torch.zeros(len(images), 2), "expected one label each"),
 ]

@@ -2,10 +2,20 @@
 
 >>> image, mask, box, name = draw("cat", seed=0)
 """
+
 from .animal import POSES
 from .drawing import Drawing, draw, draw_many
 from .lesions import draw_lesion
 from .species import SPECIES, Species, imaginary_species, looks_like_cat_or_dog
 
-__all__ = ["POSES", "SPECIES", "Drawing", "Species", "draw", "draw_lesion", "draw_many", "imaginary_species",
-           "looks_like_cat_or_dog"]
+__all__ = [
+    "POSES",
+    "SPECIES",
+    "Drawing",
+    "Species",
+    "draw",
+    "draw_lesion",
+    "draw_many",
+    "imaginary_species",
+    "looks_like_cat_or_dog",
+]

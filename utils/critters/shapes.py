@@ -1,4 +1,5 @@
 """Outlines (points, shape (n, 2)) and colours that the drawings are made of."""
+
 import colorsys
 import math
 
@@ -20,8 +21,9 @@ def ellipse(x: float, y: float, half_width: float, half_height: float, turn: flo
 
 # Points of a quadratic Bezier curve and its derivative are linear in its three control points: one small matrix each.
 _T = np.linspace(0, 1, 8)
-_BEZIER = np.concatenate([np.stack([(1 - _T) ** 2, 2 * _T * (1 - _T), _T ** 2], 1),
-                          2 * np.stack([_T - 1, 1 - 2 * _T, _T], 1)])
+_BEZIER = np.concatenate(
+    [np.stack([(1 - _T) ** 2, 2 * _T * (1 - _T), _T**2], 1), 2 * np.stack([_T - 1, 1 - 2 * _T, _T], 1)]
+)
 
 
 def tube(start, bend, end, start_width: float, end_width: float) -> np.ndarray:
@@ -30,12 +32,13 @@ def tube(start, bend, end, start_width: float, end_width: float) -> np.ndarray:
     points, directions = curve[:8], curve[8:]
     directions /= np.sqrt((directions * directions).sum(1, keepdims=True)) + 1e-6
     normals = directions[:, ::-1] * (-1, 1) * (start_width + (end_width - start_width) * _T)[:, None]
-    tip = points[-1:] + directions[-1:] * (.7 * end_width)
+    tip = points[-1:] + directions[-1:] * (0.7 * end_width)
     return np.concatenate([points + normals, tip, (points - normals)[::-1]])
 
 
-def tuft(x: float, y: float, half_width: float, half_height: float, num_spikes: int, depth: float,
-         turn: float = 0.0) -> np.ndarray:
+def tuft(
+    x: float, y: float, half_width: float, half_height: float, num_spikes: int, depth: float, turn: float = 0.0
+) -> np.ndarray:
     """An ellipse whose edge is fur: `num_spikes` spikes that stand out by the share `depth`."""
     angles = np.arange(2 * num_spikes) * (np.pi / num_spikes) + turn
     radii = 1 + depth * (np.arange(2 * num_spikes) % 2)

@@ -26,8 +26,8 @@ def _check_replace_head(replace_head):
         model = make()
         before = copy.deepcopy(model.features.state_dict())
         model = replace_head(model, 3)
-        assert isinstance(model, nn.Module), (
-            f"Your function returned a {type(model).__name__}; expected the model. Return it."
+        assert hasattr(model, "features"), (
+            f"Your function returned a {type(model).__name__}; expected the whole model, with its new head."
         )
         linear = [layer for layer in model.modules() if isinstance(layer, nn.Linear)][-1]
         width = 1280 if name == "MobileNetV2" else 64
@@ -74,6 +74,9 @@ def _check_freeze(freeze):
     count = freeze(model)
     head = sum(parameter.numel() for parameter in model.classifier.parameters())
     frozen = [not parameter.requires_grad for parameter in model.features.parameters()]
+    assert isinstance(count, int), (
+        f"Expected how many numbers are left to train, an integer; a {type(count).__name__} came."
+    )
     assert any(frozen), (
         "Every weight of model.features is still trained. (eval() changes batch norm and dropout, not which weights are trained; "
         "set requires_grad to False.)"
@@ -129,8 +132,14 @@ def _check_nearest_label(nearest_label):
     assert not torch.equal(result, labels[(points @ known.T).argmax(1)]), (
         "Long vectors win everywhere: the similarity is the cosine, so bring all points to length 1 first (F.normalize)."
     )
+    by_distance = labels[torch.cdist(points, known).argmin(1)]
+    assert not torch.equal(result, by_distance), (
+        "These are the nearest by distance. By cosine similarity only the direction counts."
+    )
     wrong = (result != labels[best]).sum().item()
-    assert wrong == 0, f"{wrong} of 30 labels are not those of the nearest neighbour in cosine similarity."
+    assert wrong == 0, (
+        f"{wrong} of 30 labels are not those of the nearest neighbour in cosine similarity. Does F.normalize work along dim=1, point by point?"
+    )
     return "A classifier without any training: its only parameter is the data."
 
 
@@ -203,7 +212,7 @@ def make_classifier():
     from utils import models
     from utils.training import fit, predict
 
-    train_set = datasets.dogs_vs_cats()[0].subset(40)
+    train_set = datasets.dogs_vs_cats(num_train=600, num_val=200).train.subset(40)
     encoder, prepare = models.pretrained(train_set.source)
     encoder.classifier = nn.Identity()
     features, labels = predict(encoder, DataLoader(train_set.with_transform(prepare), batch_size=40))
@@ -219,11 +228,12 @@ def make_classifier():
 
 
 def _check_lab(classify):
-    test_set = datasets.dogs_vs_cats().test
-    images, labels = test_set.images, test_set.targets["label"]
-    answers = torch.cat([classify(part) for part in images.split(100)]).cpu()
+    test_set = datasets.dogs_vs_cats(num_train=600, num_val=200).test
+    order = torch.randperm(len(test_set))  # drawings come by turns, cat, dog, cat, dog: the order must not tell
+    images, labels = test_set.images[order], test_set.targets["label"][order]
+    answers = torch.cat([torch.as_tensor(classify(part)).cpu() for part in images.split(100)])
     assert answers.shape == labels.shape, (
-        f"{len(labels)} pictures came; expected as many labels, not shape {tuple(answers.shape)}."
+        f"{len(labels)} pictures came; expected one label each, and not an answer of shape {tuple(answers.shape)}."
     )
     share = (answers == labels).float().mean().item()
     score = f"{share:.1%} of {len(labels)} held-out {test_set.noun}s are right"
