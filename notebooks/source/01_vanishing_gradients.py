@@ -627,11 +627,12 @@ attempt("sigmoid")
 # %% [markdown]
 # That is guessing: there are ten digits.
 #
-# **Before you run it:** ReLU instead of the sigmoid. At 10 layers, and at 20?
+# **Before you run it:** ReLU instead of the sigmoid. At 8 layers, and at 20?
 #
 # <details><summary>Answer</summary>
 #
-# At 10 layers it trains, where the sigmoid guesses. At 20 layers it hardly gets anywhere: the derivative is mended, the weights are not.
+# At 8 layers it trains, where the sigmoid does little better than guess. At 20 layers it hardly gets anywhere: the derivative is mended, the
+# weights are not.
 #
 # </details>
 
@@ -639,11 +640,11 @@ attempt("sigmoid")
 attempt("ReLU", activation=nn.ReLU)
 
 # %%
-sigmoid_10, relu_10 = trained_accuracies(10, seeds), trained_accuracies(10, seeds, activation=nn.ReLU)
+sigmoid_8, relu_8 = trained_accuracies(8, seeds), trained_accuracies(8, seeds, activation=nn.ReLU)
 claim(
-    "At 10 layers ReLU trains where the sigmoid guesses",
-    min(relu_10) > 0.75 and max(sigmoid_10) < 0.25,
-    f"worst ReLU {min(relu_10):.0%}, best sigmoid {max(sigmoid_10):.0%}",
+    "At 8 layers ReLU trains, and the sigmoid does not",
+    min(relu_8) > 0.7 and max(sigmoid_8) < 0.4,
+    f"worst ReLU {min(relu_8):.0%}, best sigmoid {max(sigmoid_8):.0%}",
 )
 
 # %%
