@@ -713,7 +713,7 @@ claim(
 #
 # ### Can a network memorise?
 #
-# Take 400 digits and a dense network. Once with their labels; once with the labels **shuffled**, so that a picture's label has nothing to do with what
+# Take 800 digits and a dense network. Once with their labels; once with the labels **shuffled**, so that a picture's label has nothing to do with what
 # it shows. What a digit looks like then says nothing about its label, and there is nothing to learn.
 
 
@@ -722,7 +722,7 @@ def dense_network():
     return nn.Sequential(nn.Flatten(), nn.Linear(64, 512), nn.ReLU(), nn.Linear(512, 512), nn.ReLU(), nn.Linear(512, 10))
 
 
-some = digits_train.subset(400, seed=seed)
+some = digits_train.subset(800, seed=seed)
 labels = {"true labels": some.targets["label"]}
 labels["shuffled labels"] = labels["true labels"][torch.randperm(len(some))]
 print(f"{len(some)} digits, and a network of {num_parameters(dense_network()):,} weights")
@@ -743,7 +743,7 @@ memorised = {}
 for name, given in labels.items():
     torch.manual_seed(seed)
     network = dense_network().to(device)
-    loader = DataLoader(TensorDataset(prepare(some.images), given), batch_size=64, shuffle=True)
+    loader = DataLoader(TensorDataset(prepare(some.images), given), batch_size=200, shuffle=True)
     optimizer = torch.optim.Adam(network.parameters(), lr=2e-3)
     memorised[name] = fit(network, loader, test_loader, num_epochs=60, optimizer=optimizer, progress=name)
 
@@ -760,7 +760,7 @@ show(fig, f"Accuracy against epoch. With true labels {learned['true labels']:.0%
 # %%
 claim(
     "Shuffled labels can be fitted, but nothing is learned",
-    fitted["shuffled labels"] > 0.95 and learned["shuffled labels"] < 0.25,
+    fitted["shuffled labels"] > 0.95 and learned["shuffled labels"] < 0.2,
     f"{fitted['shuffled labels']:.1%} of the known, {learned['shuffled labels']:.1%} of new digits; chance is 10 %",
 )
 
