@@ -460,7 +460,8 @@ def movement_figure():
         still = int((profiles["SGD"] == 0).sum())
         ax.set(xlim=(0.3, depth + 0.7), xticks=[1, depth // 2, depth], ylabel="relative movement in one epoch" if depth == 10 else None)
         ax.set_title(f"{depth} layers: " + (f"{still} of them do not move at all under SGD" if still else "the first move least under SGD"))
-    axes[1].annotate("open circles: exactly 0", (1, 1e-14), xytext=(0, 14), textcoords="offset points", color="gray")
+    axes[0].set_ylim(top=10)
+    axes[1].annotate("open circles: exactly 0", (9, 1e-14), xytext=(14, 0), textcoords="offset points", va="center", color="gray")
     return fig
 
 
