@@ -8,7 +8,7 @@ PY = "$(VENV)/bin/python"
 BUILT = notebooks/$(NOTEBOOK)*.ipynb
 NBVAL = $(PY) -m pytest --nbval-lax --nbval-current-env
 # The photo notebooks are those whose source asks for a photo data set.
-PHOTO_BUILT = $(shell grep -lE 'datasets\.(dogs_vs_cats|pets|lesions)\b' notebooks/source/$(NOTEBOOK)*.py | \
+PHOTO_BUILT = $(shell grep -lE '\b(dogs_vs_cats|pets|lesions)\(' notebooks/source/$(NOTEBOOK)*.py | \
 	sed 's,^notebooks/source/\(.*\)\.py$$,notebooks/\1.ipynb,')
 # JupyterLab refuses to run as root (so in most containers) unless told; a browser is opened only where a screen is.
 LAB_FLAGS = $$([ "$$(id -u)" = 0 ] && echo --allow-root) \
@@ -38,6 +38,7 @@ test: check  ## check, then every notebook from top to bottom on the embedded da
 	COURSE_DATA=critters COURSE_SEED=0 COURSE_STRICT=1 $(NBVAL) --nbval-cell-timeout=300 $(BUILT)
 
 test-photos: $(VENV)/.requirements  ## the photo notebooks and tests on real photos (COURSE_DATA_DIR, default data)
+	@[ -n "$(PHOTO_BUILT)" ] || { echo "No notebook named $(NOTEBOOK)* uses photos."; exit 1; }
 	photos=$$(cd "$${COURSE_DATA_DIR:-data}" && pwd) && export COURSE_DATA_DIR="$$photos" COURSE_DATA=photos COURSE_STRICT=1 && \
 	$(PY) -m pytest -m photos tests && $(NBVAL) --nbval-cell-timeout=900 $(PHOTO_BUILT)
 

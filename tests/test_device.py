@@ -1,9 +1,12 @@
 """Picking a device and reporting on it, with the GPUs of other people's machines played by stand-ins."""
 
 import os
+import random
 import subprocess
 from types import SimpleNamespace
 
+import matplotlib.pyplot as plt
+import numpy as np
 import psutil
 import pytest
 import torch
@@ -191,8 +194,13 @@ def test_start_prints_one_line_and_seeds(monkeypatch, capsys):
     first = torch.rand(1)
     line = capsys.readouterr().out
     assert line.count("\n") == 1 and "seed 7" in line and "data:" in line and picked.type.upper() in line
+    drawn = random.random(), np.random.rand()
+    plt.rcParams["font.size"] = 4
     utils.start(7)
-    assert torch.equal(torch.rand(1), first)
+    assert torch.equal(torch.rand(1), first) and (random.random(), np.random.rand()) == drawn
+    assert (
+        plt.rcParams["font.size"] >= 12 and plt.rcParams["axes.prop_cycle"].by_key()["color"][0] == "#3f90da"
+    )  # petroff10
 
 
 @pytest.mark.parametrize("seed", ["x", "-1", "1.5"])

@@ -75,16 +75,17 @@ def test_explore_refuses_what_leaves_no_choice():
 def test_image_grid_draws_colour_and_grey():
     figures.set_style()
     fig = figures.image_grid(
-        [torch.zeros(3, 8, 8, dtype=torch.uint8), torch.rand(1, 8, 8)],
+        [torch.zeros(3, 8, 8, dtype=torch.uint8), torch.rand(8, 8) > 0.5],
         titles=["a", "b"],
         colours=["green", "red"],
         columns=3,
     )
+    assert fig.axes[0].spines["left"].get_edgecolor() == matplotlib.colors.to_rgba("green")
     titles = [ax.get_title() for ax in fig.axes]
     assert titles == ["a", "b", ""]
     plt.close(fig)
     with pytest.raises(ValueError, match=r"expected \(3, H, W\)"):
-        figures.image_grid([torch.zeros(8, 8)])
+        figures.image_grid([torch.zeros(2, 8, 8)])
 
 
 def test_curves_writes_names_at_the_ends_without_overlap():
@@ -94,8 +95,19 @@ def test_curves_writes_names_at_the_ends_without_overlap():
         ax, {"a": [[0, 1, 2.0], [0, 1, 3.0]], "b": [0, 1, 2.5], "c": [0, 1, 2.51]}, "epoch", "accuracy", "Title"
     )
     fig.canvas.draw()
+    assert sorted(text.get_text() for text in ax.texts) == ["a", "b", "c"]
     boxes = sorted((text.get_window_extent() for text in ax.texts), key=lambda box: box.y0)
-    assert [text.get_text() for text in ax.texts] and len(boxes) == 3
     assert all(above.y0 >= below.y1 - 1 for below, above in zip(boxes, boxes[1:], strict=False))
     assert len(ax.collections) == 1  # the band of the two runs
+    plt.close(fig)
+
+
+def test_curves_labels_sit_at_their_lines_on_a_log_axis():
+    fig, ax = plt.subplots()
+    ax.set_yscale("log")
+    figures.curves(ax, {"small": [1, 1e-3, 2e-6], "large": [1, 2, 3]}, "layer", "gradient norm", "Title")
+    fig.canvas.draw()
+    for text, y in zip(ax.texts, (2e-6, 3), strict=True):
+        box = text.get_window_extent()
+        assert box.y0 < ax.transData.transform((0, y))[1] < box.y1
     plt.close(fig)

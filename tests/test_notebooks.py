@@ -81,7 +81,7 @@ def cells_are_short(notebook, name):
         if length == 0:
             yield f"{headline(cell)} is an empty code cell"
         if length > 40:
-            yield f"{headline(cell)} has {length} lines; 40 is the most, plumbing belongs in utils/"
+            yield f"{headline(cell)} has {length} lines; 40 is the most: split it, or move what other notebooks need to utils/"
     if (median := statistics.median(lengths)) > 6:
         yield f"half of the code cells have more than {median:g} lines; the median should be 6 or fewer"
     if (short := sum(length <= 18 for length in lengths) / len(lengths)) < 0.9:
@@ -167,6 +167,14 @@ def exercises_are_whole(notebook, name):
                 yield f"the exercise {exercise} offers no .{help_}() (commented out is right)"
 
 
+def exercises_are_left_to_the_reader(notebook, name):
+    for cell, output in outputs(notebook):
+        if re.search(r"^\w*\.?\w+\.check\(", cell.source, re.M) and "not attempted" not in output.get("data", {}).get(
+            "text/plain", ""
+        ):
+            yield f"{headline(cell)} stores the verdict on an answer; leave the stub as the reader is to find it"
+
+
 def badges_open_this_notebook(notebook, name):
     for badge in badges(name).split(") [") if notebook.cells else []:
         address = re.search(r"\]\((https://[^)]+\.ipynb)", badge)[1]
@@ -229,6 +237,7 @@ RULES = [
     predictions_end_in_claims,
     there_is_something_to_explore,
     exercises_are_whole,
+    exercises_are_left_to_the_reader,
     badges_open_this_notebook,
     parts_are_in_order,
     no_token_is_left,
@@ -306,7 +315,10 @@ def good(monkeypatch):
         cells.append(new_code_cell("explore(draw, depth=[1, 2])", outputs=[picture]))
         cells.append(new_code_cell("claim('text', x == 1)"))
     cells.append(new_markdown_cell("## Exercises (20 min)"))
-    cells += [new_code_cell(f"{name}.check(...)\n# {name}.hint()\n# {name}.solution()") for name in "abc"]
+    left = new_output("display_data", {"text/plain": "○ not attempted"})
+    cells += [
+        new_code_cell(f"{name}.check(...)\n# {name}.hint()\n# {name}.solution()", outputs=[left]) for name in "abc"
+    ]
     cells.append(new_markdown_cell("## Lab (30 min)"))
     end = "## Summary\n\n### Lecture topics\nT5\n\n### Further reading\n\n### Next notebook\n06"
     cells.append(new_markdown_cell(end))
@@ -370,6 +382,9 @@ BROKEN = {
     "checks other, which is no exercise": replace("c.check(", "other.check("),
     "c of utils/exercises/topic.py is never checked": replace("c.check(", "other.check("),
     "offers no .hint()": replace("# a.hint()", ""),
+    "stores the verdict on an answer": lambda n: n.cells[-3].outputs.append(
+        new_output("display_data", {"text/plain": "✓ correct: c"})
+    ),
     "no badge that opens https://kaggle.com": replace("kaggle.com/kernels", "kaggle.com/elsewhere"),
     "no badge that opens https://colab": replace("05_topic.ipynb", "06_other.ipynb"),
     "lacks the question": replace("**Question:**", "Hello:"),

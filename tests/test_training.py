@@ -1,9 +1,11 @@
 """fit, evaluate and checkpoints: the promises of utils.training, each with its test."""
 
 import os
+import random
 import signal
 import threading
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -94,6 +96,56 @@ def test_evaluate_puts_the_mode_back_and_wants_data():
     assert model.training
     with pytest.raises(ValueError, match="no batch"):
         evaluate(model, [])
+
+
+class Jitter(torch.utils.data.Dataset):
+    """Augments with NumPy's and Python's random numbers, which a resumed run must draw again as they were."""
+
+    def __len__(self):
+        return len(task())
+
+    def __getitem__(self, i):
+        image, label = task()[i]
+        return image + np.random.rand() + random.random(), label
+
+
+def test_resume_replays_every_kind_of_random_number(tmp_path):
+    def run(seed, stop=None, **more):
+        model, _, options = setup(seed)
+        loader = DataLoader(Jitter(), batch_size=16, shuffle=True)
+        fit(model, StopAfter(loader, *stop) if stop else loader, checkpoint=tmp_path / "run.pt", **options | more)
+        return model
+
+    unbroken = run(0)
+    run(0, stop=(3, 1))
+    assert same_weights(run(99, resume=True), unbroken)
+
+
+def test_a_checkpoint_of_another_version_is_refused(tmp_path):
+    model, loader, options = setup()
+    fit(model, loader, checkpoint=tmp_path / "run.pt", **options)
+    torch.save(torch.load(tmp_path / "run.pt", weights_only=True) | {"version": 0}, tmp_path / "run.pt")
+    with pytest.raises(ValueError, match="checkpoint of version 0; this course reads version 1"):
+        fit(model, loader, checkpoint=tmp_path / "run.pt", resume=True, **options)
+
+
+def test_channels_last_is_the_default_and_can_be_turned_off():
+    for wanted in (True, False):
+        model, loader, options = setup()
+        fit(model, loader, channels_last=wanted, **options | {"num_epochs": 1})
+        assert model[0].weight.is_contiguous(memory_format=torch.channels_last) is wanted
+
+
+def test_accuracy_of_labels_and_of_pixels():
+    outputs = torch.tensor([[2.0, 1.0], [0.0, 1.0], [3.0, 1.0], [0.0, 5.0]])
+    assert training.accuracy(outputs, torch.tensor([0, 1, 1, 1])) == 0.75
+    assert training.accuracy(outputs[..., None, None].expand(4, 2, 3, 3), torch.zeros(4, 3, 3)) == 0.5
+    for wrong in (
+        torch.zeros(4, 1, 3, 3),
+        torch.zeros(4),
+    ):  # one output with a threshold: every pixel would count as class 0
+        with pytest.raises(ValueError, match="Give your own metrics"):
+            training.accuracy(wrong, torch.zeros(4, 3, 3))
 
 
 @pytest.mark.parametrize("with_generator", [False, True])
@@ -251,6 +303,38 @@ def test_targets_may_be_dicts_and_losses_their_own():
         progress=None,
     )
     assert set(history) == {"train_loss", "val_loss", "seconds"}
+
+
+def test_outputs_may_be_dicts_or_tuples():
+    class Heads(nn.Module):
+        def __init__(self, pack):
+            super().__init__()
+            self.body, self.pack = network(), pack
+
+        def forward(self, images):
+            return self.pack(self.body(images))
+
+    loader = DataLoader(task(), batch_size=40)
+    for pack, pick in ((lambda x: {"class": x}, lambda x: x["class"]), (lambda x: (x, x + 1), lambda x: x[0])):
+        model = Heads(pack)
+        optimizer = torch.optim.AdamW(model.parameters())
+
+        def loss_fn(outputs, labels, pick=pick):
+            return F.cross_entropy(pick(outputs), labels)
+
+        fit(
+            model,
+            loader,
+            loader,
+            num_epochs=1,
+            optimizer=optimizer,
+            loss_fn=loss_fn,
+            metrics={},
+            bf16=True,
+            progress=None,
+        )
+        outputs, labels = predict(model, loader)
+        assert pick(outputs).shape == (96, 2) and pick(outputs).dtype == torch.float32 and labels.shape == (96,)
 
 
 def test_bf16_is_used_where_asked_and_can_be_turned_off():

@@ -20,6 +20,7 @@ from pathlib import Path
 import jupytext
 import nbformat
 from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
 from nbformat import NotebookNode
 from tqdm import tqdm
 
@@ -231,7 +232,12 @@ def main() -> None:
     parser.add_argument("--no-run", action="store_true", help="keep the stored outputs")
     arguments = parser.parse_args()
     for source in sources(arguments.names):
-        build(source, NOTEBOOKS / f"{source.stem}.ipynb", run=not arguments.no_run)
+        try:
+            build(source, NOTEBOOKS / f"{source.stem}.ipynb", run=not arguments.no_run)
+        except (
+            CellExecutionError
+        ) as error:  # its text holds the cell and the traceback of the cell, which is what helps
+            raise SystemExit(f"{source.name} was not built, a cell failed:\n{error}") from None
     page = ROOT / "README.md"
     page.write_text(readme(page.read_text(encoding="utf-8")), encoding="utf-8")
 

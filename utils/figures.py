@@ -47,6 +47,7 @@ def show(fig: Figure, alt: str) -> None:
     """Show a figure with its alternative text, and the same sentence below it.
 
     alt: one sentence that says what is to be seen (JupyterLab hides alternative text, so it also stands as text).
+    Raises ValueError without one.
     """
     display(fig, metadata=_with_alt(alt))
     display(_caption(alt))
@@ -57,11 +58,11 @@ def explore(draw: Callable[..., tuple[Figure, str]], **choices) -> None:
     """A figure with controls that redraw it.
 
     draw: called with one keyword argument for each choice; returns (figure, alt).
-    choices: name = the values to choose from. A list or tuple becomes a slider over its values where they are numbers,
-        else a drop-down list; its first value is drawn at once. A ``range`` becomes an integer slider.
+    choices: name = the values to choose from. A slider where they are numbers, else a drop-down list; the first value is drawn
+        at once.
 
     The first figure is a normal output, so that it is there on GitHub, in a slide and in a test, where no kernel runs;
-    the controls change that same output (``interact`` would leave nothing without a kernel).
+    the controls change that same output (``interact`` would leave nothing without a kernel). Raises ValueError without choices.
     """
     import ipywidgets  # here, because only explorers need it and it takes a moment to import
 
@@ -97,9 +98,11 @@ def explore(draw: Callable[..., tuple[Figure, str]], **choices) -> None:
 
 
 def to_picture(image: torch.Tensor) -> np.ndarray:
-    """An image tensor (C, H, W), uint8 or float in 0..1, as the (H, W, C) array that matplotlib draws (grey: (H, W))."""
+    """An image tensor (C, H, W), uint8 or float in 0..1, or a mask (H, W), as the array that matplotlib draws: (H, W, C), or
+    (H, W) for grey. Raises ValueError for another shape."""
+    image = image[None] if image.ndim == 2 else image
     if image.ndim != 3 or image.shape[0] not in (1, 3):
-        raise ValueError(f"an image of shape {tuple(image.shape)} came; expected (3, H, W) or (1, H, W).")
+        raise ValueError(f"an image of shape {tuple(image.shape)} came; expected (3, H, W), (1, H, W) or (H, W).")
     picture = image.detach().cpu().permute(1, 2, 0).numpy()
     return picture[..., 0] if picture.shape[-1] == 1 else picture
 
@@ -134,7 +137,7 @@ def image_grid(
 
 
 def curves(ax, lines: dict[str, Sequence], xlabel: str, ylabel: str, title: str, x: Sequence | None = None) -> None:
-    """Lines with their names written at their ends. A line that is a table (runs, points) is drawn as the band from its
+    """Lines with their names written at their ends. Set a scale or limits of the axes before. A line that is a table (runs, points) is drawn as the band from its
     lowest to its highest run with the median inside.
 
     lines: name -> values (points,) or (runs, points). x: (points,), default 1, 2, 3 ... (epochs).
@@ -152,20 +155,13 @@ def curves(ax, lines: dict[str, Sequence], xlabel: str, ylabel: str, title: str,
 
 
 def _label_ends(ax, ends: list[tuple[float, float, str, str]]) -> None:
-    """Write each line's name at its right end, pushed apart where two would overlap."""
-    low, high = ax.get_ylim()
-    gap = (high - low) * 0.085  # one line of text at our font size and figure height
-    previous = -np.inf
+    """Write each line's name at its right end, pushed up where two would overlap; in pixels, so on a log axis too."""
+    ax.get_xlim(), ax.get_ylim()  # asking for the limits sets them, and with them the places in pixels
+    pixels_a_point = ax.figure.dpi / 72
+    gap, previous = 1.3 * plt.rcParams["font.size"] * pixels_a_point, -np.inf
     for y, x, name, colour in sorted(ends):
-        at = max(y, previous + gap)
-        previous = at
-        ax.annotate(
-            name,
-            (x, at),
-            xytext=(10, 0),
-            textcoords="offset points",
-            va="center",
-            color=colour,
-            fontweight="bold",
-            annotation_clip=False,
-        )
+        place = ax.transData.transform((x, y))[1]
+        previous = max(place, previous + gap)
+        offset = (10, (previous - place) / pixels_a_point)
+        look = {"color": colour, "fontweight": "bold", "va": "center", "annotation_clip": False}
+        ax.annotate(name, (x, y), xytext=offset, textcoords="offset points", **look)

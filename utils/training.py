@@ -29,7 +29,13 @@ class Diverged(RuntimeError):
 
 
 def accuracy(outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Share of right answers, 0 to 1. outputs: logits (N, classes); labels: (N,) class numbers."""
+    """Share of right answers, 0 to 1. outputs: logits (N, classes, ...); labels: class numbers (N, ...), as cross_entropy has
+    them. Raises ValueError for other shapes: one output with a threshold needs a metric of its own."""
+    if outputs.ndim < 2 or outputs.shape[1] < 2 or outputs.shape[:1] + outputs.shape[2:] != labels.shape:
+        raise ValueError(
+            f"accuracy: outputs of shape {tuple(outputs.shape)} and labels of shape {tuple(labels.shape)} came; expected (N, classes, ...) "
+            "with two classes or more, and (N, ...). Give your own metrics={...}, or metrics={} for none."
+        )
     return (outputs.argmax(dim=1) == labels).float().mean()
 
 
@@ -119,13 +125,6 @@ class _Means:
         return {name: total / max(1, self.count) for name, total in self.sums.items()}
 
 
-def _size(batch) -> int:
-    """Number of pictures in a batch."""
-    return len(
-        batch if isinstance(batch, torch.Tensor) else next(iter(batch.values() if isinstance(batch, dict) else batch))
-    )
-
-
 @torch.no_grad()
 def evaluate(
     model: nn.Module,
@@ -138,6 +137,7 @@ def evaluate(
 
     model: on the device where it is to run. loader: gives (images, targets). loss_fn, metrics: called with (outputs,
     targets), give a mean over the batch; metrics default {"accuracy": accuracy}. bf16: True, False, or None = where it gains.
+    Masks of an ImageDataset are bool: a loss wants `.float()` or `.long()`. Raises ValueError where the loader is empty.
     """
     metrics = {"accuracy": accuracy} if metrics is None else metrics
     device, means = _device_of(model), _Means()
@@ -148,7 +148,7 @@ def evaluate(
             outputs = _forward(model, images, bf16)
             values = {"loss": loss_fn(outputs, targets)}
             values |= {name: metric(outputs, targets) for name, metric in metrics.items()}
-            means.add(values, _size(images))
+            means.add(values, len(images))
     if not means.count:
         raise ValueError("evaluate: the loader gave no batch; is the data set empty?")
     return means.result()
@@ -161,16 +161,25 @@ def predict(
     """(outputs, targets) of a whole loader, in evaluation mode, on the CPU.
 
     outputs: (N, ...) float32: logits, or features where the head is `nn.Identity()`. targets: (N, ...), as the loader
-    gives them. progress: the name of a progress bar, or None for none. bf16: True, False, or None = where it gains.
+    gives them; both dicts or tuples of such where the model or the loader gives those. progress: the name of a progress bar, or None for none. bf16: True, False, or None = where it gains.
     """
     device, outputs, targets = _device_of(model), [], []
     with _evaluation_mode(model):
         for images, batch_targets in tqdm(loader, desc=progress, disable=progress is None, leave=False):
             images = _move(images, device)
             bf16 = bf16_gains(model, images) if bf16 is None else bf16
-            outputs.append(_forward(model, images, bf16).cpu())
+            outputs.append(_move(_forward(model, images, bf16), torch.device("cpu")))
             targets.append(batch_targets)
-    return torch.cat(outputs), torch.cat(targets)
+    return _join(outputs), _join(targets)
+
+
+def _join(batches: list):
+    """One tensor of all batches; one dict or tuple of tensors where each batch is one."""
+    if isinstance(batches[0], dict):
+        return {name: _join([batch[name] for batch in batches]) for name in batches[0]}
+    if isinstance(batches[0], (tuple, list)):
+        return type(batches[0])(_join(list(parts)) for parts in zip(*batches, strict=True))
+    return torch.cat(batches)
 
 
 # ---- many passes: fit ------------------------------------------------------------------------------------------------
@@ -205,7 +214,8 @@ def fit(
     progress: the name of the progress bar, or None for none.
 
     The stop button (SIGINT) ends training after the current step and returns the history of the whole epochs; a second press
-    interrupts at once. Raises Diverged where the loss is NaN or infinite, before that step changes the weights.
+    interrupts at once. Raises Diverged where the loss is NaN or infinite, before that step changes the weights; ValueError for
+    arguments that do not go together, and for a checkpoint of another model or version.
     """
     if patience is not None and val_loader is None:
         raise ValueError("fit: patience watches val_loss, so it needs a val_loader.")
@@ -255,7 +265,7 @@ def fit(
                 with torch.no_grad():
                     means.add(
                         {"loss": loss} | {name: metric(outputs, targets) for name, metric in metrics.items()},
-                        _size(images),
+                        len(images),
                     )
                 bar.update()
                 if stop.is_set():

@@ -239,7 +239,7 @@ claim(
 # <details><summary>Answer</summary>
 #
 # Better. It can no longer remember places, and that is a good thing to be unable to do. On the drawings it gains a lot, on photos a few
-# points. It still knows most of its training pictures by heart, though: pooling narrows the gap and does not close it.
+# points. It still knows its training pictures by heart, or nearly all: pooling narrows the gap and does not close it.
 #
 # </details>
 #

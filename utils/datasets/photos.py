@@ -80,11 +80,11 @@ def find_dogs_vs_cats(data_dir: Path) -> Pools:
             return {"train": train, "val": val, "test": test}
     for root in places(data_dir, "PetImages"):
         if _has_both(photos := _labelled(root, ("Cat", "Dog"))):
-            return _thirds(photos)
+            return _three_parts(photos)
     for root in places(data_dir, "dogs-vs-cats"):
         for files in (pictures(root / "train"), pictures(root / "train/train"), _members(root / "train.zip")):
             if _has_both(photos := [Photo(f, int(f.name[:3] == "dog")) for f in files if f.name[:3] in ("cat", "dog")]):
-                return _thirds(photos)
+                return _three_parts(photos)
     return {}
 
 
@@ -123,7 +123,7 @@ def find_lesions(data_dir: Path) -> Pools:
             for photo in files if "_mask" not in photo.file.stem
         ]  # fmt: skip
         if _has_both(photos):
-            return _thirds(photos)
+            return _three_parts(photos)
     return {}
 
 
@@ -147,7 +147,7 @@ def find_folder(path: Path) -> tuple[Pools, list[str]]:
             raise ValueError(f"{folder} and {parts['train']} differ in classes: look at {sorted(unlike)[0]!r}.")
     pools = {split: _labelled(folder, classes, deep=True) for split, folder in parts.items()}
     if len(pools) == 1:
-        return _thirds(pools["train"]), classes
+        return _three_parts(pools["train"]), classes
     if len(pools) == 2:  # the other one is for testing, and validation comes out of training
         train, val = divide(pools["train"], (0.8, 0.2))
         return {"train": train, "val": val, "test": pools.get("test") or pools["val"]}, classes
@@ -199,7 +199,7 @@ def divide(photos: Sequence[Photo], shares: tuple[float, ...]) -> list[list[Phot
     return parts
 
 
-def _thirds(photos: list[Photo]) -> Pools:
+def _three_parts(photos: list[Photo]) -> Pools:
     return dict(zip(("train", "val", "test"), divide(photos, (0.7, 0.15, 0.15)), strict=True))
 
 
