@@ -617,8 +617,9 @@ pairs = zip(results["frozen + linear"], results["fine-tuned"], strict=True)
 print("fine-tuned minus frozen, in points:", *[f"{100 * (tuned - frozen):+.1f}" for frozen, tuned in pairs])
 
 # %% [markdown]
-# A point or two, beside the gap to our own network. On the drawings fine-tuning usually leads by a little; on photos we have seen it either way. So we
-# do not claim it. Start with frozen features, as they are computed once; fine-tune when they are not enough, or when you have more data.
+# A few points at most, beside the gap to our own network. On the drawings fine-tuning usually leads by a little; with 200 photos it has more often
+# lost a little. So we do not claim it. Start with frozen features, as they are computed once; fine-tune when they are not enough, or when you have
+# more data.
 
 # %% [markdown] slideshow={"slide_type": "notes"}
 # The class will ask for a rule. A fair one: the more data there are, and the more the task differs from the one that the network was trained on, the more
