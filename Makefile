@@ -8,7 +8,7 @@ PY = "$(VENV)/bin/python"
 BUILT = notebooks/$(NOTEBOOK)*.ipynb
 NBVAL = $(PY) -m pytest --nbval-lax --nbval-current-env
 # The photo notebooks are those whose source asks for a photo data set.
-PHOTO_BUILT = $(shell grep -lE '\b(dogs_vs_cats|pets|lesions)\(' notebooks/source/$(NOTEBOOK)*.py | \
+PHOTO_BUILT = $(shell grep -lE '(from utils.datasets import|datasets\.).*\b(dogs_vs_cats|pets|lesions)\b' notebooks/source/$(NOTEBOOK)*.py | \
 	sed 's,^notebooks/source/\(.*\)\.py$$,notebooks/\1.ipynb,')
 # JupyterLab refuses to run as root (so in most containers) unless told; a browser is opened only where a screen is.
 LAB_FLAGS = $$([ "$$(id -u)" = 0 ] && echo --allow-root) \
