@@ -1,6 +1,8 @@
 """The build of notebooks from sources, and the run of one source on several seeds."""
 
 import json
+import subprocess
+import sys
 
 import nbformat
 import pytest
@@ -187,3 +189,16 @@ def test_seeds_reports_a_broken_seed_and_fails(source, tmp_path, monkeypatch, ca
 def test_template_is_a_notebook(tmp_path):
     notebook = build.load(build.ROOT / "tools/template.py")
     nbformat.validate(json.loads(nbformat.writes(notebook)))
+
+
+def test_make_finds_the_photo_notebooks():
+    """A dry run: which notebooks `make test-photos` would run is read off their sources."""
+
+    def would_run(name):
+        command = ["make", "-n", "test-photos", f"NOTEBOOK={name}", f"VENV={sys.prefix}"]
+        return subprocess.run(command, cwd=build.ROOT, capture_output=True, text=True, check=True).stdout
+
+    assert "notebooks/05_transfer_learning.ipynb" in would_run(
+        "05"
+    ) and "notebooks/05_transfer_learning.ipynb" in would_run("")
+    assert "notebooks/00" not in would_run("") and "notebooks/01" not in would_run("")
