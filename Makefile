@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 NOTEBOOK ?=
 SEEDS ?= 10
+TABLE ?=
 
 PY = "$(VENV)/bin/python"
 BUILT = notebooks/$(NOTEBOOK)*.ipynb
@@ -14,7 +15,7 @@ PHOTO_BUILT = $(shell grep -lE '(from utils.datasets import|datasets\.).*\b(dogs
 LAB_FLAGS = $$([ "$$(id -u)" = 0 ] && echo --allow-root) \
 	$$([ -n "$$DISPLAY$$WAYLAND_DISPLAY" ] || [ "$$(uname)" = Darwin ] || echo --no-browser)
 
-.PHONY: help lab check test test-photos notebooks address seeds
+.PHONY: help lab check test test-photos notebooks address seeds measure
 
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' Makefile
@@ -50,3 +51,6 @@ address: $(VENV)/.requirements  ## write texts, address and version into the not
 
 seeds: $(VENV)/.requirements  ## do the claims hold on 10 seeds? (NOTEBOOK=05, SEEDS=10)
 	$(PY) -m tools.seeds $(NOTEBOOK) --seeds $(SEEDS)
+
+measure: $(VENV)/.requirements  ## measure what is missing of data/measured/ (TABLE=degradation for one; hours for all)
+	$(PY) -m tools.measure $(TABLE)

@@ -1,0 +1,113 @@
+"""Measure what takes too long for a lesson: many seeds, many settings. Writes data/measured/NAME.csv, a row a run.
+
+    python -m tools.measure [NAME ...] [--again]
+
+Each table has a file tools/tables/NAME.py with
+    a docstring: in one line, what is measured
+    NOTEBOOK: the notebook that it belongs to, such as "02"
+    RUNS: a list of dicts, the settings of each run; "source" ("critters" or "photos") among them where that matters
+    TOLERANCE: for each result, how far a run on another machine may lie from the stored one
+    run(lesson, **settings) -> dict: the results of one run, as numbers
+`lesson` holds what the notebook itself defines, in its cells tagged "measure": the network that is measured is the one that is taught.
+
+A row is kept once it is there, so the command can be stopped and continued; --again starts over.
+"""
+
+import argparse
+import csv
+import importlib
+import os
+import time
+from datetime import date
+from pathlib import Path
+from types import ModuleType
+
+import torch
+from tqdm import tqdm
+
+from tools.build import ROOT, code_cells, load, sources
+
+TABLES, MEASURED = ROOT / "tools/tables", ROOT / "data/measured"
+
+
+def names() -> list[str]:
+    """The names of all tables."""
+    return sorted(path.stem for path in TABLES.glob("*.py"))
+
+
+def lesson(notebook: str) -> ModuleType:
+    """What the cells of a notebook's source that are tagged "measure" define, as a module; its `device` is the CPU."""
+    (source,) = sources([notebook])
+    module = ModuleType(source.stem)
+    module.device = torch.device("cpu")
+    for cell in code_cells(load(source)):
+        if "measure" in cell.metadata.get("tags", []):
+            exec(cell.source, module.__dict__)
+    return module
+
+
+def measured(table: ModuleType, taught: ModuleType, settings: dict) -> dict:
+    """One row: settings, results, seconds, version and date. One thread, so that the same machine gives the same result again."""
+    threads, before = torch.get_num_threads(), os.environ.get("COURSE_DATA")
+    torch.set_num_threads(1)
+    os.environ["COURSE_DATA"] = settings.get("source", "critters")
+    start = time.perf_counter()
+    try:
+        results = table.run(taught, **settings)
+    finally:
+        torch.set_num_threads(threads)
+        if before is None:
+            del os.environ["COURSE_DATA"]
+        else:
+            os.environ["COURSE_DATA"] = before
+    seconds = time.perf_counter() - start
+    rounded = {name: float(f"{value:.6g}") for name, value in results.items()}
+    return settings | rounded | {"seconds": round(seconds, 1), "torch": torch.__version__, "date": f"{date.today()}"}
+
+
+def key(row: dict, settings: dict) -> tuple[str, ...]:
+    """What tells a row from the others: its settings, as the file holds them."""
+    return tuple(str(row.get(name)) for name in settings)
+
+
+def read(path: Path) -> list[dict]:
+    if not path.exists():
+        return []
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def write(path: Path, rows: list[dict]) -> None:
+    scratch = path.with_suffix(".tmp")
+    with open(scratch, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, rows[0], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    scratch.replace(path)  # a run that is stopped here leaves the old file whole
+
+
+def measure(name: str, again: bool = False) -> None:
+    """Run what is missing of a table, and write each row as it comes. Rows of runs that are no longer asked for are dropped."""
+    table = importlib.import_module(f"tools.tables.{name}")
+    path, taught = MEASURED / f"{name}.csv", lesson(table.NOTEBOOK)
+    stored = {} if again else {key(row, table.RUNS[0]): row for row in read(path)}
+    for settings in tqdm(table.RUNS, desc=name):
+        row = key(settings, settings)
+        if row not in stored:
+            stored[row] = measured(table, taught, settings)
+        write(path, [stored[place] for run in table.RUNS if (place := key(run, run)) in stored])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", help=f"default all: {', '.join(names())}")
+    parser.add_argument("--again", action="store_true", help="measure also what is there already")
+    arguments = parser.parse_args()
+    for name in arguments.names or names():
+        if name not in names():
+            raise SystemExit(f"There is no table {name}. There are: {', '.join(names())}.")
+        measure(name, arguments.again)
+
+
+if __name__ == "__main__":
+    main()
