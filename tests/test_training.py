@@ -136,6 +136,23 @@ def test_channels_last_is_the_default_and_can_be_turned_off():
         assert model[0].weight.is_contiguous(memory_format=torch.channels_last) is wanted
 
 
+def test_channels_last_leaves_models_alone_that_it_does_not_suit():
+    clip = nn.Sequential(nn.Conv3d(1, 2, 3), nn.AdaptiveAvgPool3d(1), nn.Flatten())
+    loader = DataLoader(TensorDataset(torch.rand(4, 1, 5, 5, 5), torch.tensor([0, 1, 0, 1])), batch_size=2)
+    fit(clip, loader, num_epochs=1, optimizer=torch.optim.SGD(clip.parameters(), lr=0.1), progress=None)
+    outputs, _ = predict(clip, loader)
+    assert outputs.shape == (4, 2)
+
+
+def test_predict_takes_the_fast_order_and_gives_the_same():
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    images = torch.rand(6, 3, 8, 8)
+    expected = model(images).detach()
+    outputs, _ = predict(model, DataLoader(TensorDataset(images, torch.zeros(6)), batch_size=3))
+    assert model[0].weight.is_contiguous(memory_format=torch.channels_last)
+    assert torch.allclose(outputs, expected, atol=1e-5)
+
+
 def test_accuracy_of_labels_and_of_pixels():
     outputs = torch.tensor([[2.0, 1.0], [0.0, 1.0], [3.0, 1.0], [0.0, 5.0]])
     assert training.accuracy(outputs, torch.tensor([0, 1, 1, 1])) == 0.75
