@@ -15,7 +15,7 @@ PHOTO_BUILT = $(shell grep -lE '(from utils.datasets import|datasets\.).*\b(dogs
 LAB_FLAGS = $$([ "$$(id -u)" = 0 ] && echo --allow-root) \
 	$$([ -n "$$DISPLAY$$WAYLAND_DISPLAY" ] || [ "$$(uname)" = Darwin ] || echo --no-browser)
 
-.PHONY: help lab check test test-photos notebooks address seeds measure
+.PHONY: help lab check test test-photos notebooks address seeds measure bench
 
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' Makefile
@@ -54,3 +54,6 @@ seeds: $(VENV)/.requirements  ## do the claims hold on 10 seeds? (NOTEBOOK=05, S
 
 measure: $(VENV)/.requirements  ## measure what is missing of data/measured/ (TABLE=degradation for one; hours for all)
 	$(PY) -m tools.measure $(TABLE)
+
+bench: $(VENV)/.requirements  ## the course's speed against the usual recipe, written into README.md (20 minutes, quiet machine)
+	$(PY) -m tools.bench

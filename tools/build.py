@@ -219,11 +219,16 @@ def readme(text: str) -> str:
     repo = tokens()["@REPO@"]
     clone = f"```bash\ngit clone {repo}\ncd {repo.split('/')[-1]}\n```"
     for name, content in {"clone": clone, "notebooks": table(), "topics": topics()}.items():
-        start, end = f"<!-- {name} -->", f"<!-- /{name} -->"
-        if start not in text or end not in text:
-            raise SystemExit(f"README.md has lost its marks {start} ... {end}: the build writes between them.")
-        text = text.split(start)[0] + f"{start}\n{content}\n{end}" + text.split(end, 1)[1]
+        text = between(text, name, content)
     return text
+
+
+def between(text: str, name: str, content: str) -> str:
+    """A page with what stands between the marks <!-- name --> and <!-- /name --> replaced. Raises SystemExit where they are missing."""
+    start, end = f"<!-- {name} -->", f"<!-- /{name} -->"
+    if start not in text or end not in text:
+        raise SystemExit(f"README.md has lost its marks {start} ... {end}: its tables are written between them.")
+    return text.split(start)[0] + f"{start}\n{content}\n{end}" + text.split(end, 1)[1]
 
 
 def main() -> None:
