@@ -110,3 +110,18 @@ def test_cards(capsys):
     assert "○ not attempted: Double it" in out and "✓ correct: Double it" in out
     assert "(1 of 2)  [Think.]" in out and "(2 of 2)  [Multiply.]" in out and out.count("Think.") == 2
     assert "def double(x):\n        return 2 * x" in out
+
+
+def test_a_measured_table_is_read_and_says_where_it_comes_from(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(lessons, "__file__", str(tmp_path / "utils/lessons.py"))
+    (tmp_path / "data/measured").mkdir(parents=True)
+    (tmp_path / "data/measured/errors.csv").write_text(
+        "kind,depth,error,seconds,torch,date\nplain,8,0.5,1.0,2.15.0,2026-11-21\nplain,56,1e-3,9.5,2.15.0,2026-11-22\n"
+    )
+    first, second = lessons.measured("errors")
+    assert (first["kind"], first["depth"], first["error"]) == ("plain", 8, 0.5)
+    assert isinstance(first["depth"], int)
+    assert second["error"] == 0.001
+    assert capsys.readouterr().out == (
+        "2 runs, measured earlier (2026-11-21 to 2026-11-22, torch 2.15.0). Again: make measure TABLE=errors\n"
+    )

@@ -62,7 +62,11 @@ def measured(table: ModuleType, taught: ModuleType, settings: dict) -> dict:
             os.environ["COURSE_DATA"] = before
     seconds = time.perf_counter() - start
     rounded = {name: float(f"{value:.6g}") for name, value in results.items()}
-    return settings | rounded | {"seconds": round(seconds, 1), "torch": torch.__version__, "date": f"{date.today()}"}
+    return (
+        settings
+        | rounded
+        | {"seconds": round(seconds, 1), "torch": torch.__version__.split("+")[0], "date": f"{date.today()}"}
+    )
 
 
 def key(row: dict, settings: dict) -> tuple[str, ...]:

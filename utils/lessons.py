@@ -5,6 +5,7 @@
 A claim that does not hold is shown in red and the lecture goes on; with ``COURSE_STRICT=1`` (tests set it) it raises.
 """
 
+import csv
 import html
 import inspect
 import json
@@ -12,10 +13,11 @@ import os
 import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from IPython.display import display
 
-__all__ = ["ClaimFailed", "Exercise", "claim", "summary"]
+__all__ = ["ClaimFailed", "Exercise", "claim", "measured", "summary"]
 
 # One colour and one mark for each verdict. The mark carries the meaning too, so nothing depends on seeing colours.
 _LOOKS = {
@@ -110,6 +112,30 @@ class _Summary:
 def summary() -> None:
     """Show every claim of this notebook with its measured figures, as a table."""
     display(_Summary())
+
+
+def measured(name: str) -> list[dict]:
+    """The rows of data/measured/NAME.csv, one a run: its settings, results, "seconds", "torch" and "date"; numbers as numbers.
+
+    For what takes too long for a lesson. Prints when it was measured, and the command that measures it again. Raises
+    FileNotFoundError where there is no such table.
+    """
+    path = Path(__file__).resolve().parents[1] / "data/measured" / f"{name}.csv"
+    with open(path, newline="", encoding="utf-8") as file:
+        rows = [{key: _number(text) for key, text in row.items()} for row in csv.DictReader(file)]
+    dates = sorted({row["date"] for row in rows})
+    when = " to ".join(dict.fromkeys((dates[0], dates[-1])))
+    print(f"{len(rows)} runs, measured earlier ({when}, torch {rows[0]['torch']}). Again: make measure TABLE={name}")
+    return rows
+
+
+def _number(text: str) -> int | float | str:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            pass
+    return text
 
 
 def _blank(answer) -> bool:
