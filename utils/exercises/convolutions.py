@@ -1,0 +1,385 @@
+"""Exercises of notebook 03, convolutions."""
+
+import secrets
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from utils import critters, datasets
+from utils.lessons import Exercise
+
+# ---- 1. keep the size ------------------------------------------------------------------------------------------------
+
+
+def same_padding(kernel, dilation):
+    return dilation * (kernel - 1) // 2
+
+
+def _check_same_padding(same_padding):
+    for kernel, dilation in ((1, 1), (3, 1), (5, 1), (7, 1), (3, 2), (3, 4), (5, 3), (1, 2)):
+        padding = same_padding(kernel, dilation)
+        assert isinstance(padding, int), (
+            f"Expected an integer; {padding!r} came, a {type(padding).__name__}. // divides without a remainder."
+        )
+        image, weight = torch.zeros(1, 1, 32, 32), torch.zeros(1, 1, kernel, kernel)
+        side = F.conv2d(image, weight, padding=max(0, padding), dilation=dilation).shape[-1]
+        assert padding >= 0 and side == 32, (
+            f"Kernel {kernel}, dilation {dilation}: with padding {padding} a side of 32 becomes {side}. "
+            + ("Does your formula use the dilation?" if dilation > 1 else "What is lost at both rims together?")
+        )
+    return "Half of what the kernel reaches beyond its middle, on each side."
+
+
+same_padding = Exercise(
+    "Keep the size",
+    test=_check_same_padding,
+    hints=(
+        "With stride 1 the result has the side n + 2p - d(k - 1). When is that n?",
+        "2p = d(k - 1). For an odd kernel, k - 1 is even.",
+    ),
+    reference=same_padding,
+)
+
+# ---- 2. an Inception module without 5 x 5 ----------------------------------------------------------------------------
+
+
+def make_inception(c_in, c1, c3_reduced, c3, c5_reduced, c5, c_pool):
+    def conv(c_in, c_out, kernel):
+        return nn.Sequential(nn.Conv2d(c_in, c_out, kernel, padding=kernel // 2), nn.ReLU())
+
+    class Inception(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.branches = nn.ModuleList(
+                [
+                    conv(c_in, c1, 1),
+                    nn.Sequential(conv(c_in, c3_reduced, 1), conv(c3_reduced, c3, 3)),
+                    nn.Sequential(conv(c_in, c5_reduced, 1), conv(c5_reduced, c5, 3), conv(c5, c5, 3)),
+                    nn.Sequential(nn.MaxPool2d(3, stride=1, padding=1), conv(c_in, c_pool, 1)),
+                ]
+            )
+
+        def forward(self, x):
+            return torch.cat([branch(x) for branch in self.branches], dim=1)
+
+    return Inception()
+
+
+def _check_make_inception(make_inception):
+    torch.manual_seed(0)
+    c_in, c1, c3_reduced, c3, c5_reduced, c5, c_pool = numbers = (12, 4, 5, 6, 3, 7, 2)
+    module = make_inception(*numbers)
+    assert isinstance(module, nn.Module), f"Expected an nn.Module; a {type(module).__name__} came."
+    x = torch.rand(2, c_in, 11, 11)
+    y = module(x)
+    total = c1 + c3 + c5 + c_pool
+    assert isinstance(y, torch.Tensor), (
+        f"The module returned a {type(y).__name__}; expected one tensor. torch.cat joins the branches."
+    )
+    assert y.shape[-2:] == (11, 11), (
+        f"11 x 11 pixels became {y.shape[-2]} x {y.shape[-1]}. Each branch keeps the size: a padding of half the kernel, and stride 1, "
+        "in the pooling too."
+    )
+    assert y.shape[1] == total, (
+        f"The result has {y.shape[1]} channels; expected {c1} + {c3} + {c5} + {c_pool} = {total}, concatenated along dim=1."
+    )
+    assert (y >= 0).all(), "Some results are negative: a ReLU belongs after every convolution, the last ones too."
+    kernels = [m.kernel_size for m in module.modules() if isinstance(m, nn.Conv2d)]
+    assert not any(max(kernel) >= 5 for kernel in kernels), (
+        "There is still a 5 x 5 convolution. Put two of 3 x 3 in its place."
+    )
+    _check_reach(module, x, (c1, c3, c5, c_pool))
+    want = num_parameters(_reference_inception(*numbers))
+    have = num_parameters(module)
+    assert have == want, (
+        f"The module has {have:,} weights; expected {want:,}. Do the 3 x 3 of the third branch go from {c5_reduced} to {c5} and from {c5} to {c5}, "
+        f"that of the second from {c3_reduced} to {c3}? Do all convolutions have a bias?"
+    )
+    whole, saved = num_parameters(_reference_inception(192, 64, 96, 128, 16, 32, 32)), 12_800
+    return f"As module 3a it has {whole:,} weights. Two 3 x 3 have 18 weights for a channel pair, one 5 x 5 has 25 ({saved:,} in 3a)."
+
+
+def _reference_inception(*numbers):
+    return make_inception.reference(*numbers)
+
+
+def num_parameters(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def _check_reach(module, x, channels):
+    """Each branch sees a square of its own size: 1, 3, 5 and (pooling) 3 pixels."""
+    start, reaches = 0, (1, 3, 5, 3)
+    for name, count, reach in zip(("1x1", "3x3", "third", "pool"), channels, reaches, strict=True):
+        seen = 0
+        for point in torch.rand(8, *x.shape[1:]):  # a dead ReLU or a pooling shows only a part of what it sees
+            point.requires_grad_()
+            module(point[None])[0, start : start + count, 5, 5].sum().backward()
+            seen = seen + (point.grad != 0).any(dim=0).int()
+        rows = seen.any(dim=1).nonzero()
+        side = int(rows.max() - rows.min() + 1) if len(rows) else 0
+        assert side == reach, (
+            f"Channels {start} to {start + count - 1} should be the {name} branch and see {reach} x {reach} pixels; they see {side} x {side}. "
+            "Is the order 1x1, 3x3, third, pool, and are all layers used?"
+        )
+        start += count
+
+
+make_inception = Exercise(
+    "An Inception module without 5 x 5",
+    test=_check_make_inception,
+    hints=(
+        "Copy the class Inception of section 5 and change the third branch.",
+        "The third branch: conv_relu(c_in, c5_reduced, 1), conv_relu(c5_reduced, c5, 3), conv_relu(c5, c5, 3).",
+    ),
+    reference=make_inception,
+)
+
+# ---- 3. transposed convolution by hand -------------------------------------------------------------------------------
+
+
+def transposed_convolution(x, weight, stride, padding):
+    k = weight.shape[-1]
+    height, width = ((side - 1) * stride + k for side in x.shape[1:])
+    result = torch.zeros(weight.shape[1], height, width)
+    for i in range(x.shape[1]):
+        for j in range(x.shape[2]):
+            stamp = torch.einsum("c,cokl->okl", x[:, i, j], weight)
+            result[:, i * stride : i * stride + k, j * stride : j * stride + k] += stamp
+    return result[:, padding : height - padding, padding : width - padding]
+
+
+def _check_transposed_convolution(transposed_convolution):
+    generator = torch.Generator().manual_seed(0)
+    for stride, padding, k in ((1, 0, 3), (2, 0, 3), (2, 1, 4), (3, 1, 3)):
+        x, weight = torch.randn(2, 4, 5, generator=generator), torch.randn(2, 3, k, k, generator=generator)
+        result = transposed_convolution(x.clone(), weight.clone(), stride, padding)
+        assert isinstance(result, torch.Tensor), f"Expected a tensor; a {type(result).__name__} came."
+        right = F.conv_transpose2d(x[None], weight, stride=stride, padding=padding)[0]
+        without = F.conv_transpose2d(x[None], weight, stride=stride)[0]
+        case = f"stride {stride}, padding {padding}, kernel {k}"
+        assert result.ndim == 3 and result.shape[0] == 3, (
+            f"Expected (c_out, H', W') with c_out = 3; {tuple(result.shape)} came. weight is (c_in, c_out, k, k): c_in is summed over."
+        )
+        assert not (padding and result.shape == without.shape), (
+            f"With {case} the shape {tuple(result.shape)} is that without padding. Cut {padding} pixel(s) off each rim at the end."
+        )
+        assert result.shape == right.shape, (
+            f"With {case}, (2, 4, 5) became {tuple(result.shape)}; expected {tuple(right.shape)}. The side is (n - 1)s + k - 2p."
+        )
+        if torch.allclose(result, right, atol=1e-4):
+            continue
+        turned = F.conv_transpose2d(x[None], weight.flip(2, 3), stride=stride, padding=padding)[0]
+        assert not torch.allclose(result, turned, atol=1e-4), (
+            "The kernel is turned by 180 degrees. It is turned only in the way with the zeros (insert zeros, then convolve); a stamp is not turned."
+        )
+        last = _stamped_over(x, weight, stride)[
+            :, padding : without.shape[1] - padding, padding : without.shape[2] - padding
+        ]
+        assert not torch.allclose(result, last, atol=1e-4), (
+            "Where stamps overlap, the later one has wiped out the earlier. Add: +=, not =."
+        )
+        raise AssertionError(
+            f"With {case} the numbers differ from F.conv_transpose2d by up to {(result - right).abs().max():.2f}. "
+            "The stamp of a pixel is the sum over c_in of x[c, i, j] * weight[c], and it begins at (i * stride, j * stride)."
+        )
+    return "Equal to F.conv_transpose2d, for four strides, kernels and paddings."
+
+
+def _stamped_over(x, weight, stride):
+    """What comes out where stamps are written instead of added: a common mistake."""
+    k = weight.shape[-1]
+    result = torch.zeros(weight.shape[1], *((side - 1) * stride + k for side in x.shape[1:]))
+    for i in range(x.shape[1]):
+        for j in range(x.shape[2]):
+            stamp = torch.einsum("c,cokl->okl", x[:, i, j], weight)
+            result[:, i * stride : i * stride + k, j * stride : j * stride + k] = stamp
+    return result
+
+
+transposed_convolution = Exercise(
+    "Transposed convolution by hand",
+    test=_check_transposed_convolution,
+    hints=(
+        "Begin with by_scattering of section 7. The result has c_out channels, and its sides without padding are (n - 1)s + k.",
+        'The stamp of a pixel: torch.einsum("c,cokl->okl", x[:, i, j], weight), or a sum over the input channels.',
+        "At the end cut the rims: result[:, padding : height - padding, padding : width - padding].",
+    ),
+    reference=transposed_convolution,
+)
+
+# ---- 4. a dense head as a convolution --------------------------------------------------------------------------------
+
+
+def dense_to_convolution(linear, channels, side):
+    conv = nn.Conv2d(channels, linear.out_features, kernel_size=side)
+    conv.weight.data = linear.weight.data.reshape(linear.out_features, channels, side, side).clone()
+    conv.bias.data = linear.bias.data.clone()
+    return conv
+
+
+def _check_dense_to_convolution(dense_to_convolution):
+    torch.manual_seed(0)
+    for channels, side, classes in ((4, 3, 5), (3, 1, 2)):
+        linear = nn.Linear(channels * side * side, classes)
+        conv = dense_to_convolution(linear, channels, side)
+        assert isinstance(conv, nn.Conv2d), f"Expected an nn.Conv2d; a {type(conv).__name__} came."
+        assert tuple(conv.weight.shape) == (classes, channels, side, side), (
+            f"The weights have the shape {tuple(conv.weight.shape)}; expected {(classes, channels, side, side)}: one kernel of {side} x {side} a class, over all channels."
+        )
+        x = torch.randn(6, channels, side, side)
+        want, have = linear(x.flatten(1)), conv(x)
+        assert have.shape == (6, classes, 1, 1), (
+            f"Maps of {side} x {side} gave {tuple(have.shape)}; expected (6, {classes}, 1, 1). Without padding, and with stride 1."
+        )
+        shift = (have.flatten(1) - want).detach()
+        off = linear.bias.detach()
+        assert not torch.allclose(shift, -off.expand_as(shift), atol=1e-5), (
+            "Everything is right but the bias, which is missing."
+        )
+        assert not torch.allclose(shift, shift[:1].expand_as(shift), atol=1e-5) or shift.abs().max() < 1e-5, (
+            "The answers are off by a constant: the bias is still the random one of a new layer. Copy linear.bias."
+        )
+        assert torch.allclose(have.flatten(1), want, atol=1e-5), (
+            f"The answers differ by up to {shift.abs().max():.2f} from those of the linear layer. Flatten writes channel by channel, then row by row: "
+            "reshape the weights to (classes, channels, side, side)."
+        )
+        assert conv(torch.randn(1, channels, side + 4, side + 2)).shape == (1, classes, 5, 3), (
+            "On larger maps there should be an answer at every place."
+        )
+    return "The same answers, and now at every place of a larger picture."
+
+
+dense_to_convolution = Exercise(
+    "A dense head as a convolution",
+    test=_check_dense_to_convolution,
+    hints=(
+        "A kernel as large as the map fits at exactly one place: it multiplies all numbers with all weights, as a dense layer does.",
+        "nn.Conv2d(channels, linear.out_features, kernel_size=side), without padding.",
+        "Its weights: linear.weight reshaped to (out_features, channels, side, side). And the bias.",
+    ),
+    reference=dense_to_convolution,
+)
+
+# ---- lab -------------------------------------------------------------------------------------------------------------
+
+LAB_SPECIES = ["fox", "panda", "tiger", "owl", "rabbit", "frog"]
+LAB_BUDGET = 561_590  # a tenth of the multiplications of the direct network of the notebook, which prints them
+LAB_GOOD, LAB_VERY_GOOD = 0.70, 0.80
+# Operations that multiply nothing, or (the last line) are counted; by the names that torch.export gives them.
+_ALLOWED = set(
+    """relu relu_ relu6 relu6_ hardtanh hardtanh_ clamp clamp_ leaky_relu leaky_relu_ elu elu_ gelu silu silu_ sigmoid sigmoid_ tanh hardswish
+    hardswish_ hardsigmoid hardsigmoid_ softmax log_softmax batch_norm _native_batch_norm_legit_no_training dropout dropout_ feature_dropout
+    max_pool2d avg_pool2d adaptive_avg_pool2d adaptive_max_pool2d mean sum amax upsample_nearest2d upsample_bilinear2d pad constant_pad_nd
+    flatten view reshape permute transpose squeeze unsqueeze expand cat chunk split split_with_sizes slice select channel_shuffle pixel_unshuffle
+    to _to_copy type_as float contiguous clone detach detach_ alias lift_fresh_copy _assert_tensor_metadata add add_ sub sub_ rsub
+    mul mul_ div div_ conv2d convolution linear addmm mm matmul""".split()
+)
+
+
+class _SmallNet(nn.Module):
+    """The reference answer's network: stride early, then depthwise separable convolutions."""
+
+    def __init__(self):
+        super().__init__()
+
+        def conv(c_in, c_out, kernel, stride=1, groups=1):
+            layer = nn.Conv2d(c_in, c_out, kernel, stride, kernel // 2, groups=groups, bias=False)
+            return nn.Sequential(layer, nn.BatchNorm2d(c_out), nn.ReLU())
+
+        def separable(c_in, c_out, stride):
+            return nn.Sequential(conv(c_in, c_in, 3, stride, groups=c_in), conv(c_in, c_out, 1))
+
+        self.layers = nn.Sequential(
+            conv(3, 16, 3, stride=2), separable(16, 48, 2), separable(48, 64, 1), separable(64, 96, 2),
+            nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(96, 6),
+        )  # fmt: skip
+
+    def forward(self, images):
+        return self.layers((images.float() / 255 - 0.5) / 0.25)
+
+
+def train_small():
+    train_set = datasets.critters(LAB_SPECIES, num_train=1200, num_val=0, num_test=900, size=32).train
+    images, labels = train_set.images, train_set.targets["label"]
+    images, labels = torch.cat([images, images.flip(3)]), labels.repeat(2)  # mirrored, an animal is the same animal
+    model, num_epochs = _SmallNet(), 15
+    optimizer = torch.optim.AdamW(model.parameters(), lr=8e-3, weight_decay=0.05)
+    scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, 8e-3, total_steps=num_epochs * -(-len(images) // 64))
+    for _ in range(num_epochs):
+        for batch in torch.randperm(len(images)).split(64):
+            loss = F.cross_entropy(model(images[batch]), labels[batch])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            scheduler.step()
+    return model
+
+
+def _new_drawings(num: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Drawings that nobody has seen, as nobody knows the seed; images uint8 (num, 3, 32, 32), labels."""
+    images, labels, _, _ = critters.draw_many(LAB_SPECIES, num, seed=secrets.randbits(60), size=32)
+    return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(), torch.from_numpy(labels)
+
+
+def _export(model: nn.Module, images: torch.Tensor) -> tuple[nn.Module, int]:
+    """The network as a graph of operations, and how many multiplications of tensors with tensors its graph has for each picture
+    (convolutions and matrix products not among them).
+
+    From the graph alone the answers are then computed, so whatever is not in it has no part in them.
+    """
+    program = torch.export.export(model, (images,), strict=False)
+    products = 0
+    for node in program.graph.nodes:
+        if node.op != "call_function" or not isinstance(node.target, torch._ops.OpOverload):
+            assert node.op != "call_function" or "getitem" in str(node.target), (
+                f"The network uses {node.target}, which cannot be counted. Use layers, and no torch.no_grad in forward."
+            )
+            continue
+        name = node.target._overloadpacket.__name__
+        assert name in _ALLOWED, (
+            f"The network uses the operation {name}, in which multiplications could hide. Convolutions, linear layers, pooling, activations, "
+            "batch norm, sums and products are counted."
+        )
+        factors = [a for a in node.args if isinstance(a, torch.fx.Node) and a.meta["val"].numel() > 1]
+        if name.rstrip("_") in ("mul", "div") and len(factors) > 1:
+            products += node.meta["val"].numel()
+    return program.module(), products // len(images)
+
+
+def _check_lab(train_small):
+    model = train_small()
+    assert isinstance(model, nn.Module), (
+        f"train_small returned a {type(model).__name__}; expected the trained network. Return it."
+    )
+    images, labels = _new_drawings(900)
+    graph, products = _export(model.cpu().eval(), images[:100])
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        logits = torch.cat([graph(part) for part in images.split(100)])
+    assert logits.shape == (len(images), 6), (
+        f"{len(images)} pictures gave outputs of shape {tuple(logits.shape)}; expected ({len(images)}, 6), six logits a picture."
+    )
+    macs = counter.get_total_flops() // 2 // len(images) + products
+    share = (logits.argmax(dim=1) == labels).float().mean().item()
+    score = f"{share:.1%} of {len(labels)} new drawings are right, with {macs:,} multiplications a picture"
+    assert macs <= LAB_BUDGET, (
+        f"{score}; at most {LAB_BUDGET:,} are allowed, a tenth of the direct network's. Where does yours spend them? Count layer by layer."
+    )
+    assert share >= LAB_GOOD, (
+        f"{score}; guessing gives 17 %, and {LAB_GOOD:.0%} counts as good. What you have saved in multiplications can be spent on epochs, and on mirrored pictures."
+    )
+    return f"{score} ({macs / (10 * LAB_BUDGET):.1%} of the direct network's); {LAB_GOOD:.0%} is good, {LAB_VERY_GOOD:.0%} very good."
+
+
+lab = Exercise(
+    "Lab: as accurate with a tenth of the multiplications",
+    test=_check_lab,
+    hints=(
+        "Where are the direct network's multiplications? Nearly all in the 5 x 5 layer, then in the 3 x 3 layer from 16 to 64 channels. Count each.",
+        "Depthwise separable convolutions (section 6), stride early, and more channels only where the picture is small.",
+        "A small network can afford more epochs. Mirrored pictures double the data: images.flip(3).",
+    ),
+    reference=train_small,
+)
