@@ -63,7 +63,9 @@ class Two(nn.Module):
             return F.relu(out)
         if self.order == "no last ReLU":
             return self.shortcut(x) + out
-        return self.shortcut(x).relu() + out.relu() if self.order == "ReLU first" else F.relu(self.shortcut(x) + out)
+        if self.order == "ReLU first":
+            return F.relu(self.shortcut(x) + out.relu())
+        return self.shortcut(x).relu() + out.relu() if self.order == "two ReLUs" else F.relu(self.shortcut(x) + out)
 
 
 def right_padding(missing, stride):
@@ -175,8 +177,9 @@ WRONG = [
     ("make_block", block(norm=False), "2 batch normalisations; expected 3"),
     ("make_block", block(late_stride=True), "the stride belongs into the first"),
     ("make_block", block(order="no last ReLU"), "there are negative outputs"),
-    ("make_block", block(order="ReLU first"), "differs by"),
-    ("make_block", block(order="plain"), "only the shortcut is left"),
+    ("make_block", block(order="ReLU first"), "there is a ReLU before the sum"),
+    ("make_block", block(order="two ReLUs"), "there is a ReLU before the sum"),
+    ("make_block", block(order="plain"), "but it is not added"),
     ("make_block", lambda n, m, stride: Two(n, m, 1), "Are stride and channels used"),
     ("make_block", lambda n, m, stride: 3, "returned a int"),
     ("make_dense_block", dense("list"), "invisible to PyTorch"),

@@ -242,23 +242,28 @@ def _check_make_block(make_block):
             f"{case}: the stride belongs into the first 3 x 3 convolution."
         )
         assert (y >= 0).all(), f"{case}: there are negative outputs. The last step is a ReLU, after the sum."
-        for conv in large:
-            nn.init.zeros_(conv.weight)
-        shortcut = x
-        if needed:
-            norm = [
-                layer
-                for layer in block.modules()
-                if isinstance(layer, nn.BatchNorm2d) and layer.num_features == out_channels
-            ]
-            shortcut = F.conv2d(x, small[0].weight, stride=stride)
-            shortcut = F.batch_norm(shortcut, None, None, norm[-1].weight, norm[-1].bias, training=True)
-        gap = (block(x) - F.relu(shortcut)).abs().max()
-        assert gap < 1e-4, (
-            f"{case}: with the 3 x 3 convolutions at zero, only the shortcut is left, and the output should be its ReLU; it differs by {gap:.2f}. "
-            "The shortcut takes x itself, and the sum comes before the last ReLU."
+        for norm in (layer for layer in block.modules() if isinstance(layer, nn.BatchNorm2d)):
+            nn.init.ones_(norm.weight)
+            nn.init.zeros_(norm.bias)
+        shortcut = _normalised(F.conv2d(x, small[0].weight, stride=stride)) if needed else x
+        f = _normalised(large[1](F.relu(_normalised(large[0](x)))))
+        y = block(x)
+        assert not torch.allclose(y, F.relu(f), atol=1e-4), f"{case}: the shortcut is there, but it is not added."
+        early = (F.relu(way + F.relu(f)) for way in (shortcut, F.relu(shortcut)))
+        assert not any(torch.allclose(y, value, atol=1e-4) for value in early), (
+            f"{case}: there is a ReLU before the sum. The one ReLU at the end comes after it."
+        )
+        gap = (y - F.relu(shortcut + f)).abs().max()
+        assert gap < 1e-3, (
+            f"{case}: shapes and layers are right, values differ by {gap:.2f} from relu(shortcut(x) + f(x)). The order in f is conv1, bn1, ReLU, "
+            "conv2, bn2, and the shortcut takes x itself."
         )
     return "Shortcut B of section 6: torchvision's BasicBlock."
+
+
+def _normalised(x: torch.Tensor) -> torch.Tensor:
+    """What a fresh batch normalisation in training mode gives."""
+    return F.batch_norm(x, None, None, training=True)
 
 
 make_block = Exercise(
