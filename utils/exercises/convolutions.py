@@ -343,9 +343,9 @@ def _export(model: nn.Module, images: torch.Tensor) -> tuple[nn.Module, int]:
             f"The network uses the operation {name}, in which multiplications could hide. Convolutions, linear layers, pooling, activations, "
             "batch norm, sums and products are counted."
         )
-        factors = [a for a in node.args if isinstance(a, torch.fx.Node) and a.meta["val"].numel() > 1]
-        if name.rstrip("_") in ("mul", "div") and len(factors) > 1:
-            products += node.meta["val"].numel()
+        if name.rstrip("_") in ("mul", "div"):
+            factors = [a for a in node.args if isinstance(a, torch.fx.Node) and a.meta["val"].numel() > 1]
+            products += node.meta["val"].numel() if len(factors) > 1 else 0
     return program.module(), products // len(images)
 
 
