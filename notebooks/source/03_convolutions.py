@@ -517,11 +517,12 @@ def width_figure():
     ax.plot(widths, [by_width[width].mean() for width in widths], color="C0")
     ax.axhspan(by_width[0].min(), by_width[0].max(), color="C1", alpha=0.18)
     ax.axhline(by_width[0].mean(), color="C1")
-    ax.annotate("direct 5 x 5: mean and range", (widths[-1], by_width[0].mean()), xytext=(0, -22), textcoords="offset points", color="C1", ha="right", fontweight="bold")
-    ax.annotate("through a bottleneck", (widths[-1], by_width[widths[-1]].mean()), xytext=(0, 34), textcoords="offset points", color="C0", ha="right", fontweight="bold")
+    ax.annotate("direct 5 x 5: mean and range", (widths[0], by_width[0].max()), xytext=(0, 6), textcoords="offset points", color="C1", fontweight="bold")
+    ax.annotate("through a bottleneck", (widths[1], by_width[widths[1]].mean()), xytext=(20, -14), textcoords="offset points", color="C0", fontweight="bold")
     ax.set_xscale("log", base=2)
     ax.set(xticks=widths, xticklabels=widths, xlabel="channels of the bottleneck", ylabel="test accuracy, %")
-    ax.set_title(f"Measured earlier, {len(by_width[0])} seeds: narrow costs, moderate does not")
+    ax.set_title(f"Measured earlier, {len(by_width[0])} seeds: a narrow bottleneck costs accuracy")
+    ax.margins(y=0.12)
     ax.minorticks_off()
     return fig
 
@@ -585,7 +586,7 @@ for name, module in [*inception_3a.branches.items(), ("all", inception_3a)]:
 # %% [markdown]
 # Read the third line again: 12,443,648 multiplications. The lecture's example *is* this branch.
 #
-# The paper's table has 159K weights (it leaves out the biases and counts 1,024 to the K) and 128M operations for this module. Without the $1 \times 1$ convolutions it would cost this:
+# The paper's table gives 159K weights and 128M operations for this module. (Ours without the biases are 163,328, which is 159 times 1,024: so it seems to have been counted.) Without the $1 \times 1$ convolutions it would cost this:
 
 # %%
 with torch.device("meta"):
@@ -1468,7 +1469,7 @@ exercises.same_padding.check(same_padding)
 # exercises.same_padding.solution()
 
 # %% [markdown]
-# **Exercise 2: an Inception module without 5 x 5.** Two years after GoogLeNet its authors replaced the $5 \times 5$ convolution by two of $3 \times 3$, one after the other (Szegedy et al. 2016). Build that module: a class or a function
+# **Exercise 2: an Inception module without 5 x 5.** Later the authors of GoogLeNet replaced the $5 \times 5$ convolution by two of $3 \times 3$, one after the other (Szegedy et al. 2016). Build that module: a class or a function
 # that takes the same numbers as `Inception` in section 5 and gives an `nn.Module`. In the third branch: $1 \times 1$ to `c5_reduced`, $3 \times 3$ to `c5`, $3 \times 3$ from `c5` to `c5`. A ReLU after every convolution, biases in all, the
 # branches concatenated in the same order.
 
