@@ -266,7 +266,7 @@ claim(
 #
 # | brake | then | loosened by |
 # |---|---|---|
-# | data | LeNet-5: 60,000 digits | ImageNet: 1.2 million labelled photos (2009; the yearly challenge from 2010) |
+# | data | LeNet-5: 60,000 digits | ImageNet (2009), and its yearly challenge from 2010 on: 1.2 million labelled photos |
 # | compute | LeNet-5: two to three days on one processor of 200 MHz | AlexNet: five to six days on two GPUs of 3 GB; it was split in two halves, as one GPU could not hold it |
 # | training | with sigmoid and tanh gradients vanish; VGG's deep versions began with layers of a trained network of 11 | ReLU, initialisation, batch normalisation (notebook 01) |
 #
@@ -312,7 +312,8 @@ for layer in LeNet5().features:
     print(f"{type(layer).__name__:10}", tuple(x.shape))
 
 # %% [markdown]
-# In 1998: tanh, average pooling, plain gradient descent. Today one would write ReLU, max pooling and Adam. Same layers, same 61,706 parameters.
+# As in 1998: tanh, average pooling, stochastic gradient descent (LeCun and others gave each weight a step size of its own, which we leave out). Today one would write ReLU, max pooling and Adam. Same layers,
+# same 61,706 parameters.
 
 
 # %%
@@ -1207,31 +1208,26 @@ def gradients(model):
 
 
 # %%
-# extra code: the profile of plain and residual networks, the chosen one in colour
-def draw_profile(depth=56, start="He"):
+# extra code: the profile of a fresh plain and a fresh residual network
+def draw_profile(depth=56, channels=16):
     fig, ax = plt.subplots(figsize=(10, 4.8))
-    lines = {}
+    lines, factor = {}, {}
     for name, skip in {"plain": False, "residual": True}.items():
         torch.manual_seed(course_seed)
-        model = network(depth, skip)
-        for block in model if start == "last scale zero" else []:
-            if isinstance(block, Block) and skip:
-                nn.init.zeros_(block.bn2.weight)
-        lines[name] = [gradient.norm().item() for gradient in gradients(model)][1:]
-        lines[name] = [value if value > 0 else float("nan") for value in lines[name]]
-    ax.set(yscale="log", xlim=(0, depth * 1.17))
-    ratio = np.nanmax(lines["plain"]) / np.nanmin(lines["plain"])
-    title = f"Plain, {depth} layers: gradients differ by a factor of {ratio:,.0f}"
+        lines[name] = [gradient.norm().item() for gradient in gradients(network(depth, skip, channels))][1:]
+        factor[name] = max(lines[name]) / min(lines[name])
+    ax.set(yscale="log", xlim=(0, depth * 1.2))
+    title = f"{depth} layers: norms differ by a factor of {factor['plain']:,.0f} (plain), {factor['residual']:,.0f} (residual)"
     curves(ax, lines, "layer (1 is the one next to the pixels)", "gradient norm", title, x=range(2, depth))
-    return fig, (f"Gradient norm of each layer of fresh networks of {depth} layers on a logarithmic axis. In the plain one the largest is {ratio:,.0f} times the smallest; "
-                 f"in the residual one {np.nanmax(lines['residual']) / np.nanmin(lines['residual']):.0f} times.")  # fmt: skip
+    ax.xaxis.set_major_locator(plt.MaxNLocator(integer=True))
+    return fig, (f"Gradient norm of each layer of fresh networks of {depth} layers and {channels} channels, on a logarithmic axis. In the plain network the largest is "
+                 f"{factor['plain']:,.0f} times the smallest, in the residual one {factor['residual']:,.0f} times.")  # fmt: skip
 
 
-explore(draw_profile, depth=[56, 8, 20, 32, 110], start=["He", "last scale zero"])
+explore(draw_profile, depth=[56, 8, 20, 32, 110], channels=[16, 4, 32])
 
 # %% [markdown]
-# Nothing vanishes in the plain network: this is the explosion through batch normalisation of notebook 01. In the residual network the profile is nearly level. (*Last scale zero*
-# starts each residual block as the identity. Then the weights inside the blocks have no gradient at all in the first step, and no line is drawn.)
+# Nothing vanishes in the plain network: this is the explosion through batch normalisation of notebook 01. In the residual network the profile is nearly level.
 
 # %%
 spreads = {}
