@@ -531,6 +531,17 @@ def width_figure():
 show(width_figure(), "Measured earlier, by make measure: test accuracy against the width of the bottleneck, a dot a seed. Means: "
      + ", ".join(f"{width} channels {values.mean():.0f} %" for width, values in by_width.items() if width) + f"; without a bottleneck {by_width[0].mean():.0f} %.")  # fmt: skip
 
+# %% [markdown]
+# The left end of that curve, live: all that the network has seen must pass through **one** channel.
+
+# %%
+narrow_accuracy = trained_accuracy(lambda: bottleneck(1), seeds[0], "bottleneck of 1")
+claim(
+    "A bottleneck that is too narrow does cost accuracy: through a single channel it loses more than 10 points",
+    narrow_accuracy < direct_accuracies[0] - 0.1,
+    f"{narrow_accuracy:.1%} against {direct_accuracies[0]:.1%} directly",
+)
+
 # %% [markdown] slideshow={"slide_type": "notes"}
 # The sentence of the slide is true within limits: it depends on the width. Szegedy et al. (2015) chose 16 of 192 in GoogLeNet's first module, a twelfth; ours is 8 of 64, an eighth.
 
