@@ -41,7 +41,6 @@ import time
 
 import matplotlib.pyplot as plt
 import numpy as np
-import pandas as pd
 import torch
 import torch.nn.functional as F
 import torchvision
@@ -53,7 +52,7 @@ from torchvision.models.mobilenetv2 import InvertedResidual
 from utils import critters, datasets
 from utils.exercises import convolutions as exercises
 from utils.figures import explore, image_grid, show, to_picture
-from utils.lessons import claim, summary
+from utils.lessons import claim, measured, summary
 from utils.training import evaluate, fit, predict
 
 course_seed = torch.initial_seed()  # as utils.start() has set it
@@ -78,10 +77,10 @@ def output_side(n, kernel, stride=1, padding=0, dilation=1):
 
 # %%
 grid = [(n, k, s, p, d) for n in (16, 31) for k in (1, 2, 3, 5) for s in (1, 2, 3) for p in (0, 1, 2) for d in (1, 2, 3)]
-measured = [F.conv2d(torch.zeros(1, 1, n, n), torch.zeros(1, 1, k, k), None, s, p, d).shape[-1] for n, k, s, p, d in grid]
+sides = [F.conv2d(torch.zeros(1, 1, n, n), torch.zeros(1, 1, k, k), None, s, p, d).shape[-1] for n, k, s, p, d in grid]
 claim(
     "The formula gives the side of the result, for every kernel, stride, padding and dilation tried",
-    all(output_side(*case) == side for case, side in zip(grid, measured, strict=True)),
+    all(output_side(*case) == side for case, side in zip(grid, sides, strict=True)),
     f"{len(grid)} combinations",
 )
 
@@ -503,8 +502,8 @@ claim(
 # How narrow may it be? Ten seeds of each width take too long for a lesson, so they were measured earlier, by `make measure TABLE=bottleneck`. Width 0 stands for the direct layer.
 
 # %%
-table = pd.read_csv(course / "data/measured/bottleneck.csv")
-by_width = {width: 100 * rows["accuracy"] for width, rows in table.groupby("width")}
+rows = measured("bottleneck")
+by_width = {width: 100 * np.array([row["accuracy"] for row in rows if row["width"] == width]) for width in sorted({row["width"] for row in rows})}
 
 
 # %%
@@ -913,10 +912,10 @@ def transposed_side(n, kernel, stride=1, padding=0, output_padding=0, dilation=1
 
 
 cases = [(n, k, s, p, o, d) for n in (4, 7) for k in (2, 3, 4) for s in (1, 2, 3) for p in (0, 1) for o in (0, 1, 2) for d in (1, 2) if o < max(s, d)]
-measured = [F.conv_transpose2d(torch.zeros(1, 1, n, n), torch.zeros(1, 1, k, k), None, s, p, o, 1, d).shape[-1] for n, k, s, p, o, d in cases]
+sides = [F.conv_transpose2d(torch.zeros(1, 1, n, n), torch.zeros(1, 1, k, k), None, s, p, o, 1, d).shape[-1] for n, k, s, p, o, d in cases]
 claim(
     "The formula gives the side of the transposed convolution's result",
-    all(transposed_side(*case) == side for case, side in zip(cases, measured, strict=True)),
+    all(transposed_side(*case) == side for case, side in zip(cases, sides, strict=True)),
     f"{len(cases)} combinations",
 )
 
