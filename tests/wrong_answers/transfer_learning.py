@@ -52,6 +52,42 @@ def cache(mode="eval", grad=False, shuffle=False, drop_last=False):
     return cache_features
 
 
+def groups(rates=(100, 10, 1), late="features"):
+    """Groups for the first half, the second half and the head, at lr divided by these."""
+
+    def parameter_groups(model, lr):
+        half = len(model.features) // 2
+        layers = [model.features[:half], model.features[half:] if late == "features" else model, model.classifier]
+        return [{"params": part.parameters(), "lr": lr / by} for part, by in zip(layers, rates, strict=True)]
+
+    return parameter_groups
+
+
+def schedule(trained, classifier=lambda epoch: True):
+    """Freezes and thaws layer `number` of six as trained(number, epoch) says."""
+
+    def unfreeze(model, epoch):
+        for number, layer in enumerate(model.features):
+            layer.requires_grad_(trained(number, epoch))
+        model.classifier.requires_grad_(classifier(epoch))
+        return model
+
+    return unfreeze
+
+
+def by_channel(function):
+    def normalise(images, mean, std):
+        mean, std = torch.tensor(mean)[:, None, None], torch.tensor(std)[:, None, None]
+        return function(images.float(), mean, std)
+
+    return normalise
+
+
+def own_statistics(x, mean, std):
+    x = x / 255
+    return (x - x.mean((0, 2, 3), keepdim=True)) / x.std((0, 2, 3), keepdim=True)
+
+
 WRONG = [
     ("replace_head", lambda model, num_classes: nn.Linear(1280, 3), "returned a Linear; expected the whole model"),
     ("replace_head", lambda model, num_classes: 3, "returned a int; expected the whole model"),
@@ -80,6 +116,35 @@ WRONG = [
     ("cache_features", cache(shuffle=True), "Do not shuffle"),
     ("cache_features", cache(drop_last=True), "the last one too"),
     ("cache_features", lambda encoder, dataset: [encoder(x) for x, _ in DataLoader(dataset, 32)], "a list came"),
+    ("parameter_groups", lambda model, lr: model.parameters(), "Expected a list of dicts"),
+    ("parameter_groups", lambda model, lr: [{"params": model.parameters()}], "A group has no learning rate"),
+    ("parameter_groups", lambda model, lr: [{"params": model.parameters(), "lr": lr}], "first half get 0.02"),
+    ("parameter_groups", groups(late="all"), "is in two groups"),
+    ("parameter_groups", groups(rates=(1, 10, 100)), "first half get 0.02"),
+    ("parameter_groups", groups(rates=(100, 1, 10)), "second half get 0.02"),
+    ("parameter_groups", lambda model, lr: groups()(model, lr)[1:], "are in no group"),
+    ("unfreeze", lambda model, epoch: epoch, "returned a int; expected the model itself"),
+    ("unfreeze", schedule(lambda number, epoch: True), "features[-0:] is everything"),
+    ("unfreeze", schedule(lambda number, epoch: number < epoch), "the first layers are trained"),
+    (
+        "unfreeze",
+        schedule(lambda number, epoch: number >= 5 - epoch),
+        "1 of 6 layers of features are trained; expected 0",
+    ),
+    ("unfreeze", schedule(lambda number, epoch: number >= 6 - epoch, lambda epoch: epoch == 0), "classifier is frozen"),
+    (
+        "unfreeze",
+        schedule(lambda number, epoch: number == 6 - epoch),
+        "1 of 6 layers of features are trained; expected 2",
+    ),
+    ("normalise", by_channel(lambda x, m, s: (x - m) / s), "divide the bytes by 255 first"),
+    ("normalise", by_channel(lambda x, m, s: x / 255), "not normalised yet"),
+    ("normalise", by_channel(lambda x, m, s: x / 255 - m / s), "Brackets"),
+    ("normalise", by_channel(lambda x, m, s: (x / 255 - m) * s), "do not multiply"),
+    ("normalise", by_channel(own_statistics), "mean and std of these pictures"),
+    ("normalise", by_channel(lambda x, m, s: ((x / 255 - m) / s).double()), "Expected float32"),
+    ("normalise", by_channel(lambda x, m, s: (x / 255 - m[:, 0]) / s[:, 0]), "does it meet the channel axis"),
+    ("normalise", lambda x, mean, std: x[0], "Expected a tensor of the same shape"),
     ("lab", lambda images: torch.zeros(len(images), dtype=torch.long), "guessing gives 50 %"),
     ("lab", lambda images: torch.arange(len(images)) % 2, "guessing gives 50 %"),
     ("lab", lambda images: torch.zeros(len(images), 2), "expected one label each"),

@@ -203,6 +203,164 @@ cache_features = Exercise(
     reference=cache_features,
 )
 
+# ---- 5. parameter groups ---------------------------------------------------------------------------------------------
+
+
+def parameter_groups(model, lr):
+    half = len(model.features) // 2
+    return [
+        {"params": model.features[:half].parameters(), "lr": lr / 100},
+        {"params": model.features[half:].parameters(), "lr": lr / 10},
+        {"params": model.classifier.parameters(), "lr": lr},
+    ]
+
+
+def _check_parameter_groups(parameter_groups):
+    for make, name in ((lambda: SmallResNet(num_classes=2, width=8), "SmallResNet"), (mobilenet_v2, "MobileNetV2")):
+        model, lr = make(), 0.02
+        groups = parameter_groups(model, lr)
+        assert isinstance(groups, (list, tuple)) and all(isinstance(g, dict) and "params" in g for g in groups), (
+            'Expected a list of dicts such as {"params": layers.parameters(), "lr": rate}, one a group.'
+        )
+        assert all("lr" in group for group in groups), (
+            'A group has no learning rate, so it would get the optimizer\'s default. Write "lr" into each.'
+        )
+        rates = {}
+        for group in groups:
+            params = [group["params"]] if isinstance(group["params"], torch.Tensor) else list(group["params"])
+            for parameter in params:
+                assert id(parameter) not in rates, (
+                    f"A parameter of {name} is in two groups, and optimizers refuse that. model.parameters() holds the head and the features."
+                )
+                rates[id(parameter)] = group["lr"]
+        half = len(model.features) // 2
+        halves = {"first half": (model.features[:half], lr / 100), "second half": (model.features[half:], lr / 10)}
+        for part, (layers, rate) in (halves | {"head": (model.classifier, lr)}).items():
+            found = [rates.get(id(parameter)) for parameter in layers.parameters()]
+            assert None not in found, (
+                f"{found.count(None)} of {len(found)} parameters of {name}'s {part} are in no group: they would never be trained."
+            )
+            wrong = [value for value in found if abs(value - rate) > 1e-9]
+            assert not wrong, (
+                f"{len(wrong)} of {len(found)} parameters of {name}'s {part} get {wrong[0]:g}; with lr = {lr} expected {rate:g}. "
+                "The head gets lr, the late layers a tenth, the early ones a hundredth."
+            )
+    return "What comes early changes slowly, what comes late quickly, and nothing is left out."
+
+
+parameter_groups = Exercise(
+    "Parameter groups",
+    test=_check_parameter_groups,
+    hints=(
+        "An optimizer takes a list of dicts instead of parameters. Section 7 builds one with rate_by_part.",
+        "half = len(model.features) // 2; then model.features[:half] and model.features[half:] are networks of their own, with parameters().",
+        'Three dicts: {"params": model.features[:half].parameters(), "lr": lr / 100}, and so on.',
+    ),
+    reference=parameter_groups,
+)
+
+# ---- 6. an unfreezing schedule ---------------------------------------------------------------------------------------
+
+
+def unfreeze(model, epoch):
+    num_layers = len(model.features)
+    for number, layer in enumerate(model.features):
+        layer.requires_grad_(number >= num_layers - epoch)
+    model.classifier.requires_grad_(True)
+    return model
+
+
+def _trained(layers):
+    return [all(parameter.requires_grad for parameter in layer.parameters()) for layer in layers]
+
+
+def _check_unfreeze(unfreeze):
+    for epochs in ((0, 1, 2), (0, 3, 9), (2, 0)):
+        model = nn.Module()
+        model.features = nn.Sequential(*[nn.Linear(2, 2) for _ in range(6)])
+        model.classifier = nn.Linear(2, 2)
+        for epoch in epochs:
+            returned = unfreeze(model, epoch)
+            assert returned is model, (
+                f"Your function returned a {type(returned).__name__}; expected the model itself, changed in place."
+            )
+            found, expected = _trained(model.features), [number >= 6 - epoch for number in range(6)]
+            assert _trained([model.classifier])[0], (
+                f"In epoch {epoch} the classifier is frozen. It is trained from the first epoch to the last."
+            )
+            assert not (epoch == 0 and all(found)), (
+                "In epoch 0 all of model.features is trained, and none should be. (A trap: features[-0:] is everything.)"
+            )
+            assert not (0 < epoch < 6 and found == expected[::-1]), (
+                f"In epoch {epoch} the first layers are trained. Unfreezing begins at the end, next to the head."
+            )
+            assert found == expected, (
+                f"In epoch {epoch}, {sum(found)} of 6 layers of features are trained; expected {sum(expected)}, the last ones. "
+                "(Epochs count from 0, and one epoch is asked after another: set True and False both.)"
+            )
+    return "Call it at the beginning of each epoch, and the network thaws from its head to its first layer."
+
+
+unfreeze = Exercise(
+    "An unfreezing schedule",
+    test=_check_unfreeze,
+    hints=(
+        "layer.requires_grad_(True) thaws a layer, layer.requires_grad_(False) freezes it.",
+        "Of n layers, layer number i (from 0) is among the last `epoch` ones if i >= n - epoch.",
+        "for number, layer in enumerate(model.features): layer.requires_grad_(number >= len(model.features) - epoch)",
+    ),
+    reference=unfreeze,
+)
+
+# ---- 7. normalise by hand --------------------------------------------------------------------------------------------
+
+
+def normalise(images, mean, std):
+    mean, std = torch.tensor(mean)[:, None, None], torch.tensor(std)[:, None, None]
+    return (images.float() / 255 - mean) / std
+
+
+def _check_normalise(normalise):
+    mean, std = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]  # ImageNet's, for numbers between 0 and 1
+    images = torch.randint(0, 256, (5, 3, 3, 4), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    result = normalise(images.clone(), list(mean), list(std))
+    assert isinstance(result, torch.Tensor) and result.shape == images.shape, (
+        f"Expected a tensor of the same shape, (5, 3, 3, 4); "
+        f"{f'shape {tuple(result.shape)}' if isinstance(result, torch.Tensor) else type(result).__name__} came."
+    )
+    assert result.dtype == torch.float32, f"Expected float32, as weights have it; {result.dtype} came."
+    m, s, x = torch.tensor(mean)[:, None, None], torch.tensor(std)[:, None, None], images.float()
+
+    def like(other):
+        return torch.allclose(result, other, atol=1e-4)
+
+    assert not like((x - m) / s), "mean and std are for numbers between 0 and 1: divide the bytes by 255 first."
+    assert not like(x / 255), "The bytes are scaled to 0..1 and not normalised yet: subtract mean, divide by std."
+    assert not like(x / 255 - m / s), "Brackets: subtract the mean first, then divide the difference by std."
+    assert not like((x / 255 - m) * s), "Divide by std, do not multiply."
+    own = x / 255
+    own_stats = (own - own.mean((0, 2, 3), keepdim=True)) / own.std((0, 2, 3), keepdim=True)
+    assert not torch.allclose(result, own_stats, atol=0.05), (
+        "You normalise with the mean and std of these pictures. The network wants the ones that it was trained with: the arguments."
+    )
+    assert like((x / 255 - m) / s), (
+        "The values are not (images / 255 - mean) / std. Each of the three channels has its own mean: does it meet the channel axis? "
+        "torch.tensor(mean)[:, None, None] has the shape (3, 1, 1)."
+    )
+    return "This is all that v2.ToDtype(scale=True) and v2.Normalize do."
+
+
+normalise = Exercise(
+    "Normalise by hand",
+    test=_check_normalise,
+    hints=(
+        "Two steps: bytes to numbers between 0 and 1, then (x - mean) / std for each channel.",
+        "Shapes are matched from the right. To meet the channels of (N, 3, H, W), mean must have the shape (3, 1, 1).",
+        "torch.tensor(mean)[:, None, None] has that shape.",
+    ),
+    reference=normalise,
+)
+
 # ---- lab -------------------------------------------------------------------------------------------------------------
 
 LAB_GOOD = 0.9  # the share of right answers that counts as good
