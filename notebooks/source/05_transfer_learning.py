@@ -127,8 +127,17 @@ print(f"training:   {train_set}\nvalidation: {val_set}\ntest:       {test_set}")
 # %% [markdown]
 # **Question to the class.** Cats or dogs? Vote on each. What do you look at: colour, ears, nose, the whole?
 
+
 # %%
-show(image_grid(train_set.images[:12], columns=6, size=1.3), f"Twelve of our 200 {noun}s of cats and dogs: many poses, colours and places.")
+# extra code: drawings have 64 pixels a side and are shown pixel by pixel (which keeps the file small)
+def crisp(fig):
+    for ax in fig.axes:
+        for image in ax.images:
+            image.set_interpolation("nearest" if train_set.source == "critters" else "antialiased")
+    return fig
+
+
+show(crisp(image_grid(train_set.images[:12], columns=6, size=1.3)), f"Twelve of our 200 {noun}s of cats and dogs: many poses, colours and places.")
 
 # %%
 names = [train_set.classes[label] for label in train_set.targets["label"]]
@@ -427,7 +436,7 @@ def neighbour_figure(queries, nearest, num=6):
         titles += [f"new: {known.classes[test_labels[query]]}"]
         titles += [f"{'✓' if ok else '✗'} {name}" for ok, name in zip(right, found, strict=True)]
         colours += ["black"] + ["tab:green" if ok else "tab:red" for ok in right]
-    return image_grid(images, titles=titles, columns=num + 1, colours=colours, size=1.35)
+    return crisp(image_grid(images, titles=titles, columns=num + 1, colours=colours, size=1.5))
 
 
 # %%
@@ -494,7 +503,7 @@ def map_figure():
 
 
 # %%
-show(map_figure(), f"A map of {num_on_map} {noun}s: cats in blue, dogs in orange, some as pictures. Before any training for our task, the "
+show(crisp(map_figure()), f"A map of {num_on_map} {noun}s: cats in blue, dogs in orange, some as pictures. Before any training for our task, the "
      "two kinds already lie mostly in regions of their own, with some strays.")  # fmt: skip
 
 # %% [markdown] slideshow={"slide_type": "notes"}
@@ -864,7 +873,7 @@ claim(
 
 # %%
 # extra code: rows of a measured table that suit, and their accuracies as (seeds, values of one setting)
-def chosen(rows, **settings):
+def runs_here(rows, **settings):
     settings |= {"source": train_set.source}
     return [row for row in rows if all(row[name] == value for name, value in settings.items())]
 
@@ -885,7 +894,7 @@ def growth_figure():
     fig, ax = plt.subplots(figsize=(10, 5))
     ax.set(xscale="log", ylim=(0.47, 1.01))
     lines = {"own, pooling": "own", "frozen + linear": "frozen", "fine-tuned": "tuned"}
-    lines = {name: by_seed(chosen(rows, approach=short), "num") for name, short in lines.items()}
+    lines = {name: by_seed(runs_here(rows, approach=short), "num") for name, short in lines.items()}
     labels = dict(xlabel=f"training {noun}s (logarithmic)", ylabel="accuracy on the test set")
     curves(ax, lines, x=nums, title="With few pictures, a pretrained network is worth most", **labels)
     for name in lines:
@@ -897,7 +906,7 @@ def growth_figure():
 
 
 # %%
-nums = sorted({row["num"] for row in chosen(rows)})
+nums = sorted({row["num"] for row in runs_here(rows)})
 fig, medians = growth_figure()
 ends = "; ".join(f"{name} from {line[0]:.0%} to {line[-1]:.0%}" for name, line in medians.items())
 show(fig, f"Accuracy against the number of training {noun}s, three bands over seeds, measured earlier by make measure. Medians: {ends}. Black rings: this run.")
@@ -935,7 +944,7 @@ def draw_answers(picture):
     for k, place in enumerate([None, *nearest[picture, :6]]):
         ax, name = axes[str(k)], kind if place is None else known.classes[known_labels[place]]
         image = test_set.images[picture] if place is None else known.images[place]
-        ax.imshow(image.permute(1, 2, 0), interpolation="nearest")
+        ax.imshow(image.permute(1, 2, 0))
         ax.set_title(f"new: {name}" if place is None else name, fontsize=13, loc="center")
         ax.axis("off")
     for row, shares in enumerate(dog.values()):
@@ -947,7 +956,7 @@ def draw_answers(picture):
     axes["bars"].set_xticklabels(["sure: cat", "", "undecided", "", "sure: dog"])
     axes["bars"].axvline(0.5, color="gray")
     wrong = [name for name, shares in dog.items() if (shares[picture].item() > 0.5) != (kind == "dog")]
-    return fig, f"A new {kind}, its six nearest, and four answers; wrong: {', '.join(wrong) or 'none'}."
+    return crisp(fig), f"A new {kind}, its six nearest, and four answers; wrong: {', '.join(wrong) or 'none'}."
 
 
 doubtful = ((dog["own, pooling"] > 0.5) != (test_labels == 1)).nonzero().flatten()[:10].tolist()  # our own network is wrong here
@@ -1133,7 +1142,7 @@ def batch_norm_figure():
     for ax, (trained, title) in zip(axes, titles.items(), strict=True):
         for place, hold in enumerate([1, 0]):
             for shift, size in ((-0.12, 4), (0.12, 32)):
-                values = [row["accuracy"] for row in chosen(rows, trained=trained, hold=hold, batch_size=size)]
+                values = [row["accuracy"] for row in runs_here(rows, trained=trained, hold=hold, batch_size=size)]
                 medians[trained, size, hold] = np.median(values)
                 ax.plot([place + shift] * len(values), values, "o" if size == 4 else "s", color=f"C{place}", alpha=0.7, markersize=9)
         ax.set_title(title, fontsize=14)
@@ -1182,10 +1191,10 @@ for k in (0, 4):
 # extra code: accuracy against the number of frozen parts, from the measured table
 def depth_figure():
     fig, ax = plt.subplots(figsize=(9, 4.8))
-    groups = {f"{num:,} {noun}s": by_seed(chosen(rows, num=num), "frozen_parts") for num in sorted({row["num"] for row in chosen(rows)})}
+    groups = {f"{num:,} {noun}s": by_seed(runs_here(rows, num=num), "frozen_parts") for num in sorted({row["num"] for row in runs_here(rows)})}
     curves(ax, groups, x=range(6), xlabel="frozen parts, of 5", ylabel="accuracy on the test set", title="With few pictures, freezing protects what was learned")
     ax.set_xticks(range(6), labels=["0: train all", *"1234", "5: head only"])
-    ax.yaxis.set_major_formatter(PercentFormatter(1))
+    ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     return fig, {name: np.median(line, axis=0) for name, line in groups.items()}
 
 
@@ -1321,14 +1330,14 @@ def crops_figure():
     fig, axes = plt.subplots(len(rows), 8, figsize=(9.5, 9.2))
     for line, (name, crops) in zip(axes, rows.items(), strict=True):
         for ax, crop in zip(line, crops, strict=True):
-            ax.imshow(crop.permute(1, 2, 0), interpolation="nearest")
+            ax.imshow(crop.permute(1, 2, 0))
             ax.set(xticks=[], yticks=[])
             ax.spines[:].set_visible(False)
         line[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=12)
     return fig
 
 
-show(crops_figure(), f"Two channels of each of four parts, and for each the eight places in 600 {noun}s to which it answers most strongly. Early: edges and colours; later: "
+show(crisp(crops_figure()), f"Two channels of each of four parts, and for each the eight places in 600 {noun}s to which it answers most strongly. Early: edges and colours; later: "
      "textures and small shapes; at the end: whole pictures that have something in common.")  # fmt: skip
 
 # %% [markdown] slideshow={"slide_type": "notes"}
@@ -1395,7 +1404,7 @@ lesion_labels = lesions.targets["label"]
 print(lesions)
 examples = [lesions.images[lesion_labels == k][:6] for k in (0, 1)]
 titles = [name for name in lesions.classes for _ in range(6)]
-fig = image_grid(torch.cat(examples), titles=titles, columns=6, size=1.2)
+fig = crisp(image_grid(torch.cat(examples), titles=titles, columns=6, size=1.2))
 show(fig, f"The different task: {lesions.noun}s of lesions, six benign above, six malignant below.")
 
 # %% [markdown]
@@ -1446,7 +1455,7 @@ def grid_figure():
     best = {}
     for column, task in enumerate(["similar", "different"]):
         for row, size in enumerate(["few", "many"]):
-            ax, corner = axes[row, column], chosen(rows, task=task, size=size)
+            ax, corner = axes[row, column], runs_here(rows, task=task, size=size)
             values = {way: [run["accuracy"] for run in corner if run["way"] == way] for way in names}
             first = max(names, key=lambda way: np.median(values[way]))
             best[f"{task}, {size}"] = names[first]
