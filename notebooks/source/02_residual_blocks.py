@@ -975,7 +975,7 @@ highway = network(32, skip=None, block=highway_block)
 gates = [layer for layer in highway.modules() if isinstance(layer, Highway)]
 for layer in gates:
     nn.init.zeros_(layer.gate.weight)
-    nn.init.constant_(layer.gate.bias, -2)  # sigmoid(-2) = 0.12: an eighth open
+    nn.init.constant_(layer.gate.bias, -3)  # sigmoid(-3) = 0.05: a twentieth open
 
 # %% [markdown]
 # **Before you run it:** 32 layers, 12 epochs. (The optimizer is Adam. With SGD at the rate of section 3 these gates hardly move, and the network does not get far.) Does the gate carry 32 layers? And what does
@@ -983,7 +983,7 @@ for layer in gates:
 #
 # <details><summary>Answer</summary>
 #
-# It carries. (On most seeds next to no training error is left; now and then a run stops short, so we claim only "most digits".) The price is a second convolution in every layer, for the gate: twice the parameters, and more time. ResNet's
+# It carries, if the gates start nearly shut. (Try a bias of -1: within 12 epochs it gets less far.) The price is a second convolution in every layer, for the gate: twice the parameters, and more time. ResNet's
 # shortcut has no gate: both ways are always open, and it is free.
 #
 # </details>
@@ -999,12 +999,12 @@ history = train(highway, make_optimizer=adam, progress="highway, 32 layers")
 with torch.no_grad():
     highway(train_data.tensors[0][:256].to(device))
 opened = [layer.t.mean().item() for layer in gates]
-print(f"gates at the start {torch.sigmoid(torch.tensor(-2.0)):.2f}; after training from {min(opened):.2f} to {max(opened):.2f}, the mean of a layer")
+print(f"gates at the start {torch.sigmoid(torch.tensor(-3.0)):.2f}; after training from {min(opened):.2f} to {max(opened):.2f}, the mean of a layer")
 
 # %%
 highway_error, sizes = error(highway, train_data), [num_parameters(model) for model in (highway, nets["residual, 32 layers"])]
 claim(
-    "Gates carry 32 layers too, at twice the parameters of a residual network: most training digits are learned",
+    "Gates carry 32 layers too, at twice the parameters of a residual network",
     highway_error < 35 and 1.9 < sizes[0] / sizes[1] < 2.1,
     f"training error {highway_error:.1f} %; {sizes[0]:,} parameters against {sizes[1]:,}",
 )
@@ -1302,7 +1302,7 @@ def flat_gradient(model):
 
 # %%
 sizes, trust = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1), {}
-compared = {"plain, 8 layers": (8, False), "plain, 56 layers": (56, False), "residual, 56 layers": (56, True)}
+compared = {"plain, 56 layers": (56, False), "residual, 56 layers": (56, True), "plain, 8 layers": (8, False)}
 for name, (depth, skip) in tqdm(compared.items(), desc="gradients before and after", leave=False):
     torch.manual_seed(course_seed)
     model = network(depth, skip)
