@@ -436,7 +436,7 @@ def neighbour_figure(queries, nearest, num=6):
         titles += [f"new: {known.classes[test_labels[query]]}"]
         titles += [f"{'✓' if ok else '✗'} {name}" for ok, name in zip(right, found, strict=True)]
         colours += ["black"] + ["tab:green" if ok else "tab:red" for ok in right]
-    return crisp(image_grid(images, titles=titles, columns=num + 1, colours=colours, size=1.5))
+    return crisp(image_grid(images, titles=titles, columns=num + 1, colours=colours, size=1.4))
 
 
 # %%
@@ -503,7 +503,7 @@ def map_figure():
 
 
 # %%
-show(crisp(map_figure()), f"A map of {num_on_map} {noun}s: cats in blue, dogs in orange, some as pictures. Before any training for our task, the "
+show(map_figure(), f"A map of {num_on_map} {noun}s: cats in blue, dogs in orange, some as pictures. Before any training for our task, the "
      "two kinds already lie mostly in regions of their own, with some strays.")  # fmt: skip
 
 # %% [markdown] slideshow={"slide_type": "notes"}
@@ -1305,7 +1305,7 @@ each_part = EachPart(encoder).eval()
 
 # %%
 # extra code: for the most selective channels of a part, the places in the pool with the largest answers
-def strongest_places(part, num_channels, num=8):
+def strongest_places(part, num_channels, num=6):
     values, size = largest[part], pool.images.shape[-1]
     top = values.topk(num, dim=0)
     contrast = (top.values.mean(0) - values.mean(0)) / (values.std(0) + 1e-6)
@@ -1327,7 +1327,7 @@ def strongest_places(part, num_channels, num=8):
 # extra code: one row a channel
 def crops_figure():
     rows = {name: crops for part in (0, 2, 3, 4) for name, crops in strongest_places(part, num_channels=2).items()}
-    fig, axes = plt.subplots(len(rows), 8, figsize=(9.5, 9.2))
+    fig, axes = plt.subplots(len(rows), 6, figsize=(7, 8.4))
     for line, (name, crops) in zip(axes, rows.items(), strict=True):
         for ax, crop in zip(line, crops, strict=True):
             ax.imshow(crop.permute(1, 2, 0))
@@ -1337,7 +1337,7 @@ def crops_figure():
     return fig
 
 
-show(crisp(crops_figure()), f"Two channels of each of four parts, and for each the eight places in 600 {noun}s to which it answers most strongly. Early: edges and colours; later: "
+show(crisp(crops_figure()), f"Two channels of each of four parts, and for each the six places in 600 {noun}s to which it answers most strongly. Early: edges and colours; later: "
      "textures and small shapes; at the end: whole pictures that have something in common.")  # fmt: skip
 
 # %% [markdown] slideshow={"slide_type": "notes"}
