@@ -4,7 +4,7 @@ from tools.tables.transfer_curves import frozen_head, place
 
 NOTEBOOK = "05"
 NUMS = {"critters": (20, 200, 600), "photos": (20, 200)}
-SEEDS = {"critters": range(3), "photos": range(2)}
+SEEDS = {"critters": range(3), "photos": range(1)}
 RUNS = [
     {"source": source, "frozen_parts": frozen_parts, "num": num, "seed": seed}
     for source in ("critters", "photos")
