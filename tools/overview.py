@@ -1,4 +1,4 @@
-"""The README's picture, docs/overview.png: drawn animals, and below them the last figure of notebook 05 as it was measured.
+"""The README's picture, docs/overview.png: drawn animals, and below them three ways to use 200 of them, as notebook 05 measured it.
 
     python -m tools.overview
 """
@@ -25,20 +25,16 @@ def animals() -> Image.Image:
     return sheet
 
 
-def last_figure(name: str) -> Image.Image:
-    """The last figure that a built notebook stores."""
+def figure(name: str, function: str) -> Image.Image:
+    """The figure that a built notebook stores of the cell that shows what `function` has drawn."""
     notebook = nbformat.read(next(NOTEBOOKS.glob(f"{name}*.ipynb")), as_version=4)
-    pictures = [
-        output.data["image/png"]
-        for cell in code_cells(notebook)
-        for output in cell.outputs
-        if "image/png" in output.get("data", {})
-    ]
-    return Image.open(io.BytesIO(base64.b64decode(pictures[-1]))).convert("RGB")
+    cell = next(cell for cell in code_cells(notebook) if f"show({function}(" in cell.source)
+    picture = next(output.data["image/png"] for output in cell.outputs if "image/png" in output.get("data", {}))
+    return Image.open(io.BytesIO(base64.b64decode(picture))).convert("RGB")
 
 
 def main() -> None:
-    above, below = animals(), last_figure("05")
+    above, below = animals(), figure("05", "results_figure")
     page = Image.new("RGB", (WIDTH, above.height + below.height + 20), "white")
     page.paste(above, (0, 0))
     page.paste(below, ((WIDTH - below.width) // 2, above.height + 20))
