@@ -436,7 +436,7 @@ def neighbour_figure(queries, nearest, num=6):
         titles += [f"new: {known.classes[test_labels[query]]}"]
         titles += [f"{'✓' if ok else '✗'} {name}" for ok, name in zip(right, found, strict=True)]
         colours += ["black"] + ["tab:green" if ok else "tab:red" for ok in right]
-    return crisp(image_grid(images, titles=titles, columns=num + 1, colours=colours, size=1.4))
+    return crisp(image_grid(images, titles=titles, columns=num + 1, colours=colours, size=1.2))
 
 
 # %%
