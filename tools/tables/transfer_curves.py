@@ -3,6 +3,8 @@
 import copy
 from functools import cache
 
+from utils import datasets
+
 NOTEBOOK = "05"
 NUMS = {"critters": (20, 50, 100, 200, 600, 2000), "photos": (20, 50, 200, 600)}
 SEEDS = {"critters": range(3), "photos": range(3)}
@@ -19,8 +21,6 @@ TOLERANCE = {"accuracy": 0.08}
 @cache
 def data(source: str):
     """(pool to draw training pictures from, test set); COURSE_DATA is `source` already."""
-    from utils import datasets
-
     pool, _, test_set = datasets.dogs_vs_cats(num_train=max(NUMS[source]), num_val=200)
     return pool, test_set
 
