@@ -484,7 +484,7 @@ places = places[:, places.std(0).argsort()[::-1]]  # lay the map down: the long 
 # %%
 # extra code: the map, with thumbnails where they do not cover each other
 def map_figure():
-    fig, ax = plt.subplots(figsize=(9, 6.5))
+    fig, ax = plt.subplots(figsize=(8, 5.8))
     colours = ["tab:blue", "tab:orange"]
     for label, (name, colour) in enumerate(zip(pool.classes, colours, strict=True)):
         ax.scatter(*places[pool_labels[:num_on_map] == label].T, s=50, color=colour, label=name)
@@ -1327,7 +1327,7 @@ def strongest_places(part, num_channels, num=6):
 # extra code: one row a channel
 def crops_figure():
     rows = {name: crops for part in (0, 2, 3, 4) for name, crops in strongest_places(part, num_channels=2).items()}
-    fig, axes = plt.subplots(len(rows), 6, figsize=(7, 8.4))
+    fig, axes = plt.subplots(len(rows), 6, figsize=(6, 7.2))
     for line, (name, crops) in zip(axes, rows.items(), strict=True):
         for ax, crop in zip(line, crops, strict=True):
             ax.imshow(crop.permute(1, 2, 0))
