@@ -1001,7 +1001,8 @@ def rate_by_part(model, lr, factor=10):
 #
 # <details><summary>Answer</summary>
 #
-# The network survives. The head can stand a large rate: it is one linear layer, and it has just been trained. The early parts cannot, and they no longer get one.
+# The network survives. The head can stand a large rate: it is one linear layer, and it has just been trained. The early parts cannot, and they no longer get one. (It
+# may still end some points below the small rate.)
 #
 # </details>
 
@@ -1016,8 +1017,8 @@ def tune_with(groups_of, lr=1e-2):
 one_rate = tune_with(lambda model, lr: None)
 by_part = tune_with(rate_by_part)
 claim(
-    "A learning rate a hundred times the small one does little harm when earlier parts get less and less of it",
-    by_part > results["fine-tuned"][0] - 0.1,
+    "A learning rate a hundred times the small one does far less harm when earlier parts get less and less of it",
+    by_part > one_rate + 0.1,
     f"{by_part:.0%} with a rate for each part; one rate for all: {one_rate:.0%} at 0.01, {ruined_accuracy:.0%} at 0.03, {results['fine-tuned'][0]:.0%} at 0.0001",
 )
 
