@@ -239,9 +239,8 @@ def main() -> None:
     for source in sources(arguments.names):
         try:
             build(source, NOTEBOOKS / f"{source.stem}.ipynb", run=not arguments.no_run)
-        except (
-            CellExecutionError
-        ) as error:  # its text holds the cell and the traceback of the cell, which is what helps
+        except CellExecutionError as error:
+            # Its text holds the cell and the cell's traceback, which is what helps.
             raise SystemExit(f"{source.name} was not built, a cell failed:\n{error}") from None
     page = ROOT / "README.md"
     page.write_text(readme(page.read_text(encoding="utf-8")), encoding="utf-8")
