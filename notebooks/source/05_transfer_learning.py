@@ -1200,7 +1200,7 @@ def depth_figure():
 
 
 # %% [markdown]
-# More seeds and more pictures, measured earlier by `make measure TABLE=transfer_depth` (bands from the worst to the best seed):
+# More seeds and more pictures, measured earlier by `make measure TABLE=transfer_depth` (bands from the worst to the best seed; on photos a single seed so far, so no band):
 
 # %%
 rows = measured("transfer_depth")
