@@ -1,10 +1,12 @@
 """Networks that two or more notebooks use, and the pretrained ones that suit the data."""
 
 import hashlib
+from itertools import pairwise
 from pathlib import Path
 from urllib.error import URLError
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 from torchvision.models import MobileNet_V2_Weights, WeightsEnum, mobilenet_v2
 from torchvision.models.resnet import BasicBlock
@@ -12,7 +14,7 @@ from torchvision.transforms import v2
 
 from utils.datasets import data_dir
 
-__all__ = ["SmallResNet", "hold_batch_norm", "imagenet_state", "pretrained"]
+__all__ = ["SmallResNet", "UNet", "hold_batch_norm", "imagenet_state", "pretrained"]
 
 _BACKBONE = Path(__file__).resolve().parents[1] / "data" / "backbone.pt"
 
@@ -53,6 +55,54 @@ def _stage(in_channels: int, out_channels: int, stride: int) -> BasicBlock:
             nn.Conv2d(in_channels, out_channels, 1, stride, bias=False), nn.BatchNorm2d(out_channels)
         )
     return BasicBlock(in_channels, out_channels, stride, shortcut)
+
+
+class UNet(nn.Module):
+    """A U-Net (Ronneberger, Fischer and Brox, U-Net: Convolutional Networks for Biomedical Image Segmentation, MICCAI 2015).
+
+    Unlike the paper's it pads and normalises batches, so that the output is as large as the picture.
+    Input: images, float (N, in_channels, H, W), of any size from 2**(levels - 1). Output: logits (N, num_classes, H, W).
+    width: channels of the first stage; stage k, from 0, has width * 2**k. levels: number of stages down to the bottleneck.
+    """
+
+    def __init__(self, num_classes: int = 1, width: int = 8, levels: int = 4, in_channels: int = 3):
+        super().__init__()
+        channels = [width * 2**level for level in range(levels)]
+        upwards = list(pairwise(reversed(channels)))
+        self.encoder = nn.ModuleList(_two_convolutions(i, o) for i, o in pairwise([in_channels, *channels]))
+        self.ups = nn.ModuleList(nn.ConvTranspose2d(i, o, kernel_size=2, stride=2) for i, o in upwards)
+        self.decoder = nn.ModuleList(_two_convolutions(2 * o, o) for _, o in upwards)
+        self.head = nn.Conv2d(width, num_classes, kernel_size=1)
+
+    def encode(self, images: torch.Tensor) -> list[torch.Tensor]:
+        """The features of each stage, from shallow to deep, the k-th (N, width * 2**k, H // 2**k, W // 2**k); the last is the bottleneck."""
+        features = [self.encoder[0](images)]
+        for stage in self.encoder[1:]:
+            features.append(stage(F.max_pool2d(features[-1], 2)))
+        return features
+
+    def decode(self, features: list[torch.Tensor]) -> torch.Tensor:
+        """The logits (N, num_classes, H, W) from the features that `encode` gives."""
+        *skips, x = features
+        for up, stage, skip in zip(self.ups, self.decoder, reversed(skips), strict=True):
+            x = up(x)
+            missing = [
+                have - came for have, came in zip(skip.shape[2:], x.shape[2:], strict=True)
+            ]  # 1 where odd, else 0
+            x = F.pad(x, (0, missing[1], 0, missing[0]))
+            x = stage(torch.cat([skip, x], dim=1))
+        return self.head(x)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.decode(self.encode(images))
+
+
+def _two_convolutions(in_channels: int, out_channels: int) -> nn.Sequential:
+    layers = []
+    for channels in (in_channels, out_channels):
+        layers.append(nn.Conv2d(channels, out_channels, kernel_size=3, padding=1, bias=False))
+        layers += [nn.BatchNorm2d(out_channels), nn.ReLU(inplace=True)]
+    return nn.Sequential(*layers)
 
 
 def pretrained(source: str) -> tuple[nn.Module, v2.Compose]:
