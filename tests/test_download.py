@@ -4,7 +4,10 @@ import errno
 import hashlib
 import io
 import shutil
+import signal
 import socket
+import subprocess
+import sys
 import tarfile
 import threading
 import time
@@ -42,11 +45,11 @@ class Handler(BaseHTTPRequestHandler):
         fault = site.faults[self.path].pop(0) if site.faults[self.path] else ""
         body = site.files.get(self.path)
         time.sleep(site.seconds)
-        if fault == "404" or body is None:
-            return self.send_error(404)
-        if fault == "ftp":
+        if fault.isdigit() or body is None:
+            return self.send_error(int(fault or 404))
+        if fault in ("ftp", "circle"):
             self.send_response(302)
-            self.send_header("Location", "ftp://127.0.0.1/a.zip")
+            self.send_header("Location", "ftp://127.0.0.1/a.zip" if fault == "ftp" else self.path)
             return self.end_headers()
         if fault == "login page":
             body = b"<html>Please log in</html>"
@@ -57,6 +60,12 @@ class Handler(BaseHTTPRequestHandler):
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
+        for byte in body if fault == "slow" else ():
+            try:
+                self.wfile.write(bytes([byte]))
+            except OSError:  # who fetches has lost patience
+                return
+            time.sleep(0.02)
         self.wfile.write(body[: len(body) // 2] if fault in ("truncated", "stalled") else body)
         if fault == "stalled":
             time.sleep(1)
@@ -141,7 +150,7 @@ def test_tar_with_checksum(site, tmp_path):
     assert names(tmp_path / "pets") == ["images"] and names(tmp_path / "pets/images") == ["0.jpg", "1.jpg", "2.jpg"]
 
 
-@pytest.mark.parametrize("fault", ["truncated", "404", "garbage", "damaged", "login page", "ftp"])
+@pytest.mark.parametrize("fault", ["truncated", "403", "404", "500", "garbage", "damaged", "login page", "ftp"])
 def test_a_mirror_takes_over(site, tmp_path, fault):
     archive = offer(site, zipped(), "/a.zip", "/mirror/a.zip")
     site.faults["/a.zip"] = [fault]
@@ -151,16 +160,17 @@ def test_a_mirror_takes_over(site, tmp_path, fault):
 
 
 @pytest.mark.parametrize("fault, reason", [
-    ("truncated", "bytes came instead of"), ("404", "404 Not Found"), ("garbage", "no whole zip"),
+    ("truncated", "bytes came instead of"), ("403", "answers 403 Forbidden"), ("404", "answers 404 Not Found"),
+    ("500", "answers 500 Internal Server Error"), ("circle", "answers 302 .* lead to an infinite loop"), ("garbage", "no whole zip"),
     ("damaged", r"cat.0.jpg in it is damaged"), ("login page", "it offers 26 bytes.*login page"), ("ftp", "unknown url type: ftp"),
 ])  # fmt: skip
 def test_says_why_in_one_sentence_and_leaves_nothing(site, tmp_path, fault, reason):
     archive = offer(site, zipped(), "/a.zip")
-    site.faults["/a.zip"] = [fault] * 10
+    site.faults["/a.zip"] = [fault] * 40
     with pytest.raises(DownloadError, match=f"a.zip could not be fetched .127.0.0.1: .*{reason}") as caught:
         fetch(archive, tmp_path)
     assert str(caught.value).count("127.0.0.1") == 1  # the same reason is not said twice
-    assert len(site.requests) == download.ROUNDS
+    assert len(site.requests) == download.ROUNDS * (5 if fault == "circle" else 1) and "\n" not in str(caught.value)
     assert names(tmp_path) == []
     site.faults.clear()
     fetch(archive, tmp_path)
@@ -182,6 +192,16 @@ def test_a_stall_is_a_failure(site, tmp_path, monkeypatch):
     site.faults |= {"/a.zip": ["stalled"] * 2, "/mirror/a.zip": ["stalled"] * 2}
     with pytest.raises(DownloadError, match="nothing came for 0.2 seconds"):
         fetch(archive, tmp_path / "other")
+
+
+def test_a_trickle_is_a_failure(site, tmp_path, monkeypatch):
+    monkeypatch.setattr(download, "STALL_SECONDS", 0.2)
+    archive = offer(site, zipped(), "/a.zip")
+    site.faults["/a.zip"] = ["slow"] * 2
+    with pytest.raises(DownloadError, match=r"only \d+ bytes came in \d seconds"):
+        fetch(archive, tmp_path)
+    fetch(archive, tmp_path)  # as quick as can be: the time-out is of the rate, not of the whole
+    assert names(tmp_path) == ["cats_and_dogs_filtered"]
 
 
 def test_no_network(site, tmp_path, monkeypatch):
@@ -226,6 +246,32 @@ def test_two_at_once_fetch_once(site, tmp_path, capsys):
     assert "Another notebook is fetching a.zip: waiting for it." in capsys.readouterr().out
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")
+def test_killed_half_way_while_another_notebook_waits(site, tmp_path):
+    """Two processes; the first is killed in the middle of the file, the second takes over and gets all of it."""
+    archive = offer(site, zipped(), "/a.zip")
+    site.faults["/a.zip"] = ["slow"]
+    code = (
+        "import runpy, sys\n"  # the module on its own: importing torch would take seconds
+        "from pathlib import Path\n"
+        f"room = runpy.run_path({download.__file__!r})\n"
+        f"room['fetch'](room['Archive'](*{tuple(archive)!r}), Path({str(tmp_path)!r}))\n"
+    )
+    first = subprocess.Popen([sys.executable, "-u", "-c", code], stderr=subprocess.DEVNULL)
+    while not site.requests:
+        time.sleep(0.01)
+    time.sleep(0.1)
+    second = subprocess.Popen(
+        [sys.executable, "-u", "-c", code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+    assert second.stdout.readline() == "Another notebook is fetching a.zip: waiting for it.\n"
+    assert first.poll() is None
+    first.kill()
+    assert first.wait() == -signal.SIGKILL and second.wait() == 0
+    second.stdout.close()
+    assert site.requests == ["/a.zip"] * 2 and names(tmp_path) == ["cats_and_dogs_filtered"]
+
+
 def test_interrupted_and_started_again(site, tmp_path, monkeypatch):
     archive = offer(site, zipped(), "/a.zip")
 
@@ -257,10 +303,27 @@ def test_a_full_disk(site, tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
         yield
 
-    monkeypatch.setattr(download, "_chunks", fills_up)
-    with pytest.raises(OSError, match="No space left"):  # and no mirror is tried in vain
-        fetch(archive, tmp_path)
-    assert names(tmp_path) == []
+    sentence = "a.zip could not be written to .* .No space left on device.: make room there, or name another folder"
+    with monkeypatch.context() as patch:
+        patch.setattr(download, "_chunks", fills_up)
+        with pytest.raises(DownloadError, match=sentence):  # and no mirror is tried in vain
+            fetch(archive, tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "copyfileobj", lambda *_: next(fills_up("", 0)))  # as the pictures are unpacked
+        with pytest.raises(DownloadError, match=sentence):
+            fetch(archive, tmp_path)
+    assert names(tmp_path) == ["a.zip"]
+    fetch(archive, tmp_path)
+    assert site.requests == ["/a.zip"] and names(tmp_path) == ["cats_and_dogs_filtered"]
+
+
+def test_a_folder_that_cannot_be_made(site, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DownloadError, match="a.zip could not be written to .*file .File exists"):
+        fetch(offer(site, zipped(), "/a.zip"), tmp_path / "file")
+    monkeypatch.setenv("COURSE_DATA_DIR", str(tmp_path / "file/photos"))
+    with pytest.raises(DownloadError, match="COURSE_DATA_DIR=.*cannot be written to"):
+        datasets._download_dir()
 
 
 def test_an_archive_brought_by_hand(site, tmp_path):
@@ -278,10 +341,12 @@ def test_an_archive_brought_by_hand(site, tmp_path):
     zipped(extra=("../evil.txt",)), zipped(extra=("/tmp/evil.txt",)), zipped(extra=("a\\..\\..\\evil.txt",)),
     zipped(link=True),
 ])  # fmt: skip
-def test_zips_that_climb_are_refused(site, tmp_path, content):
-    with pytest.raises(DownloadError, match="leads out of it"):
-        fetch(offer(site, content, "/a.zip"), tmp_path / "data")
-    assert names(tmp_path) == ["data"] and names(tmp_path / "data") == ["a.zip"]
+def test_what_climbs_out_of_a_zip_is_left_out(site, tmp_path, content):
+    before = sorted(Path("/tmp").glob("evil*"))
+    fetch(offer(site, content, "/a.zip"), tmp_path / "data")
+    assert names(tmp_path) == ["data"] and names(tmp_path / "data") == ["cats_and_dogs_filtered"]
+    assert sorted(Path("/tmp").glob("evil*")) == before
+    assert not any(path.is_symlink() for path in tmp_path.rglob("*"))
 
 
 @pytest.mark.parametrize("kind", ["climbs", "link"])
@@ -291,6 +356,23 @@ def test_tars_that_climb_are_refused(site, tmp_path, kind):
         member.type, member.linkname = tarfile.SYMTYPE, "/etc"
     with pytest.raises(DownloadError, match="leads out of it"):
         fetch(offer_tar(site, tarred(member)), tmp_path)
+    assert names(tmp_path) == ["pets"] and names(tmp_path / "pets") == ["images.tar.gz"]
+
+
+def test_archive_bombs_are_refused(site, tmp_path):
+    zeros = io.BytesIO()
+    with zipfile.ZipFile(zeros, "w", zipfile.ZIP_DEFLATED) as bomb:
+        bomb.writestr("cats_and_dogs_filtered/train/cats/0.jpg", bytes(1 << 20))
+    with pytest.raises(DownloadError, match="a.zip could not be fetched .*would unpack to more than 10 times its size"):
+        fetch(offer(site, zeros.getvalue(), "/a.zip"), tmp_path)
+    zeros = io.BytesIO()
+    with tarfile.open(fileobj=zeros, mode="w:gz") as bomb:
+        for i in range(10):
+            info = tarfile.TarInfo(f"images/{i}.jpg")
+            info.size = 1 << 20
+            bomb.addfile(info, io.BytesIO(bytes(1 << 20)))
+    with pytest.raises(DownloadError, match="images.tar.gz would unpack to more than 10 times its size: not unpacked"):
+        fetch(offer_tar(site, zeros.getvalue()), tmp_path)
     assert names(tmp_path) == ["pets"] and names(tmp_path / "pets") == ["images.tar.gz"]
 
 

@@ -9,6 +9,7 @@ COURSE_DATA chooses between drawings and photos: "auto" (default) takes photos w
 import os
 import random
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -73,7 +74,8 @@ def _download_dir() -> Path:
     """Where fetched photos go: `data_dir()`, or a temporary folder where that is data/ of a read-only checkout."""
     path = data_dir()
     if os.environ.get("COURSE_DATA_DIR"):
-        path.mkdir(parents=True, exist_ok=True)
+        with suppress(OSError):
+            path.mkdir(parents=True, exist_ok=True)
         if not writable(path):
             raise DownloadError(f"COURSE_DATA_DIR={str(path)!r} cannot be written to: name a folder that can.")
         return path

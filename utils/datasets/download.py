@@ -45,7 +45,10 @@ ARCHIVES = {
 }  # fmt: skip
 
 STALL_SECONDS = 30  # without one byte, when connecting and later
+SLOWEST = 10_000  # bytes a second over such a time: with less the photos would take hours
 ROUNDS, PAUSE_SECONDS = 2, 2  # through all mirrors, and between the rounds
+BOMB = 10  # an archive of photos unpacks to little more than itself, never to so many times its size
+_TOO_LARGE = f"would unpack to more than {BOMB} times its size"
 _CHUNK = 1 << 20
 
 
@@ -69,23 +72,26 @@ def fetch(archive: Archive, root: Path) -> None:
     """Make sure that the folder `root / archive.folder` is there and complete: fetch and unpack it where it is not.
 
     The archive itself is used where it lies beside that folder already and is whole (for a hall without network).
-    Raises DownloadError, OSError where the disk fails.
+    Raises DownloadError.
     """
     target = root / archive.folder
-    target.parent.mkdir(parents=True, exist_ok=True)
     file = target.parent / Path(urlsplit(archive.urls[0]).path).name
     lock = FileLock(target.parent / f".{file.name}.lock")  # the system frees it when its holder ends, however that ends
     try:
-        lock.acquire(timeout=0.2)
-    except Timeout:
-        print(f"Another notebook is fetching {file.name}: waiting for it.")
-        lock.acquire()
-    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(timeout=0.2)
+        except Timeout:
+            print(f"Another notebook is fetching {file.name}: waiting for it.")
+            lock.acquire()
         if not target.is_dir():  # it gets its name only when it is complete
             if not file.is_file() or _fault(file, archive):
                 _download(archive, file)
             _unpack(archive, file, target)
             file.unlink()
+    except OSError as error:
+        raise DownloadError(f"{file.name} could not be written to {target.parent} ({error.strerror or error}): make room "
+                            "there, or name another folder with COURSE_DATA_DIR.") from error  # fmt: skip
     finally:
         lock.release()
 
@@ -136,12 +142,19 @@ def _chunks(url: str, num_bytes: int) -> Iterator[bytes]:
     try:
         with web.open(request, timeout=STALL_SECONDS) as response:
             size = int(response.headers.get("Content-Length", num_bytes))
-            while size == num_bytes and (chunk := response.read(_CHUNK)):
+            start, came = time.monotonic(), 0
+            while size == num_bytes and (chunk := response.read1(_CHUNK)):
                 yield chunk
+                came += len(chunk)
+                if (seconds := time.monotonic() - start) > STALL_SECONDS:
+                    if came < SLOWEST * seconds:
+                        raise _Failed(f"only {came:,} bytes came in {seconds:.0f} seconds")
+                    start, came = time.monotonic(), 0
             if size != num_bytes:
                 raise _Failed(f"it offers {size:,} bytes instead of {num_bytes:,} (a login page? another version?)")
     except urllib.error.HTTPError as error:
-        raise _Failed(f"it answers {error.code} {error.reason}") from error
+        first_line = str(error.reason).partition("\n")[0]  # redirections in a circle give more
+        raise _Failed(f"it answers {error.code} {first_line}") from error
     except (OSError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", error)  # urllib wraps what goes wrong while connecting
         if isinstance(reason, socket.gaierror):
@@ -163,6 +176,8 @@ def _fault(file: Path, archive: Archive) -> str:
         return "" if digest.hexdigest() == archive.md5 else "what came has the wrong checksum"
     try:
         with zipfile.ZipFile(file) as zipped:
+            if sum(info.file_size for info in zipped.infolist()) > BOMB * archive.num_bytes:
+                return _TOO_LARGE
             return f"{damaged} in it is damaged" if (damaged := zipped.testzip()) else ""
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError):
         return "what came is no whole zip archive"
@@ -173,17 +188,21 @@ def _unpack(archive: Archive, file: Path, target: Path) -> None:
     unpacked = target.with_name(f".{target.name}.unpack")
     shutil.rmtree(unpacked, ignore_errors=True)  # of a run that was stopped here
     unpacked.mkdir()
+    room = BOMB * archive.num_bytes
+
+    def checked(member: tarfile.TarInfo, folder: str) -> tarfile.TarInfo | None:
+        nonlocal room
+        if (room := room - member.size) < 0:
+            raise DownloadError(f"{file} {_TOO_LARGE}: not unpacked. Remove it.")
+        return tarfile.data_filter(member, folder)  # refuses paths and links that lead out, devices and the like
+
     try:
         if zipfile.is_zipfile(file):
             with zipfile.ZipFile(file) as zipped:
-                for info in zipped.infolist():
-                    path, is_link = info.filename.replace("\\", "/"), info.external_attr >> 28 == 0o12
-                    if is_link or not (unpacked / path).resolve().is_relative_to(unpacked.resolve()):
-                        raise tarfile.FilterError(info.filename)
-                zipped.extractall(unpacked)
+                zipped.extractall(unpacked)  # makes no links, and leaves out what of a path would lead out
         else:
             with tarfile.open(file) as tar:
-                tar.extractall(unpacked, filter="data")  # refuses paths and links that lead out, devices and the like
+                tar.extractall(unpacked, filter=checked)
         inside = unpacked / target.name
         found = sum(path.suffix.lower() in (".jpg", ".png") for path in inside.rglob("[!.]*"))
         if found < archive.num_pictures:
