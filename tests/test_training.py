@@ -1,9 +1,12 @@
 """fit, evaluate and checkpoints: the promises of utils.training, each with its test."""
 
 import os
+import pickle
 import random
+import shutil
 import signal
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -233,6 +236,125 @@ def test_nan_stops_before_it_spoils_the_weights():
     assert all(torch.equal(before[name], value) for name, value in model.named_parameters())
 
 
+class Spoil(torch.autograd.Function):
+    """Lets the loss through, and makes its gradient NaN."""
+
+    @staticmethod
+    def forward(ctx, loss):
+        return loss.clone()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return gradient * float("nan")
+
+
+@pytest.mark.parametrize("kind", ["gradient", "gradient of the last step", "picture"])
+def test_after_nan_the_model_and_the_checkpoint_have_the_last_good_weights(tmp_path, kind):
+    good, loader, options = setup()
+    fit(good, loader, **options | {"num_epochs": 2})
+    model, loader, options = setup()
+    calls = []
+
+    def loss_fn(outputs, labels):
+        calls.append(None)
+        loss = F.cross_entropy(outputs, labels)
+        return Spoil.apply(loss) if len(calls) == (18 if "last" in kind else 14) and kind != "picture" else loss
+
+    def batches():
+        for images, labels in loader:
+            yield images * (float("nan") if kind == "picture" and len(calls) == 13 else 1), labels
+
+    class Loader:
+        __len__, __iter__ = (lambda self: len(loader)), (lambda self: batches())
+
+    place = "after epoch 3" if "last" in kind else "epoch 3; .* of this epoch's beginning"
+    with pytest.raises(Diverged, match=place):
+        fit(model, Loader(), loss_fn=loss_fn, checkpoint=tmp_path / "run.pt", **options)
+    assert same_weights(model, good)
+    saved = torch.load(tmp_path / "run.pt", weights_only=True)
+    assert saved["epoch"] == 2 and all(torch.equal(saved["model"][k], v) for k, v in good.state_dict().items())
+
+
+def test_a_full_gpu_says_what_to_halve():
+    def full(outputs, labels):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    model, loader, options = setup()
+    sentence = "does not do for a batch of 16 of 3 x 8 x 8: halve the batch_size .*torch says: CUDA out of memory"
+    with pytest.raises(torch.OutOfMemoryError, match=sentence):
+        fit(model, loader, loss_fn=full, **options)
+    model[0].forward = lambda images: full(images, None)
+    for use in (evaluate, predict):
+        with pytest.raises(torch.OutOfMemoryError, match="batch of 40 of 3 x 8 x 8: halve"):
+            use(model, [(torch.zeros(40, 3, 8, 8), torch.zeros(40))], bf16=False)
+
+
+@pytest.mark.parametrize("point", ["loss", "metric", "scheduler", "validation", "checkpoint"])
+@pytest.mark.parametrize("number", [2, 31])
+def test_the_stop_button_at_any_point(tmp_path, monkeypatch, point, number):
+    """Pressed at the second call of a part, or at about the last one: nothing is torn, and resuming gives the unbroken run."""
+    val_loader = DataLoader(task(), batch_size=48)
+    unbroken, loader, options = setup()
+    whole = fit(unbroken, loader, val_loader, **options)
+    model, loader, options = setup()
+    number = number if point in ("loss", "metric", "scheduler") else min(number, 6)
+    calls = dict.fromkeys(("loss", "metric", "scheduler", "validation", "checkpoint"), 0)
+
+    def pressing(name, function):
+        def call(*args, **kwargs):
+            calls[name] += 1
+            if name == point and calls[name] == number:
+                os.kill(os.getpid(), signal.SIGINT)
+            return function(*args, **kwargs)
+
+        return call
+
+    monkeypatch.setattr(training, "evaluate", pressing("validation", training.evaluate))
+    monkeypatch.setattr(training, "_save", pressing("checkpoint", training._save))
+    scheduler = type(options["scheduler"])
+    monkeypatch.setattr(scheduler, "step", pressing("scheduler", scheduler.step))
+    losses = {
+        "loss_fn": pressing("loss", F.cross_entropy),
+        "metrics": {"accuracy": pressing("metric", training.accuracy)},
+    }
+    history = fit(model, loader, val_loader, checkpoint=tmp_path / "run.pt", **losses, **options)
+    assert {len(values) for values in history.values()} <= {torch.load(tmp_path / "run.pt", weights_only=True)["epoch"]}
+    assert calls[point] >= number and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    model, loader, options = setup(seed=99)
+    history = fit(model, loader, val_loader, checkpoint=tmp_path / "run.pt", resume=True, **options)
+    assert same_weights(model, unbroken) and history["val_loss"] == whole["val_loss"]
+
+
+def test_stopped_in_the_last_validation_all_is_done_and_the_best_weights_are_taken(monkeypatch, capsys):
+    model, loader, options = setup()
+    plain, losses = training.evaluate, iter([0.5, 0.9])
+
+    def last(*args):
+        value = next(losses)
+        if value == 0.9:
+            os.kill(os.getpid(), signal.SIGINT)
+        else:
+            best.append(model[0].weight.detach().clone())
+        return plain(*args) | {"loss": value}
+
+    best = []
+    monkeypatch.setattr(training, "evaluate", last)
+    history = fit(model, loader, DataLoader(task(), 48), patience=5, **options | {"num_epochs": 2})
+    assert history["val_loss"] == [0.5, 0.9] and "Stopped" not in capsys.readouterr().out
+    assert torch.equal(model[0].weight, best[0])
+
+
+def test_a_cell_with_fit_run_twice(tmp_path):
+    """With resume=True the second run of the cell trains no further; without, it begins again and gives the same."""
+    for more in ({"resume": True}, {}):
+        runs = []
+        for _ in range(2):
+            model, loader, options = setup()
+            runs.append((fit(model, loader, checkpoint=tmp_path / "run.pt", **more, **options), model))
+        (first, model), (second, again) = runs
+        assert first["train_loss"] == second["train_loss"] and same_weights(model, again)
+
+
 def test_early_stopping_takes_the_best_epoch():
     model, loader, options = setup()
     val_losses = iter([0.9, 0.5, 0.7, 0.6, 0.1, 0.1])
@@ -272,6 +394,53 @@ def test_a_checkpoint_of_another_model_changes_nothing(tmp_path):
     with pytest.raises(ValueError, match=r"another model: 5.weight is \(2, 512\) there and \(3, 512\)"):
         fit(other, loader, checkpoint=tmp_path / "run.pt", resume=True, **options)
     assert torch.equal(other[0].weight, before)
+
+
+@pytest.mark.parametrize("damage", ["cut short", "empty", "text", "flipped", "no dictionary", "pickled code"])
+def test_a_damaged_checkpoint_is_told_and_changes_nothing(tmp_path, damage):
+    model, loader, options = setup()
+    file = tmp_path / "run.pt"
+    fit(model, loader, checkpoint=file, **options)
+    content = bytearray(file.read_bytes())
+    if damage == "no dictionary":
+        torch.save(torch.zeros(3), file)
+    elif damage == "pickled code":
+        torch.save({"version": 1, "model": Malicious(tmp_path / "ran")}, file)
+    else:
+        content[len(content) // 3] ^= 255
+        file.write_bytes({"cut short": content[:-300], "empty": b"", "text": b"no file", "flipped": content}[damage])
+    before = model[0].weight.clone()
+    with pytest.raises(
+        ValueError, match="run.pt is damaged, or no checkpoint of this course: .* Delete it, then train"
+    ):
+        fit(model, loader, checkpoint=file, resume=True, **options)
+    assert torch.equal(model[0].weight, before) and not (tmp_path / "ran").exists()
+
+
+class Malicious:
+    """Whoever unpickles it without care runs code."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+def test_malicious_is_malicious(tmp_path):
+    pickle.loads(pickle.dumps(Malicious(tmp_path / "ran")))
+    assert (tmp_path / "ran").exists()
+
+
+def test_a_folder_that_vanishes_is_made_again(tmp_path):
+    model, loader, options = setup()
+
+    def vanish(outputs, labels):
+        shutil.rmtree(tmp_path / "checkpoints", ignore_errors=True)
+        return training.accuracy(outputs, labels)
+
+    fit(model, loader, checkpoint=tmp_path / "checkpoints/run.pt", metrics={"accuracy": vanish}, **options)
+    assert torch.load(tmp_path / "checkpoints/run.pt", weights_only=True)["epoch"] == 6
 
 
 def test_a_failed_write_leaves_the_old_checkpoint(tmp_path, monkeypatch):

@@ -6,16 +6,19 @@ a checkpoint after every epoch, and a stop button that leaves everything whole.
 
 import copy
 import os
+import pickle
 import random
 import signal
-import tempfile
 import threading
 import time
+import zipfile
+import zlib
 from collections.abc import Callable, Iterable
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import psutil
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -25,7 +28,7 @@ __all__ = ["Diverged", "accuracy", "bf16_gains", "evaluate", "fit", "predict"]
 
 
 class Diverged(RuntimeError):
-    """The loss became NaN or infinite. The model has the weights from before that step."""
+    """The loss or the weights became NaN or infinite. The model has the last good weights."""
 
 
 def accuracy(outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -154,8 +157,9 @@ def evaluate(
     with _evaluation_mode(model):
         for images, targets in loader:
             images, targets = _move(images, device), _move(targets, device)
-            bf16 = bf16_gains(model, images) if bf16 is None else bf16
-            outputs = _forward(model, images, bf16)
+            with _enough_memory(images):
+                bf16 = bf16_gains(model, images) if bf16 is None else bf16
+                outputs = _forward(model, images, bf16)
             values = {"loss": loss_fn(outputs, targets)}
             values |= {name: metric(outputs, targets) for name, metric in metrics.items()}
             means.add(values, len(images))
@@ -178,8 +182,9 @@ def predict(
     with _evaluation_mode(model):
         for images, batch_targets in tqdm(loader, desc=progress, disable=progress is None, leave=False):
             images = _move(images, device)
-            bf16 = bf16_gains(model, images) if bf16 is None else bf16
-            outputs.append(_move(_forward(model, images, bf16), torch.device("cpu")))
+            with _enough_memory(images):
+                bf16 = bf16_gains(model, images) if bf16 is None else bf16
+                outputs.append(_move(_forward(model, images, bf16), torch.device("cpu")))
             targets.append(batch_targets)
     return _join(outputs), _join(targets)
 
@@ -225,8 +230,9 @@ def fit(
     progress: the name of the progress bar, or None for none.
 
     The stop button (SIGINT) ends training after the current step and returns the history of the whole epochs; a second press
-    interrupts at once. Raises Diverged where the loss is NaN or infinite, before that step changes the weights; ValueError for
-    arguments that do not go together, and for a checkpoint of another model or version.
+    interrupts at once. Raises Diverged where the loss or the weights are NaN or infinite (model and checkpoint keep the last
+    good weights); torch.OutOfMemoryError, which says what to halve; ValueError for arguments that do not go together, and for
+    a checkpoint that is damaged, or of another model or version.
     """
     if patience is not None and val_loader is None:
         raise ValueError("fit: patience watches val_loss, so it needs a val_loader.")
@@ -244,57 +250,44 @@ def fit(
     elif checkpoint is not None:
         _save(checkpoint, model, optimizer, scheduler, train_loader, run)
 
-    history = run["history"]
-    bar = tqdm(
-        total=num_epochs * len(train_loader),
-        initial=run["epoch"] * len(train_loader),
-        desc=progress,
-        disable=progress is None,
-    )
+    history, steps = run["history"], len(train_loader)
+    bar = tqdm(total=num_epochs * steps, initial=run["epoch"] * steps, desc=progress, disable=progress is None)
     with bar, _stop_button() as stop:
         for epoch in range(run["epoch"], num_epochs):
-            if patience is not None and epoch - run["best_epoch"] >= patience:
+            if stop.is_set() or patience is not None and epoch - run["best_epoch"] >= patience:
                 break
-            start, means = time.perf_counter(), _Means()
+            start, means, good = time.perf_counter(), _Means(), copy.deepcopy(model.state_dict())
             model.train()
             for step, (images, targets) in enumerate(train_loader):
                 images, targets = _move(images, device), _move(targets, device)
                 if run["bf16"] is None:
                     run["bf16"] = bf16_gains(model, images)
-                outputs = _forward(model, images, run["bf16"])
-                loss = loss_fn(outputs, targets)
-                if not torch.isfinite(loss):
-                    raise Diverged(
-                        f"The loss is {loss.item()} at step {step + 1} of epoch {epoch + 1}; the weights are those before this "
-                        "step. A smaller learning rate or clipped gradients usually help."
-                    )
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
+                with _enough_memory(images):
+                    outputs = _forward(model, images, run["bf16"])
+                    loss = loss_fn(outputs, targets)
+                    if not torch.isfinite(loss):
+                        raise _diverged(
+                            f"The loss is {loss.item()} at step {step + 1} of epoch {epoch + 1}", model, good
+                        )
+                    optimizer.zero_grad()
+                    loss.backward()
+                    optimizer.step()
                 if scheduler is not None:
                     scheduler.step()
                 with torch.no_grad():
-                    means.add(
-                        {"loss": loss} | {name: metric(outputs, targets) for name, metric in metrics.items()},
-                        len(images),
-                    )
+                    values = {"loss": loss} | {name: metric(outputs, targets) for name, metric in metrics.items()}
+                    means.add(values, len(images))
                 bar.update()
                 if stop.is_set():
                     break
+            if not _finite(model):  # a gradient was not, in the last step; in any other one the loss has told already
+                raise _diverged(f"The weights are NaN or infinite after epoch {epoch + 1}", model, good)
+            if stop.is_set():
+                break
             results = {f"train_{name}": value for name, value in means.result().items()}
-            if val_loader is not None and not stop.is_set():
+            if val_loader is not None:
                 val = evaluate(model, val_loader, loss_fn, metrics, run["bf16"])
                 results |= {f"val_{name}": value for name, value in val.items()}
-            if stop.is_set():
-                print(
-                    f"Stopped in epoch {epoch + 1} of {num_epochs}; the history holds the {epoch} whole ones.", end=" "
-                )
-                print(
-                    f"fit(..., resume=True) goes on from {checkpoint}."
-                    if checkpoint
-                    else "The model keeps what it has learned."
-                )
-                break
             for name, value in (results | {"seconds": time.perf_counter() - start}).items():
                 history.setdefault(name, []).append(value)
             bar.set_postfix({name: f"{value:.3f}" for name, value in results.items()}, refresh=False)
@@ -303,9 +296,43 @@ def fit(
                 run["best"], run["best_epoch"] = copy.deepcopy(model.state_dict()), epoch + 1
             if checkpoint is not None:
                 _save(checkpoint, model, optimizer, scheduler, train_loader, run)
-    if run["best"] is not None and not stop.is_set():
+        else:
+            stop.clear()  # pressed in the last epoch's validation or checkpoint: all is done
+    if stop.is_set():
+        advice = f"resume=True goes on from {checkpoint}." if checkpoint else "The model keeps what it has learned."
+        print(f"Stopped in epoch {epoch + 1} of {num_epochs}; the history holds the {epoch} whole ones. {advice}")
+    elif run["best"] is not None:
         model.load_state_dict(run["best"])
     return history
+
+
+def _finite(model: nn.Module) -> bool:
+    weights = all(bool(torch.isfinite(parameter).all()) for parameter in model.parameters())
+    return weights and not any(bool(torch.isnan(buffer).any()) for buffer in model.buffers())  # a mask may be infinite
+
+
+def _diverged(what: str, model: nn.Module, good: dict) -> Diverged:
+    """The error to raise; the model is given the good weights where its own are spoilt (a gradient was not finite)."""
+    since = "before this step"
+    if not _finite(model):
+        model.load_state_dict(good)
+        since = "of this epoch's beginning"
+    return Diverged(
+        f"{what}; the weights are those {since}. A smaller learning rate or clipped gradients usually help."
+    )
+
+
+@contextmanager
+def _enough_memory(images):
+    """Where the GPU's memory does not do, the error says what to halve."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        shape = f" of {' x '.join(map(str, images.shape[1:]))}" if isinstance(images, torch.Tensor) else ""
+        raise torch.OutOfMemoryError(
+            f"The GPU's memory does not do for a batch of {len(images)}{shape}: halve the batch_size (or the pictures' size), and "
+            f"utils.device.report() says who else is on the GPU. torch says: {error}"
+        ) from error
 
 
 @contextmanager
@@ -383,20 +410,32 @@ def _save(path, model, optimizer, scheduler, loader, run: dict) -> None:
         "scheduler": scheduler.state_dict() if scheduler is not None else None,
         "random": _random_state(loader),
     }
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=path.name, suffix=".part", delete=False) as file:
-        try:
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    for left in path.parent.glob(f"{path.name}.*.part"):  # by processes that were killed while they wrote
+        if not psutil.pid_exists(int(left.suffixes[-2][1:])):
+            left.unlink(missing_ok=True)
+    try:
+        with open(part, "wb") as file:
             torch.save(state, file)
             file.flush()
             os.fsync(file.fileno())
-        except BaseException:
-            Path(file.name).unlink()
-            raise
-    os.replace(file.name, path)
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def _load(path, model, optimizer, scheduler, loader) -> dict:
     """Put model, optimizer, scheduler and all random numbers back; return the run. Nothing is changed where it does not fit."""
-    state = torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        with zipfile.ZipFile(path) as archive:  # as torch writes them; torch does not look at the checksums in it
+            damaged = archive.testzip()
+        state = None if damaged else torch.load(path, map_location="cpu", weights_only=True)  # runs no code
+    except (zipfile.BadZipFile, zlib.error, pickle.UnpicklingError, RuntimeError, EOFError):
+        state = None
+    if not isinstance(state, dict):
+        raise ValueError(
+            f"{path} is damaged, or no checkpoint of this course: it was not used. Delete it, then train again."
+        )
     if state.get("version") != _VERSION:
         raise ValueError(
             f"{path} is a checkpoint of version {state.get('version')}; this course reads version {_VERSION}. Train again."
@@ -409,8 +448,8 @@ def _load(path, model, optimizer, scheduler, loader) -> dict:
             f"{path} is a checkpoint of another model: {name} is {came.get(name, 'missing')} there and {have.get(name, 'missing')} "
             "in this model. Give the model that was trained, or another checkpoint file."
         )
+    optimizer.load_state_dict(state["optimizer"])  # raises, and changes nothing, where its groups do not fit
     model.load_state_dict(state["model"])
-    optimizer.load_state_dict(state["optimizer"])
     if scheduler is not None:
         scheduler.load_state_dict(state["scheduler"])
     _set_random_state(state["random"], loader)
