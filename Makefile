@@ -15,7 +15,7 @@ PHOTO_BUILT = $(shell grep -lE '(from utils.datasets import|datasets\.).*\b(dogs
 LAB_FLAGS = $$([ "$$(id -u)" = 0 ] && echo --allow-root) \
 	$$([ -n "$$DISPLAY$$WAYLAND_DISPLAY" ] || [ "$$(uname)" = Darwin ] || echo --no-browser)
 
-.PHONY: help lab check test test-photos notebooks address seeds measure bench
+.PHONY: help lab check test test-photos notebooks address seeds measure bench slides preflight
 
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' Makefile
@@ -57,3 +57,10 @@ measure: $(VENV)/.requirements  ## measure what is missing of data/measured/ (TA
 
 bench: $(VENV)/.requirements  ## the course's speed against the usual recipe, written into README.md (20 minutes, quiet machine)
 	$(PY) -m tools.bench
+
+slides: $(VENV)/.requirements  ## the notebooks as slides with speaker notes, in slides/ (looked through where Chromium is installed)
+	$(PY) -m tools.slides $(NOTEBOOK)
+	$(PY) -m pytest -q tests/test_slides.py
+
+preflight: $(VENV)/.requirements  ## before a lecture: is this machine ready? (NOTEBOOK=05, COURSE_DATA as in the lecture)
+	$(PY) -m tools.preflight $(NOTEBOOK)

@@ -57,6 +57,14 @@ def sources(names: list[str]) -> list[Path]:
     return found
 
 
+def built(names: list[str], folder: Path = NOTEBOOKS) -> list[Path]:
+    """The built notebooks whose names begin with one of `names`; all where none is given."""
+    found = [path for path in sorted(folder.glob("[0-9][0-9]_*.ipynb")) if path.stem.startswith(tuple(names) or "")]
+    if not found:
+        raise SystemExit(f"No notebook named {' or '.join(names) or 'NN_topic.ipynb'} in notebooks/.")
+    return found
+
+
 def load(source: Path) -> NotebookNode:
     """A source as a notebook without outputs: ids and slide types set, address and version written in (@TIME@ not yet).
 

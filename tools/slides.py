@@ -1,0 +1,89 @@
+"""The built notebooks as slides with speaker notes, in slides/, which works without a network and can be carried on a stick.
+
+    python -m tools.slides        all
+    python -m tools.slides 05     those whose name begins so
+
+Open slides/NN_topic.html in a browser; S opens the speaker's view. reveal.js and MathJax are taken from the packages in PACKAGES, which are
+fetched once and not installed.
+"""
+
+import argparse
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import nbformat
+from nbconvert import SlidesExporter
+from nbformat import NotebookNode
+from traitlets.config import Config
+
+from tools.build import ROOT, built
+
+SLIDES = ROOT / "slides"
+SIZE = 1280, 720
+HIDDEN = "hide-input"
+PACKAGES = {  # package -> (the folder in it, its name in slides/assets)
+    "sphinx-revealjs==3.2.1": ("sphinx_revealjs/_static/revealjs", "reveal"),
+    "nbclassic==1.3.3": ("nbclassic/static/components/MathJax", "mathjax"),
+}
+
+
+def fetch_assets() -> None:
+    """reveal.js and MathJax into slides/assets, where they are not there yet. Raises SystemExit where the registry is out of reach."""
+    for package, (folder, name) in PACKAGES.items():
+        target = SLIDES / "assets" / name
+        if target.exists():
+            continue
+        with tempfile.TemporaryDirectory() as unpacked:
+            command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", unpacked, package]
+            if subprocess.run(command).returncode:
+                raise SystemExit(
+                    f"{package} could not be fetched: connect to the internet once, then `make slides` works without."
+                )
+            partial = target.with_suffix(".partial")
+            shutil.rmtree(partial, ignore_errors=True)
+            shutil.copytree(Path(unpacked) / folder, partial)
+            partial.rename(target)
+
+
+def html(notebook: NotebookNode, title: str) -> str:
+    """A built notebook as one page of slides that loads only what lies in assets/ beside it."""
+    exporter = SlidesExporter(
+        template_name="slides_template",
+        extra_template_basedirs=[str(ROOT / "tools")],
+        reveal_url_prefix="assets/reveal",
+        mathjax_url="assets/mathjax/MathJax.js?config=TeX-AMS-MML_HTMLorMML-full",
+        reveal_width=str(SIZE[0]),
+        reveal_height=str(SIZE[1]),
+        exclude_input_prompt=True,
+        exclude_output_prompt=True,
+        reveal_theme="white",  # whose fonts lie beside it; others load them from the web
+        config=Config(TagRemovePreprocessor={"enabled": True, "remove_input_tags": {HIDDEN}}),
+    )
+    notebook.metadata.title = title
+    first = notebook.cells[0]
+    first.source = re.sub(r"^\[!\[Open.*\n?", "", first.source, flags=re.MULTILINE)  # badges are pictures of the web
+    for cell in notebook.cells:
+        if cell.source.startswith(("# extra code", "show(")):  # what it gives is for the class, how is not
+            cell.metadata.tags = [HIDDEN]
+        if cell.source.startswith(("# extra code", "### Lecture topics")) and not cell.get("outputs"):
+            cell.metadata.slideshow.slide_type = "skip"
+    return exporter.from_notebook_node(notebook)[0]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", help="beginnings of names, such as 05; default: all")
+    notebooks = built(parser.parse_args().names)
+    fetch_assets()
+    for path in notebooks:
+        page = SLIDES / f"{path.stem}.html"
+        page.write_text(html(nbformat.read(path, as_version=4), path.stem), encoding="utf-8")
+        print(page.relative_to(ROOT))
+
+
+if __name__ == "__main__":
+    main()
