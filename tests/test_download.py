@@ -442,7 +442,9 @@ def test_a_read_only_checkout_fetches_to_the_temporary_folder(checkout, tmp_path
 def test_a_folder_without_its_photos(checkout, monkeypatch):
     (checkout / "data/cats_and_dogs_filtered/train").mkdir(parents=True)
     monkeypatch.setenv("COURSE_DATA", "photos")
-    with pytest.raises(DownloadError, match="is there but lacks photos: remove it"):
+    with pytest.raises(
+        DownloadError, match="is there but lacks photos, .* in train/cats, .*: complete it or remove it"
+    ):
         datasets.dogs_vs_cats()
 
 

@@ -79,8 +79,8 @@ def test_cell_is_short_says_what_it_does_and_installs_nothing():
     assert "pip" not in CELL and "except" not in CELL
 
 
-def test_in_the_checkout():
-    found = report(run(ROOT / "notebooks", CELL + REPORT))
+def test_in_the_checkout_and_without_slow_imports():
+    found = report(run(ROOT / "notebooks", CELL + "\nimport sys; assert 'sklearn' not in sys.modules\n" + REPORT))
     assert found == {
         "utils": str(ROOT / "utils/__init__.py"),
         "first": str(ROOT),

@@ -57,7 +57,10 @@ def source_line() -> str:
     """Half a sentence for `utils.start()`: which data the notebook gets, and how to change that."""
     if source() == "photos":
         return "data: photos (COURSE_DATA=critters for drawings)"
-    names = [] if source() == "critters" else [name for name in _FINDERS if _find(name)]
+    names = []
+    for name in _FINDERS if source() == "auto" else ():
+        with suppress(ValueError):  # unusable photos: said when they are asked for
+            names += [name] if _find(name) else []
     if source() == "auto" and "dogs_vs_cats" not in names and _on_a_lent_gpu():
         names.insert(0, "dogs_vs_cats (69 MB, fetched when needed)")
     if not names:
@@ -92,32 +95,38 @@ def _find(name: str) -> photos.Pools:
 def _photos(name: str) -> photos.Pools:
     """The photos of a data set, fetched where that is due; {} where drawings are to stand in.
 
-    Raises DownloadError or FileNotFoundError where COURSE_DATA=photos and there are none.
+    Raises DownloadError, FileNotFoundError or ValueError where COURSE_DATA=photos and there are none, or unusable ones.
     """
     if source() == "critters":
         return {}
-    if found := _find(name):
-        return found
-    if source() == "auto" and (name != "dogs_vs_cats" or not _on_a_lent_gpu()):
-        return {}
+    try:
+        if found := _find(name):
+            return found
+        if source() == "photos" or name == "dogs_vs_cats" and _on_a_lent_gpu():
+            return _fetched(name)
+        if sentence := photos.lacking(data_dir(), name):
+            raise ValueError(sentence)
+    except (DownloadError, ValueError) as error:
+        if source() == "photos":
+            raise
+        print(f"{error}\nDrawings are used instead.")
+    return {}
+
+
+def _fetched(name: str) -> photos.Pools:
     if name not in download.ARCHIVES:
         there = "" if data_dir().is_dir() else " (which does not exist)"
         raise FileNotFoundError(
             f"COURSE_DATA=photos, but the BUSI ultrasound images are not in {data_dir()}{there}, and they cannot be "
             "fetched: put Dataset_BUSI_with_GT/ (with benign/ and malignant/) there, or set COURSE_DATA=critters."
         )
-    try:
-        root, archives = _download_dir(), download.ARCHIVES[name]
-        size = sum(archive.num_bytes for archive in archives) / 1e6
-        print(f"Fetching photos for {name}, once: {size:.0f} MB, {size / 600:.1f} minutes at 10 MB/s, to {root}.")
-        for archive in archives:
-            download.fetch(archive, root)
-        if not (found := _find(name)):
-            raise DownloadError(f"{root / archives[0].folder} is there but lacks photos: remove it to fetch it again.")
-    except DownloadError as error:
-        if source() == "photos":
-            raise
-        print(f"{error}\nDrawings are used instead.")
+    root, archives = _download_dir(), download.ARCHIVES[name]
+    size = sum(archive.num_bytes for archive in archives) / 1e6
+    print(f"Fetching photos for {name}, once: {size:.0f} MB, {size / 600:.1f} minutes at 10 MB/s, to {root}.")
+    for archive in archives:
+        download.fetch(archive, root)
+    if not (found := _find(name)):
+        raise DownloadError(photos.lacking(root, name))
     return found
 
 

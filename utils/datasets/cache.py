@@ -25,7 +25,14 @@ def cached(name: str, key: object, make: Callable[[], dict], sources: Path) -> d
     if path.exists() and not whole:
         print(f"{path} is damaged and is made again.")
     if not whole:
-        _write(make(), path)
+        data = make()
+        try:
+            _write(data, path)
+        except (OSError, RuntimeError) as error:  # torch makes a RuntimeError of a full disk
+            print(
+                f"{path} could not be written ({str(error).splitlines()[0]}): make room, or all is read again next time."
+            )
+            return data
     return torch.load(path, mmap=True, weights_only=True)
 
 

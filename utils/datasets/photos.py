@@ -3,6 +3,7 @@
 import hashlib
 import os
 import random
+import re
 import struct
 import warnings
 import zipfile
@@ -102,9 +103,12 @@ def find_pets(data_dir: Path) -> Pools:
 def _pets(root: Path, split_file: Path) -> list[Photo]:
     photos, trimaps, xmls = [], root / "annotations/trimaps", root / "annotations/xmls"
     has_trimaps, boxed = trimaps.is_dir(), {file.stem for file in xmls.glob("*.xml")}
-    for line in split_file.read_text().splitlines():
+    for line in split_file.read_text(errors="replace").splitlines():
         if line.strip() and not line.startswith("#"):
-            name, breed, species, _ = line.split()
+            if not (fields := re.fullmatch(r"(\S+) (\d+) ([12]) \d+", line.strip())):
+                raise ValueError(f"{split_file} has the line {line!r}: expected NAME BREED SPECIES NUMBER, such as "
+                                 "'Abyssinian_1 1 1 1'. Copy the file anew.")  # fmt: skip
+            name, breed, species = fields.groups()
             masks, box = (trimaps / f"{name}.png",) * has_trimaps, xmls / f"{name}.xml" if name in boxed else None
             photos.append(Photo(root / "images" / f"{name}.jpg", int(species) - 1, masks, box, int(breed) - 1))
     return photos
@@ -125,6 +129,25 @@ def find_lesions(data_dir: Path) -> Pools:
         if _has_both(photos):
             return _three_parts(photos)
     return {}
+
+
+_EXPECTED = {
+    "dogs_vs_cats": {
+        "cats_and_dogs_filtered": ("train/cats", "train/dogs", "validation/cats", "validation/dogs"),
+        "PetImages": ("Cat", "Dog"),
+    },
+    "pets": {"oxford-iiit-pet": ("images", "annotations/trainval.txt", "annotations/test.txt")},
+    "lesions": {"Dataset_BUSI_with_GT": ("benign", "malignant")},
+}
+
+
+def lacking(data_dir: Path, name: str) -> str:
+    """A sentence on a data set's folder in which a part is missing, misspelt or empty; "" where there is no such folder."""
+    for folder, parts in ((data_dir / folder, parts) for folder, parts in _EXPECTED[name].items()):
+        lacks = [part for part in parts if not pictures(folder / part) and not (folder / part).is_file()]
+        if folder.is_dir() and lacks:
+            return f"{folder} is there but lacks photos, or lists of them, in {', '.join(lacks)}: complete it or remove it."
+    return ""
 
 
 def find_folder(path: Path) -> tuple[Pools, list[str]]:
@@ -170,7 +193,10 @@ def _has_both(photos: list[Photo]) -> bool:
 def _members(path: Path) -> list[Member]:
     if not path.is_file():
         return []
-    archive = zipfile.ZipFile(path)
+    try:
+        archive = zipfile.ZipFile(path)
+    except zipfile.BadZipFile as error:
+        raise ValueError(f"{path} is no whole zip archive: copy it anew, or remove it.") from error
     members = [Member(archive, info) for info in sorted(archive.infolist(), key=lambda info: info.filename)]
     return [member for member in members if member.name.lower().endswith(SUFFIXES)]
 
@@ -320,6 +346,8 @@ def read(photo: Photo, size: int) -> dict[str, np.ndarray]:
     mask = np.zeros((size, size), bool)
     for file in photo.masks:
         with Image.open(file) as drawn:
+            if drawn.size != full:
+                raise ValueError(f"its mask is of {drawn.size} pixels, and the picture of {full}")
             # Mode "P": the numbers themselves, not the colours that a palette gives them.
             values = _square(drawn if drawn.mode == "P" else drawn.convert("L"), size, Image.Resampling.NEAREST)
         # A trimap has 1 (pet), 2 (background) and 3 (a band along the outline, undecided). The band counts as pet:
@@ -345,7 +373,9 @@ def _square(picture: Image.Image, size: int, resample: Image.Resampling) -> np.n
 
 def _box(xml: Path, full: tuple[int, int], size: int) -> np.ndarray:
     root, side = ElementTree.fromstring(xml.read_bytes()), min(full)
-    corners = [root.findtext(f"object/bndbox/{key}", "nan") for key in ("xmin", "ymin", "xmax", "ymax")]
-    box = np.array(corners, float) - [(full[0] - side) / 2, (full[1] - side) / 2] * 2
+    corners = [float(root.findtext(f"object/bndbox/{key}", "nan")) for key in ("xmin", "ymin", "xmax", "ymax")]
+    if min(corners) < -1 or max(corners[0::2]) > full[0] + 1 or max(corners[1::2]) > full[1] + 1:  # one for rounding
+        raise ValueError(f"its box {corners} leads out of the picture of {full} pixels")
+    box = np.array(corners) - [(full[0] - side) / 2, (full[1] - side) / 2] * 2
     box = np.clip(box * size / side, 0, size)
     return box if box[0] < box[2] and box[1] < box[3] else np.full(4, np.nan)
