@@ -203,7 +203,7 @@ def test_start_prints_one_line_and_seeds(monkeypatch, capsys):
     )  # petroff10
 
 
-@pytest.mark.parametrize("seed", ["x", "-1", "1.5"])
+@pytest.mark.parametrize("seed", ["x", "-1", "1.5", "²", "9" * 30])
 def test_an_unusable_seed_gets_a_sentence(monkeypatch, seed):
     monkeypatch.setenv("COURSE_SEED", seed)
     with pytest.raises(ValueError, match="expected a whole number"):

@@ -44,8 +44,9 @@ def test_a_condition_that_is_not_one_truth_value_is_refused(condition):
 
 def test_an_unknown_value_of_the_switch_is_refused(monkeypatch):
     monkeypatch.setenv("COURSE_STRICT", "yes")
-    with pytest.raises(ValueError, match="COURSE_STRICT='yes': expected 1"):
-        claim("false", False)
+    for value in (True, False):  # at the first claim already, not only at the first that fails
+        with pytest.raises(ValueError, match="COURSE_STRICT='yes': expected 1"):
+            claim("a claim", value)
 
 
 def test_summary_lists_each_claim_once_with_its_latest_figures(capsys):

@@ -80,7 +80,12 @@ def test_cell_is_short_says_what_it_does_and_installs_nothing():
 
 
 def test_in_the_checkout_and_without_slow_imports():
-    found = report(run(ROOT / "notebooks", CELL + "\nimport sys; assert 'sklearn' not in sys.modules\n" + REPORT))
+    """... and without listening on any address."""
+    hook = (
+        "import sys\nheard = []\nsys.addaudithook(lambda event, args: event == 'socket.bind' and heard.append(args))\n"
+    )
+    after = "\nassert 'sklearn' not in sys.modules and not heard\n"
+    found = report(run(ROOT / "notebooks", hook + CELL + after + REPORT))
     assert found == {
         "utils": str(ROOT / "utils/__init__.py"),
         "first": str(ROOT),
@@ -112,6 +117,15 @@ def test_wrong_address_or_no_network_says_one_clear_sentence(tmp_path):
     assert sentence == "No network? Switch it on (Kaggle: Settings > Internet), or attach the course as a data set."
     assert git.startswith("fatal:") and "127.0.0.1" in git
     assert not clone_in(tmp_path).exists()
+
+
+def test_a_version_that_is_not_there_is_named(tmp_path, repository):
+    other = tmp_path / "deep-learning-for-images-v0.0.1/utils"  # another version, fetched by another notebook: not used
+    other.mkdir(parents=True)
+    (other / "lessons.py").write_text("")
+    result = run(tmp_path, aimed_at(repository.as_uri()).replace(tokens()["@REF@"], "v9.9.9"))
+    assert result.returncode != 0 and "Remote branch v9.9.9 not found" in result.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["deep-learning-for-images-v0.0.1"]
 
 
 def test_broken_clone_is_named_so_that_it_can_be_removed(tmp_path):

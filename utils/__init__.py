@@ -20,12 +20,12 @@ __all__ = ["seed_all", "start"]
 def start(seed: int | None = None) -> torch.device:
     """Seed everything, pick the device, set the figures' style; print one line that says what was chosen.
 
-    seed: default the environment's COURSE_SEED, else 0. Raises ValueError where COURSE_SEED is not a whole number of 0 or more.
+    seed: default the environment's COURSE_SEED, else 0. Raises ValueError for an unusable COURSE_SEED or COURSE_DATA.
     """
     if seed is None:
         text = os.environ.get("COURSE_SEED") or "0"
-        if not text.isdigit():
-            raise ValueError(f"COURSE_SEED={text!r}: expected a whole number such as 0 or 7.")
+        if not text.isdecimal() or len(text) > 9:  # torch and NumPy have limits of their own
+            raise ValueError(f"COURSE_SEED={text!r}: expected a whole number such as 0 or 7, of nine digits at most.")
         seed = int(text)
     seed_all(seed)
     device, reason = pick()

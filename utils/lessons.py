@@ -72,9 +72,10 @@ def claim(text: str, condition, figures: str = "") -> None:
     text: the lesson, one sentence. condition: one truth value (bool, or a NumPy/torch boolean of one element).
     figures: the measured numbers that the reader should see beside it.
 
-    Raises TypeError where the condition is not one truth value (a number would be true unless zero, so a claim on it
+    Raises ValueError for an unknown COURSE_STRICT, TypeError where the condition is not one truth value (a number would be true unless zero, so a claim on it
     could hardly fail), ClaimFailed where it is false and COURSE_STRICT=1.
     """
+    strict = _switch("COURSE_STRICT")
     value = condition.tolist() if hasattr(condition, "tolist") else condition  # NumPy's and torch's booleans
     if not isinstance(value, bool):
         raise TypeError(
@@ -87,7 +88,7 @@ def claim(text: str, condition, figures: str = "") -> None:
     if path := os.environ.get("COURSE_CLAIMS"):  # how `make seeds` collects the claims of many runs
         with open(path, "a", encoding="utf-8") as file:
             file.write(json.dumps({"text": text, "held": value, "figures": figures}) + "\n")
-    if not value and _switch("COURSE_STRICT"):
+    if strict and not value:
         raise ClaimFailed(f"{text}  [{figures}]" if figures else text)
 
 

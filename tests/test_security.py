@@ -1,0 +1,107 @@
+"""What comes from outside is data: nothing in it is executed; and nothing of ours listens where others could reach it."""
+
+import ast
+import hashlib
+import pickle
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+import utils
+from utils import lessons, models
+
+ROOT = Path(__file__).parents[1]
+SOURCES = [*ROOT.glob("utils/**/*.py"), *ROOT.glob("tools/**/*.py"), *ROOT.glob("notebooks/source/*.py")]
+UNSAFE = {
+    "eval",
+    "exec",
+    "pickle.load",
+    "pickle.loads",
+    "marshal.loads",
+    "joblib.load",
+    "dill.load",
+    "os.system",
+    "runpy.run_path",
+}
+OURS = {("tools/measure.py", "exec"), ("tools/bench.py", "exec")}  # cells of our own notebooks
+
+
+def calls(path: Path) -> list[tuple[str, ast.Call]]:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    return [(ast.unparse(node.func), node) for node in ast.walk(tree) if isinstance(node, ast.Call)]
+
+
+def options(call: ast.Call) -> dict:
+    return {word.arg: ast.unparse(word.value) for word in call.keywords}
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_nothing_that_is_read_can_run_code(path):
+    for name, call in calls(path):
+        if name == "torch.load":
+            assert options(call).get("weights_only") == "True", (
+                f"line {call.lineno}: torch.load needs weights_only=True"
+            )
+        if name == "torch.hub.load":
+            assert options(call).get("source") == "'local'", f"line {call.lineno}: torch.hub.load runs what it fetches"
+        assert options(call).get("allow_pickle", "False") == "False", f"line {call.lineno}: allow_pickle"
+        if name in UNSAFE:
+            assert (str(path.relative_to(ROOT)), name) in OURS, f"line {call.lineno}: {name} can run what it reads"
+
+
+def test_nothing_listens_beyond_the_loopback_address():
+    for path in SOURCES:
+        for name, call in calls(path):
+            assert name.rsplit(".")[-1] not in ("bind", "listen", "serve_forever", "create_server"), (
+                f"{path}:{call.lineno}"
+            )
+    for line in re.sub(r"\\\n", " ", (ROOT / "Makefile").read_text()).splitlines():
+        assert "jupyterlab" not in line or "--ip 127.0.0.1" in line, line
+        assert not re.search(r"http\.server|--post[= ]serve|0\.0\.0\.0", line), line
+
+
+class Malicious:
+    def __init__(self, path: Path):
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+def test_malicious_weights_do_not_run(tmp_path, monkeypatch):
+    pickle.loads(pickle.dumps(Malicious(tmp_path / "proof")))
+    assert (tmp_path / "proof").exists()  # it would run where nobody takes care
+    monkeypatch.setenv("COURSE_DATA_DIR", str(tmp_path))
+    (tmp_path / "weights").mkdir()
+    torch.save({"features": Malicious(tmp_path / "ran")}, tmp_path / "made.pth")
+    digest = hashlib.sha256((tmp_path / "made.pth").read_bytes()).hexdigest()[:8]
+    (tmp_path / "made.pth").rename(tmp_path / f"weights/mobilenet_v2-{digest}.pth")
+    with pytest.raises(pickle.UnpicklingError):
+        models.pretrained("photos")
+    assert not (tmp_path / "ran").exists()
+
+
+SETTINGS = {
+    "COURSE_DATA": "photo",
+    "COURSE_DATA_DIR": __file__,
+    "COURSE_SEED": "seven",
+    "COURSE_STRICT": "yes",
+    "COURSE_CLAIMS": None,  # a file that `make seeds` names: any name will do
+}
+
+
+def test_every_setting_has_an_unknown_value_here():
+    found = {
+        name for path in ROOT.glob("utils/**/*.py") for name in re.findall(r"COURSE_[A-Z_]+", path.read_text("utf-8"))
+    }
+    assert found == set(SETTINGS)
+
+
+@pytest.mark.parametrize("name, value", [item for item in SETTINGS.items() if item[1]])
+def test_an_unknown_value_of_a_setting_is_told_in_a_sentence(monkeypatch, name, value):
+    monkeypatch.setenv(name, value)
+    with pytest.raises((ValueError, NotADirectoryError), match=f"^{name}='.*{re.escape(value)}'.*: expected .*"):
+        utils.start()
+        lessons.claim("a claim that holds", True)
