@@ -73,7 +73,9 @@ def _check_masked_mean(masked_mean):
         "You have divided by the number of all pictures. Divide by the number of known ones."
     )
     assert abs(result.item() - 4) < 1e-5, f"The mean of 1, 3 and 8 is 4; {result.item():.3g} came."
-    assert result.requires_grad, "The result has lost its graph, so nothing can be learned from it. No .item() and no torch.tensor(...)."
+    assert result.requires_grad, (
+        "The result has lost its graph, so nothing can be learned from it. No .item() and no torch.tensor(...)."
+    )
     (gradient,) = torch.autograd.grad(result, losses)
     assert gradient[~known].eq(0).all() and torch.allclose(gradient[known], torch.tensor(1 / 3)), (
         f"The gradient is {gradient.tolist()}; expected 1/3 for the three known pictures and 0 for the others."
@@ -121,11 +123,19 @@ def _check_uncertainty_loss(uncertainty_loss):
     assert not like(weighted.sum()), (
         "The part s / 2 is missing. Without it the best s is infinite: all weights go to zero, and the network learns nothing."
     )
-    assert not like((torch.exp(s) * losses + s / 2).sum()), "The sign: a large variance must make the weight small, exp(-s)."
-    assert not like((weighted + s).sum()), "The second part is half of s, since s is the logarithm of the variance: log(sigma) = s / 2."
+    assert not like((torch.exp(s) * losses + s / 2).sum()), (
+        "The sign: a large variance must make the weight small, exp(-s)."
+    )
+    assert not like((weighted + s).sum()), (
+        "The second part is half of s, since s is the logarithm of the variance: log(sigma) = s / 2."
+    )
     assert not like((losses / s + s / 2).sum()), "s is the logarithm of the variance; the variance itself is exp(s)."
-    assert like((weighted + s / 2).sum()), f"Expected {(weighted + s / 2).sum().item():.3f}, the sum of exp(-s) L + s / 2 over the tasks; {result.item():.3f} came."
-    assert result.requires_grad, "The log-variances get no gradient, so they cannot be learned. No .item(), .detach() or no_grad."
+    assert like((weighted + s / 2).sum()), (
+        f"Expected {(weighted + s / 2).sum().item():.3f}, the sum of exp(-s) L + s / 2 over the tasks; {result.item():.3f} came."
+    )
+    assert result.requires_grad, (
+        "The log-variances get no gradient, so they cannot be learned. No .item(), .detach() or no_grad."
+    )
     return "At its best s, every term is as large as the others, whatever the unit of its loss."
 
 
@@ -212,7 +222,9 @@ def _check_shared_network(shared_network):
     torch.manual_seed(0)
     encoder, heads = nn.Linear(6, 5), {"age": nn.Linear(5, 1), "mood": nn.Linear(5, 4), "size": nn.Linear(5, 2)}
     network = shared_network(encoder, dict(heads))
-    assert isinstance(network, nn.Module), f"Expected an nn.Module; a {type(network).__name__} came. (Return an object, not its class.)"
+    assert isinstance(network, nn.Module), (
+        f"Expected an nn.Module; a {type(network).__name__} came. (Return an object, not its class.)"
+    )
     calls, images = [], torch.randn(3, 6)
     hook = encoder.register_forward_hook(lambda *_: calls.append(1))
     outputs = network(images)
@@ -225,7 +237,9 @@ def _check_shared_network(shared_network):
         f"The encoder ran {len(calls)} times for one call. Run it once, before the loop over the heads: that is what sharing saves."
     )
     for task, head in heads.items():
-        assert torch.allclose(outputs[task], head(encoder(images))), f"The answer to {task!r} is not head(encoder(images))."
+        assert torch.allclose(outputs[task], head(encoder(images))), (
+            f"The answer to {task!r} is not head(encoder(images))."
+        )
     named = sum(parameter.numel() for parameter in network.parameters())
     wanted = sum(p.numel() for module in (encoder, *heads.values()) for p in module.parameters())
     assert named == wanted, (
@@ -247,7 +261,8 @@ shared_network = Exercise(
 
 # ---- lab -------------------------------------------------------------------------------------------------------------
 
-LAB_GOOD = {"critters": 0.62, "photos": 0.6}  # the share of right answers that counts as good; of photos few are left to test
+# The share of right answers that counts as good. Of photos few are left to learn from and to test.
+LAB_GOOD = {"critters": 0.62, "photos": 0.6}
 
 
 def lab_splits():
@@ -259,7 +274,10 @@ def make_classifier():
     pool = lab_splits().train
     pictures = pool.subset(min(600, len(pool)))
     labels, masks = pictures.targets["label"][:60], pictures.targets["mask"][:, None].float()
-    prepare = lambda images: F.avg_pool2d(images.float() / 64 - 2, 2)  # 32 x 32 will do, and takes a quarter of the time
+
+    def prepare(images):
+        return F.avg_pool2d(images.float() / 64 - 2, 2)  # 32 x 32 will do, and takes a quarter of the time
+
     images, masks = prepare(pictures.images), F.avg_pool2d(masks, 2)
     unet, linear = UNet(width=16, levels=4), nn.Linear(128, 2)
     optimizer = torch.optim.AdamW([*unet.parameters(), *linear.parameters()], lr=3e-3)
@@ -267,7 +285,9 @@ def make_classifier():
     for _ in range(300):
         labelled = torch.randint(len(labels), (16,))
         rows = torch.cat([labelled, torch.randint(len(images), (16,))])
-        batch, truth = (images[rows], masks[rows]) if torch.rand(()) < 0.5 else (images[rows].flip(3), masks[rows].flip(3))
+        batch, truth = images[rows], masks[rows]
+        if torch.rand(()) < 0.5:
+            batch, truth = batch.flip(3), truth.flip(3)
         features = unet.encode(batch)
         class_loss = F.cross_entropy(linear(features[-1][:16].mean(dim=(2, 3))), labels[labelled])
         loss = class_loss + F.binary_cross_entropy_with_logits(unet.decode(features), truth)
