@@ -25,7 +25,7 @@ def machine(monkeypatch):
         def run(command, **_):
             if not driver:
                 raise FileNotFoundError(SMI)
-            lines = [f"GPU-{uuid}, Card {i}, {used}, 16000, {busy}" for i, (uuid, used, busy) in enumerate(cards)]
+            lines = [f"{i}, GPU-{uuid}, Card, {used}, 16000, {busy}, 40" for i, (uuid, used, busy) in enumerate(cards)]
             return SimpleNamespace(stdout="\n".join(lines) + "\n")
 
         def ones(*shape, device):
@@ -97,11 +97,11 @@ def test_a_gpu_whose_driver_does_not_suit(machine, monkeypatch):
 
 
 def test_an_answer_without_figures_is_read(monkeypatch):
-    answer = SimpleNamespace(stdout="MIG-1, A100 MIG 1g, [N/A], 5000, [Not Supported]\n")
+    answer = SimpleNamespace(stdout="0, MIG-1, A100 MIG 1g, [N/A], 5000, [Not Supported], [N/A]\n")
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: answer)
-    assert device.gpus() == [
-        {"uuid": "MIG-1", "name": "A100 MIG 1g", "used_mib": 0, "total_mib": 5000, "busy_percent": 0}
-    ]
+    (gpu,) = device.gpus()
+    assert gpu["uuid"] == "MIG-1" and gpu["name"] == "A100 MIG 1g" and gpu["memory.total"] == 5000
+    assert gpu["memory.used"] == "[N/A]" and gpu["utilization.gpu"] == "[Not Supported]"
 
 
 # ---- the report ------------------------------------------------------------------------------------------------------

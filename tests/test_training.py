@@ -99,6 +99,8 @@ def test_evaluate_puts_the_mode_back_and_wants_data():
     assert model.training
     with pytest.raises(ValueError, match="no batch"):
         evaluate(model, [])
+    with pytest.raises(ValueError, match="no batch"):
+        predict(model, [])
 
 
 class Jitter(torch.utils.data.Dataset):

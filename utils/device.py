@@ -12,30 +12,28 @@ __all__ = ["free_memory", "gpus", "pick", "report"]
 _BUSY_MIB = 1000  # a GPU on which others hold more than this is in use (an idle one shows a few MiB of driver)
 
 
-def _ask(what: str, fields: str) -> list[list[str]]:
-    """The rows of one `nvidia-smi --query-...`, as texts. Empty where no driver answers (torch's own word decides then)."""
+def _ask(what: str, fields: str) -> list[dict]:
+    """The rows of one `nvidia-smi --query-...`, whole numbers as such. [] where no driver answers (torch's own word decides then)."""
+    command = ["nvidia-smi", f"--query-{what}={fields}", "--format=csv,noheader,nounits"]
     try:
-        answer = subprocess.run(
-            ["nvidia-smi", f"--query-{what}={fields}", "--format=csv,noheader,nounits"],
-            capture_output=True, text=True, timeout=20, check=True,
-        )  # fmt: skip
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout
     except (FileNotFoundError, subprocess.CalledProcessError, subprocess.TimeoutExpired):
         return []
-    return [[part.strip() for part in line.split(",")] for line in answer.stdout.strip().splitlines()]
+    rows = ([part.strip() for part in line.split(",")] for line in answer.strip().splitlines())
+    return [dict(zip(fields.split(","), (int(x) if x.isdigit() else x for x in row), strict=False)) for row in rows]
 
 
 def gpus() -> list[dict]:
-    """Every GPU that the driver shows: uuid, name, used_mib, total_mib, busy_percent. Empty without an NVIDIA driver.
+    """Every GPU that the driver shows, with nvidia-smi's names: index, uuid, name, "memory.used" and "memory.total" (MiB),
+    "utilization.gpu" (%), "temperature.gpu" (°C). A figure that the driver does not tell stays its text, "[N/A]".
 
     Asked of ``nvidia-smi`` rather than of torch, which would take a few hundred MiB on every GPU that it looks at.
     """
-    found = []
-    for uuid, name, *figures in _ask("gpu", "uuid,name,memory.used,memory.total,utilization.gpu"):
-        numbers = [int(part) if part.isdigit() else 0 for part in figures]  # "[N/A]" on shared slices
-        found.append(
-            {"uuid": uuid, "name": name, "used_mib": numbers[0], "total_mib": numbers[1], "busy_percent": numbers[2]}
-        )
-    return found
+    return _ask("gpu", "index,uuid,name,memory.used,memory.total,utilization.gpu,temperature.gpu")
+
+
+def _number(value) -> int:
+    return value if isinstance(value, int) else 0  # "[N/A]", on shared slices
 
 
 def _by_idleness() -> list[int]:
@@ -43,12 +41,9 @@ def _by_idleness() -> list[int]:
     state = {gpu["uuid"].removeprefix("GPU-"): gpu for gpu in gpus()}
 
     def load(number: int) -> tuple:
-        gpu = state.get(str(getattr(torch.cuda.get_device_properties(number), "uuid", "")))
-        return (
-            (gpu["used_mib"] > _BUSY_MIB, gpu["busy_percent"] > 10, gpu["used_mib"], number)
-            if gpu
-            else (False, False, 0, number)
-        )
+        gpu = state.get(str(getattr(torch.cuda.get_device_properties(number), "uuid", "")), {})
+        used, busy = _number(gpu.get("memory.used")), _number(gpu.get("utilization.gpu"))
+        return used > _BUSY_MIB, busy > 10, used, number
 
     return sorted(range(torch.cuda.device_count()), key=load)
 
@@ -60,13 +55,9 @@ def pick() -> tuple[torch.device, str]:
     yes and then has no memory. So one tiny operation must succeed first.
     """
     if not torch.cuda.is_available():
-        if torch.version.cuda is None:
-            return torch.device("cpu"), "this torch is a build without GPU support"
-        return torch.device(
-            "cpu"
-        ), "no GPU found" if not gpus() else "a GPU is there, but its driver does not suit this torch"
-    order = _by_idleness()
-    reason = ""
+        reason = "a GPU is there, but its driver does not suit this torch" if gpus() else "no GPU found"
+        return torch.device("cpu"), reason if torch.version.cuda else "this torch is a build without GPU support"
+    order, reason = _by_idleness(), ""
     for number in order:
         device = torch.device("cuda", number)
         try:
@@ -93,26 +84,27 @@ def report() -> str:
     In plain sentences, a line each. What the driver does not tell ("[N/A]") is left out or said to be unknown; where there
     is no driver, the sentences say what is known all the same. Needs no GPU and takes no memory on one.
     """
-    rows = _ask("gpu", "index,uuid,name,memory.used,memory.total,utilization.gpu,temperature.gpu")
-    if not rows:
+    if not (cards := gpus()):
         return _report_without_driver()
     processes, ours, lines = _ask("compute-apps", "gpu_uuid,pid,used_memory"), _our_gpu(), []
-    for index, uuid, name, used, total, busy, temperature in rows:
-        known = [f"{int(used):,} of {int(total):,} MiB in use"] if used.isdigit() and total.isdigit() else []
-        known += [f"{busy} % busy"] if busy.isdigit() else []
-        known += [f"{temperature} °C"] if temperature.isdigit() else []
-        taken = " <- taken by this notebook" if ours and ours == uuid.removeprefix("GPU-") else ""
-        lines.append(f"GPU {index}, {name}: {', '.join(known) or 'the driver gives no figures'}.{taken}")
-        here = [(pid, mib) for gpu, pid, mib in processes if gpu == uuid]
-        for pid, mib in here:
-            held = f"{int(mib):,} MiB" if mib.isdigit() else "memory of unknown size"
-            lines.append(f"    {_owner(pid)}, process {pid}: {held}")
-        seen = sum(int(mib) for _, mib in here if mib.isdigit())
+    for card in cards:
+        used, total, busy, warm = (
+            card[f] for f in ("memory.used", "memory.total", "utilization.gpu", "temperature.gpu")
+        )
+        known = {"{:,} of {:,} MiB in use": (used, total), "{} % busy": (busy,), "{} °C": (warm,)}
+        told = [text.format(*values) for text, values in known.items() if all(isinstance(v, int) for v in values)]
+        taken = " <- taken by this notebook" if ours and ours == card["uuid"].removeprefix("GPU-") else ""
+        lines.append(f"GPU {card['index']}, {card['name']}: {', '.join(told) or 'the driver gives no figures'}.{taken}")
+        here = [process for process in processes if process["gpu_uuid"] == card["uuid"]]
+        held = [process["used_memory"] for process in here]
+        for process, mib in zip(here, held, strict=True):
+            size = f"{mib:,} MiB" if isinstance(mib, int) else "memory of unknown size"
+            lines.append(f"    {_owner(process['pid'])}, process {process['pid']}: {size}")
         if not here:
             lines.append("    no process is shown on it")
-        if used.isdigit() and int(used) - seen > _BUSY_MIB and all(mib.isdigit() for _, mib in here):
+        if all(isinstance(mib, int) for mib in held) and (unseen := _number(used) - sum(held)) > _BUSY_MIB:
             lines.append(
-                f"    {int(used) - seen:,} MiB belong to processes that cannot be seen from here, as is usual in a container"
+                f"    {unseen:,} MiB belong to processes that cannot be seen from here, as is usual in a container"
             )
     if not torch.cuda.is_available():
         lines.append("This notebook runs on the CPU: its torch cannot use what the driver shows.")
@@ -139,8 +131,8 @@ def _our_gpu() -> str:
     return str(getattr(torch.cuda.get_device_properties(torch.cuda.current_device()), "uuid", ""))
 
 
-def _owner(pid: str) -> str:
-    if pid == str(os.getpid()):
+def _owner(pid: int | str) -> str:
+    if pid == os.getpid():
         return "this notebook"
     try:
         owner = psutil.Process(int(pid)).username()

@@ -22,6 +22,7 @@ import psutil
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.utils._pytree import tree_map, tree_map_only
 from tqdm.auto import tqdm
 
 __all__ = ["Diverged", "accuracy", "bf16_gains", "evaluate", "fit", "predict"]
@@ -47,13 +48,7 @@ def accuracy(outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
 
 def _move(batch, device: torch.device):
     """Tensors to the device, whatever tuples, lists and dicts hold them."""
-    if isinstance(batch, torch.Tensor):
-        return batch.to(device, non_blocking=True)
-    if isinstance(batch, dict):
-        return {name: _move(value, device) for name, value in batch.items()}
-    if isinstance(batch, (tuple, list)):
-        return type(batch)(_move(value, device) for value in batch)
-    return batch
+    return tree_map_only(torch.Tensor, lambda tensor: tensor.to(device, non_blocking=True), batch)
 
 
 def _device_of(model: nn.Module) -> torch.device:
@@ -70,18 +65,10 @@ def _to_channels_last(model: nn.Module) -> None:
             parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
 
 
-def _float(outputs):
-    """Outputs of a bf16 forward pass back to float32, so that losses and softmax are computed exactly."""
-    if isinstance(outputs, torch.Tensor):
-        return outputs.float() if outputs.is_floating_point() else outputs
-    if isinstance(outputs, dict):
-        return {name: _float(value) for name, value in outputs.items()}
-    return type(outputs)(_float(value) for value in outputs)
-
-
 def _forward(model: nn.Module, images, bf16: bool):
+    """Outputs in float32 in any case, so that losses and softmax are computed exactly."""
     with torch.autocast(_device_of(model).type, dtype=torch.bfloat16, enabled=bf16):
-        return _float(model(images))
+        return tree_map_only(torch.Tensor, lambda x: x.float() if x.is_floating_point() else x, model(images))
 
 
 _gains: dict[tuple, bool] = {}  # what was found for a network on pictures of a size, so that one session decides once
@@ -172,7 +159,7 @@ def evaluate(
 def predict(
     model: nn.Module, loader: Iterable, progress: str | None = None, bf16: bool | None = None
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """(outputs, targets) of a whole loader, in evaluation mode, on the CPU. The model's weights are put in channels-last order.
+    """(outputs, targets) of a whole loader, in evaluation mode, on the CPU. Raises ValueError where that is empty. The weights are put in channels-last order.
 
     outputs: (N, ...) float32: logits, or features where the head is `nn.Identity()`. targets: (N, ...), as the loader
     gives them; both dicts or tuples of such where the model or the loader gives those. progress: the name of a progress bar, or None for none. bf16: True, False, or None = where it gains.
@@ -186,16 +173,9 @@ def predict(
                 bf16 = bf16_gains(model, images) if bf16 is None else bf16
                 outputs.append(_move(_forward(model, images, bf16), torch.device("cpu")))
             targets.append(batch_targets)
-    return _join(outputs), _join(targets)
-
-
-def _join(batches: list):
-    """One tensor of all batches; one dict or tuple of tensors where each batch is one."""
-    if isinstance(batches[0], dict):
-        return {name: _join([batch[name] for batch in batches]) for name in batches[0]}
-    if isinstance(batches[0], (tuple, list)):
-        return type(batches[0])(_join(list(parts)) for parts in zip(*batches, strict=True))
-    return torch.cat(batches)
+    if not outputs:
+        raise ValueError("predict: the loader gave no batch; is the data set empty?")
+    return tuple(tree_map(lambda *parts: torch.cat(parts), *batches) for batches in (outputs, targets))
 
 
 # ---- many passes: fit ------------------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """Pictures in memory with their targets, as a standard `Dataset`."""
 
+import copy
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -83,8 +84,9 @@ class ImageDataset(Dataset):
             if rows.is_floating_point() and len(rows) or rows.ndim != 1:
                 raise ValueError(f"subset({num!r}): expected a whole number, a list of positions or a mask.")
             rows = rows if rows.dtype == torch.bool else rows.long()
-        return ImageDataset(self._images, self._targets, self.classes, self.noun, self.source, self.target_types,
-                            self.transform, everything[rows])  # fmt: skip
+        part = copy.copy(self)
+        part.indices = everything[rows]
+        return part
 
     def with_transform(self, transform: Callable | None, target_types: Sequence[str] | None = None) -> "ImageDataset":
         """The same pictures with another transform (and other target types), sharing the memory."""
