@@ -60,9 +60,10 @@ def source_line() -> str:
     names = []
     for name in _FINDERS if source() == "auto" else ():
         with suppress(ValueError):  # unusable photos: said when they are asked for
-            names += [name] if _find(name) else []
-    if source() == "auto" and "dogs_vs_cats" not in names and _on_a_lent_gpu():
-        names.insert(0, "dogs_vs_cats (69 MB, fetched when needed)")
+            if _find(name):
+                names.append(name)
+            elif name == "dogs_vs_cats" and _on_a_lent_gpu():
+                names.append("dogs_vs_cats (69 MB, fetched when needed)")
     if not names:
         return "data: drawings (COURSE_DATA=photos for photos)"
     return f"data: photos of {', '.join(names)}, else drawings (COURSE_DATA=critters for drawings only)"
@@ -86,10 +87,8 @@ def _download_dir() -> Path:
 
 
 def _find(name: str) -> photos.Pools:
-    found = _FINDERS[name](data_dir())
-    if not found and not os.environ.get("COURSE_DATA_DIR") and not writable(data_dir()):
-        found = _FINDERS[name](scratch("data"))  # fetched earlier
-    return found
+    find, ours = _FINDERS[name], not os.environ.get("COURSE_DATA_DIR") and not writable(data_dir())
+    return find(data_dir()) or (find(scratch("data")) if ours else {})  # there, what was fetched earlier
 
 
 def _photos(name: str) -> photos.Pools:

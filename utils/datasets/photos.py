@@ -143,7 +143,8 @@ _EXPECTED = {
 
 def lacking(data_dir: Path, name: str) -> str:
     """A sentence on a data set's folder in which a part is missing, misspelt or empty; "" where there is no such folder."""
-    for folder, parts in ((data_dir / folder, parts) for folder, parts in _EXPECTED[name].items()):
+    for folder, parts in _EXPECTED[name].items():
+        folder = data_dir / folder
         lacks = [part for part in parts if not pictures(folder / part) and not (folder / part).is_file()]
         if folder.is_dir() and lacks:
             return f"{folder} is there but lacks photos, or lists of them, in {', '.join(lacks)}: complete it or remove it."
