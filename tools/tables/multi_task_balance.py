@@ -10,9 +10,9 @@ WAYS = (
     "mask, then class",
     "sum, pixels",
     "fixed weights",
-    "uncertainty",
-    "uncertainty, pixels",
-    "GradNorm, px",
+    "uncertainty weights",
+    "uncertainty weights, pixels",
+    "GradNorm weights, pixels",
 )
 RUNS = [{"way": way, "seed": seed} for seed in range(8) for way in WAYS]
 TOLERANCE = {"label": 0.08, "box": 0.08, "mask": 0.06}  # the quickest rows have the class only
@@ -53,8 +53,8 @@ def network(lesson, way: str, seed: int, pictures):
     weighting = {
         "sum, pixels": lambda: ones,
         "fixed weights": lambda: lesson.Fixed(label=1, box=0.5, mask=3),
-        "uncertainty": lambda: lesson.Uncertainty(tasks),
-        "uncertainty, pixels": lambda: lesson.Uncertainty(tasks, from_first_loss=True),
-        "GradNorm, px": lambda: lesson.GradNorm(tasks),
+        "uncertainty weights": lambda: lesson.Uncertainty(tasks),
+        "uncertainty weights, pixels": lambda: lesson.Uncertainty(tasks, from_first_loss=True),
+        "GradNorm weights, pixels": lambda: lesson.GradNorm(tasks),
     }[way]()
-    return lesson.learn(tasks, pictures, weighting, seed, losses=pixels if way.endswith(("pixels", "px")) else lesson.LOSSES)
+    return lesson.learn(tasks, pictures, weighting, seed, losses=pixels if "pixels" in way else lesson.LOSSES)

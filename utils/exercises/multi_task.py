@@ -265,13 +265,9 @@ shared_network = Exercise(
 LAB_GOOD = {"critters": 0.62, "photos": 0.6}
 
 
-def lab_splits():
-    return datasets.pets(num_train=1200, num_val=200, num_test=1000, size=64)
-
-
 @cache
 def make_classifier():
-    pool = lab_splits().train
+    pool = datasets.pets(num_train=1200, num_val=200, num_test=1000, size=64).train
     pictures = pool.subset(min(600, len(pool)))
     labels, masks = pictures.targets["label"][:60], pictures.targets["mask"][:, None].float()
 
@@ -305,7 +301,7 @@ def make_classifier():
 
 
 def _check_lab(classify):
-    test_set = lab_splits().test
+    test_set = datasets.pets(size=64).test
     order = torch.randperm(len(test_set))  # drawings come by turns, cat, dog, cat, dog: the order must not tell
     images, labels = test_set.images[order], test_set.targets["label"][order]
     answers = torch.cat([torch.as_tensor(classify(part)).cpu() for part in images.split(100)])
