@@ -214,7 +214,7 @@ if device.type == "cuda":
     before = torch.cuda.memory_reserved()
     ballast = torch.zeros(2**28, device=device)  # 1 GiB
     during = torch.cuda.memory_reserved()
-    del ballast, big, result
+    ballast = big = result = None
     free_memory()
     after = torch.cuda.memory_reserved()
     claim("Deleted and freed, the memory goes back", after <= before < during, f"{before / 2**20:.0f}, {during / 2**20:.0f}, {after / 2**20:.0f} MiB")
@@ -950,7 +950,7 @@ first_part = fit(model, StopAt(train_loader, stop_at), num_epochs=num_epochs, op
 # All is lost: we throw model, optimizer and data loader away. What is left is a file. This is what it holds:
 
 # %%
-del model, optimizer, train_loader
+model = optimizer = train_loader = None
 saved = torch.load(checkpoint, weights_only=True)
 print(f"{checkpoint.stat().st_size / 1e3:.0f} kB, {saved['epoch']} whole epochs, and in it: {', '.join(sorted(saved))}")
 
@@ -1025,8 +1025,8 @@ claim(
 # `weights_only=True` (the default today): an old-style file can run any program when it is opened.
 
 # %%
-checkpoint.unlink()  # tidy up
-del unbroken, resumed, weights_only
+checkpoint.unlink(missing_ok=True)  # tidy up
+unbroken = resumed = weights_only = None
 free_memory()
 
 # %% [markdown] slideshow={"slide_type": "notes"}
