@@ -275,7 +275,7 @@ _ALLOWED = set(
     max_pool2d avg_pool2d adaptive_avg_pool2d adaptive_max_pool2d mean sum amax upsample_nearest2d upsample_bilinear2d pad constant_pad_nd
     flatten view reshape permute transpose squeeze unsqueeze expand cat chunk split split_with_sizes slice select channel_shuffle pixel_unshuffle
     to _to_copy type_as float contiguous clone detach detach_ alias lift_fresh_copy _assert_tensor_metadata add add_ sub sub_ rsub
-    mul mul_ div div_ conv2d convolution linear addmm mm matmul""".split()
+    mul mul_ div div_ conv2d convolution linear addmm mm matmul stack flip roll""".split()
 )
 
 

@@ -1,0 +1,21 @@
+"""Averaged probabilities, logits and weights of networks trained independently, along one run, and from one pretrained start; six seeds."""
+
+NOTEBOOK = "09"
+RUNS = [{"origin": origin, "seed": seed} for seed in range(6) for origin in ("independent", "run", "soup")]
+TOLERANCE = {
+    "members": 0.05,
+    "probabilities": 0.05,
+    "logits": 0.05,
+    "weights": 0.25,
+}  # averaged independent weights are noise
+
+
+def run(lesson, origin: str, seed: int) -> dict[str, float]:
+    known, new = lesson.noisy_task(seed)
+    if origin == "independent":
+        networks = [lesson.member(known, 100 * seed + k) for k in range(8)]
+    elif origin == "run":
+        networks = lesson.along_one_run(known, seed)
+    else:
+        networks = lesson.soup_members(lesson.pretrained_start(known, new[0][:800], seed), known, 100 * seed)
+    return lesson.averaged(networks, new)
