@@ -9,6 +9,7 @@ import torch
 
 __all__ = ["free_memory", "gpus", "pick", "report"]
 
+_FIGURES = ("memory.used", "memory.total", "utilization.gpu", "temperature.gpu")  # as nvidia-smi names them
 _BUSY_MIB = 1000  # a GPU on which others hold more than this is in use (an idle one shows a few MiB of driver)
 
 
@@ -29,7 +30,7 @@ def gpus() -> list[dict]:
 
     Asked of ``nvidia-smi`` rather than of torch, which would take a few hundred MiB on every GPU that it looks at.
     """
-    return _ask("gpu", "index,uuid,name,memory.used,memory.total,utilization.gpu,temperature.gpu")
+    return _ask("gpu", ",".join(("index", "uuid", "name", *_FIGURES)))
 
 
 def _number(value) -> int:
@@ -88,21 +89,24 @@ def report() -> str:
         return _report_without_driver()
     processes, ours, lines = _ask("compute-apps", "gpu_uuid,pid,used_memory"), _our_gpu(), []
     for card in cards:
-        used, total, busy, warm = (
-            card[f] for f in ("memory.used", "memory.total", "utilization.gpu", "temperature.gpu")
-        )
-        known = {"{:,} of {:,} MiB in use": (used, total), "{} % busy": (busy,), "{} °C": (warm,)}
-        told = [text.format(*values) for text, values in known.items() if all(isinstance(v, int) for v in values)]
+        used, total, busy, warm = (card[name] for name in _FIGURES)
+        known = [f"{used:,} of {total:,} MiB in use"] if isinstance(used, int) and isinstance(total, int) else []
+        known += [f"{busy} % busy"] if isinstance(busy, int) else []
+        known += [f"{warm} °C"] if isinstance(warm, int) else []
         taken = " <- taken by this notebook" if ours and ours == card["uuid"].removeprefix("GPU-") else ""
-        lines.append(f"GPU {card['index']}, {card['name']}: {', '.join(told) or 'the driver gives no figures'}.{taken}")
-        here = [process for process in processes if process["gpu_uuid"] == card["uuid"]]
-        held = [process["used_memory"] for process in here]
-        for process, mib in zip(here, held, strict=True):
+        lines.append(
+            f"GPU {card['index']}, {card['name']}: {', '.join(known) or 'the driver gives no figures'}.{taken}"
+        )
+        here = [
+            (process["pid"], process["used_memory"]) for process in processes if process["gpu_uuid"] == card["uuid"]
+        ]
+        for pid, mib in here:
             size = f"{mib:,} MiB" if isinstance(mib, int) else "memory of unknown size"
-            lines.append(f"    {_owner(process['pid'])}, process {process['pid']}: {size}")
+            lines.append(f"    {_owner(pid)}, process {pid}: {size}")
         if not here:
             lines.append("    no process is shown on it")
-        if all(isinstance(mib, int) for mib in held) and (unseen := _number(used) - sum(held)) > _BUSY_MIB:
+        unseen = _number(used) - sum(_number(mib) for _, mib in here)
+        if unseen > _BUSY_MIB and all(isinstance(mib, int) for _, mib in here):
             lines.append(
                 f"    {unseen:,} MiB belong to processes that cannot be seen from here, as is usual in a container"
             )

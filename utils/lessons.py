@@ -93,21 +93,20 @@ def claim(text: str, condition, figures: str = "") -> None:
 
 
 class _Summary:
+    def __init__(self):
+        self.title = f"{sum(holds for holds, _ in _claims.values())} of {len(_claims)} claims hold in this run"
+        self.rows = [("✓" if holds else "✗", text, figures) for text, (holds, figures) in _claims.items()]
+
     def __repr__(self) -> str:
-        held = sum(holds for holds, _ in _claims.values())
-        return "\n".join(
-            [f"{held} of {len(_claims)} claims hold in this run"]
-            + [f"  {'✓' if holds else '✗'} {text}  [{figures}]" for text, (holds, figures) in _claims.items()]
-        )
+        return "\n".join([self.title, *(f"  {mark} {text}  [{figures}]" for mark, text, figures in self.rows)])
 
     def _repr_html_(self) -> str:
-        held = sum(holds for holds, _ in _claims.values())
         rows = "".join(
-            f"<tr><td>{'✓' if holds else '✗'}</td><td style='text-align:left'>{html.escape(text)}</td>"
+            f"<tr><td>{mark}</td><td style='text-align:left'>{html.escape(text)}</td>"
             f"<td style='text-align:left'>{html.escape(figures)}</td></tr>"
-            for text, (holds, figures) in _claims.items()
+            for mark, text, figures in self.rows
         )
-        return f"<b>{held} of {len(_claims)} claims hold in this run</b><table style='font-size:105%'>{rows}</table>"
+        return f"<b>{self.title}</b><table style='font-size:105%'>{rows}</table>"
 
 
 def summary() -> None:

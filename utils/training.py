@@ -87,8 +87,7 @@ def bf16_gains(model: nn.Module, images: torch.Tensor) -> bool:
     name, size = type(model).__name__, sum(p.numel() for p in model.parameters())
     key = (name, size, tuple(images.shape[1:]), str(device), torch.get_num_threads())
     if key not in _gains:
-        was_training, batch_size, images = model.training, len(images), images[:16]  # enough to tell
-        model.eval()
+        batch_size, images = len(images), images[:16]  # enough to tell
 
         def seconds(bf16: bool) -> float:
             start = time.perf_counter()
@@ -97,13 +96,15 @@ def bf16_gains(model: nn.Module, images: torch.Tensor) -> bool:
                 torch.cuda.synchronize(device)
             return time.perf_counter() - start
 
-        exact = seconds(False)  # the first pass sets things up, so it is not the one that counts
-        exact, gain = min(exact, seconds(False)), 1.0
-        if exact * batch_size / len(images) > (0.003 if device.type == "cuda" else 0.03):
-            seconds(True)
-            pairs = [(seconds(False), seconds(True)) for _ in range(3)]  # by turns, as a busy machine changes its speed
-            gain = min(exact for exact, _ in pairs) / min(fast for _, fast in pairs)
-        model.train(was_training)
+        with _evaluation_mode(model):
+            exact = seconds(False)  # the first pass sets things up, so it is not the one that counts
+            exact, gain = min(exact, seconds(False)), 1.0
+            if exact * batch_size / len(images) > (0.003 if device.type == "cuda" else 0.03):
+                seconds(True)
+                pairs = [
+                    (seconds(False), seconds(True)) for _ in range(3)
+                ]  # by turns, as a busy machine changes its speed
+                gain = min(exact for exact, _ in pairs) / min(fast for _, fast in pairs)
         _gains[key] = gain > 1.3
         if _gains[key]:
             print(f"bf16 is on for {name}: {gain:.1f} times as fast as float32 here (bf16=False turns it off).")

@@ -29,9 +29,8 @@ def cached(name: str, key: object, make: Callable[[], dict], sources: Path) -> d
         try:
             _write(data, path)
         except (OSError, RuntimeError) as error:  # torch makes a RuntimeError of a full disk
-            print(
-                f"{path} could not be written ({str(error).splitlines()[0]}): make room, or all is read again next time."
-            )
+            reason = str(error).splitlines()[0]
+            print(f"{path} could not be written ({reason}): make room, or all is made again next time.")
             return data
     return torch.load(path, mmap=True, weights_only=True)
 
