@@ -23,6 +23,9 @@ print("REPORT" + json.dumps({"utils": utils.__file__, "first": sys.path[0], "les
 """
 
 
+STAND_IN = "from utils import lessons\ndef start(): print('device: none')\n"
+
+
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory) -> Path:
     """What a notebook needs of the working tree, as a git repository with the branch or tag that the cell clones."""
@@ -43,7 +46,7 @@ def checkout(tmp_path) -> Path:
     """A stand-in of the checkout."""
     folder = tmp_path / "checkout"
     (folder / "utils").mkdir(parents=True)
-    (folder / "utils/__init__.py").write_text("from utils import lessons\ndef start(): print('device: none')\n")
+    (folder / "utils/__init__.py").write_text(STAND_IN)
     (folder / "utils/lessons.py").write_text("")
     (folder / "notebooks").mkdir()
     return folder
@@ -105,7 +108,9 @@ def test_bare_folder_clones_once_and_the_clone_is_used_again(tmp_path, repositor
     twice = f"{cell}\nfirst = utils\n{cell}\nassert utils is first\n"
     found = report(run(folder, twice + REPORT))
     assert found["utils"] == str(clone_in(folder) / "utils/__init__.py")
-    # and in a new process, where cloning again would fail
+    # and in a new process, where cloning again would fail (from here on with the stand-in, which is quick)
+    (clone_in(folder) / "utils/__init__.py").write_text(STAND_IN)
+    (clone_in(folder) / "utils/lessons.py").write_text("")
     found = report(run(folder, aimed_at("file:///nowhere") + REPORT))
     assert found["first"] == str(clone_in(folder))
 
