@@ -4,6 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from tools import measure
 from utils.models import UNet
 
 
@@ -39,3 +40,12 @@ def test_every_parameter_is_trained_and_none_is_idle():
     model = UNet(width=4)
     F.binary_cross_entropy_with_logits(model(torch.rand(2, 3, 32, 32)), torch.rand(2, 1, 32, 32).round()).backward()
     assert all(parameter.grad is not None and parameter.grad.abs().sum() > 0 for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("size", [(64, 64), (33, 50)])
+def test_notebook_04_teaches_the_same_network(size):
+    torch.manual_seed(0)
+    taught, ours, images = measure.lesson("04").UNet().eval(), UNet().eval(), torch.rand(2, 3, *size)
+    ours.load_state_dict(taught.state_dict())
+    assert sum(p.numel() for p in ours.parameters()) == sum(p.numel() for p in taught.parameters())
+    torch.testing.assert_close(ours(images), taught(images), rtol=0, atol=0)

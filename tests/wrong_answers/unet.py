@@ -1,0 +1,164 @@
+"""Wrong answers to the exercises of notebook 04: (exercise, answer, a piece of the message that fits the mistake)."""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from utils import models
+
+
+def stage(join=lambda skip, x: torch.cat([skip, x], dim=1), fill=lambda x, skip: F.pad(x, right_and_below(x, skip))):
+    def way_up(x, skip, up, convolutions):
+        return convolutions(join(skip, fill(up(x), skip)))
+
+    return way_up
+
+
+def right_and_below(x, skip):
+    return 0, skip.shape[3] - x.shape[3], 0, skip.shape[2] - x.shape[2]
+
+
+def left_and_above(x, skip):
+    _, right, _, below = right_and_below(x, skip)
+    return right, 0, below, 0
+
+
+def cropped(skip, x):
+    return torch.cat([skip[:, :, : x.shape[2], : x.shape[3]], x], dim=1)
+
+
+def by_class(function, empty=1.0):
+    """Each class's number from its two masks; `empty` where there is no such pixel."""
+
+    def dice_by_class(answers, labels, num_classes):
+        pairs = [(answers == k, labels == k) for k in range(num_classes)]
+        return torch.stack([function(a, m) if (a | m).any() else torch.tensor(empty) for a, m in pairs])
+
+    return dice_by_class
+
+
+def dice(a, m):
+    return 2 * (a & m).sum() / (a.sum() + m.sum())
+
+
+def mean_over_pictures(a, m):
+    parts = [dice(x, y) if (x | y).any() else torch.tensor(1.0) for x, y in zip(a, m, strict=True)]
+    return torch.stack(parts).mean()
+
+
+def by_score(score, result=lambda levels, scores: levels[scores.argmax()]):
+    def best_threshold(probabilities, masks, levels):
+        return result(levels, torch.tensor([float(score(probabilities > level, masks)) for level in levels]))
+
+    return best_threshold
+
+
+def mean_iou(a, m):
+    return ((a & m).sum((1, 2)) / (a | m).sum((1, 2))).mean()
+
+
+def reach(levels):
+    return 4 * (2 ** (levels - 1) - 1) + 3 * 2 ** (levels - 1) - 1
+
+
+def up_to(number, grid):
+    return -(-number // grid) * grid
+
+
+class Built(nn.Module):
+    """The exercise's network with one thing changed."""
+
+    def __init__(self, width, skip=True, bias=False, classes=3, norm=True, relu=False, up=True):
+        super().__init__()
+
+        def pair(i, o):
+            layers = []
+            for c in (i, o):
+                layers += [nn.Conv2d(c, o, 3, padding=1, bias=bias), *[nn.BatchNorm2d(o)] * norm, nn.ReLU()]
+            return nn.Sequential(*layers)
+
+        self.skip, self.relu = skip, relu
+        self.top, self.bottom = pair(1, width), pair(width, 2 * width)
+        smooth = nn.Sequential(nn.Upsample(scale_factor=2), nn.Conv2d(2 * width, width, 1))
+        self.up = nn.ConvTranspose2d(2 * width, width, 2, stride=2) if up else smooth
+        self.last, self.head = pair(2 * width if skip else width, width), nn.Conv2d(width, classes, 1)
+
+    def forward(self, images):
+        skip = self.top(images)
+        x = self.up(self.bottom(F.max_pool2d(skip, 2)))
+        x = self.head(self.last(torch.cat([skip, x], dim=1) if self.skip else x))
+        return F.relu(x) if self.relu else x
+
+
+def always(answer):
+    """A lab that learns nothing: the same answer to every picture."""
+
+    def train_on_50(few):
+        return lambda images: answer(images, few.targets["mask"])
+
+    return train_on_50
+
+
+def brightness(images, masks):
+    return images.float().mean(1) > images.float().mean((1, 2, 3))[:, None, None]
+
+
+def left_in_training_mode(few):
+    torch.manual_seed(0)
+    model = models.UNet()
+
+    @torch.no_grad()
+    def segment(images):
+        return model(images.float())[:, 0] > 0
+
+    return segment
+
+
+WRONG = [
+    ("way_up", stage(join=lambda skip, x: skip + x), "not added"),
+    ("way_up", stage(join=lambda skip, x: torch.cat([x, skip], dim=1)), "The other way round"),
+    ("way_up", stage(join=cropped, fill=lambda x, skip: x), "the skip stays whole"),
+    ("way_up", stage(fill=lambda x, skip: F.pad(x, left_and_above(x, skip))), "is not at its place"),
+    ("way_up", stage(fill=lambda x, skip: F.interpolate(x, skip.shape[2:])), "not by stretching"),
+    ("way_up", stage(fill=lambda x, skip: F.pad(x, right_and_below(x, skip), value=1.0)), "Fill up with zeros"),
+    ("way_up", lambda x, skip, up, convolutions: torch.cat([skip, skip], dim=1), "convolutions were not used"),
+    ("dice_by_class", by_class(lambda a, m: (a & m).sum() / (a | m).sum()), "IoU of each class"),
+    ("dice_by_class", by_class(lambda a, m: dice(a, m) / 2), "where is the 2"),
+    ("dice_by_class", by_class(dice, empty=0.0), "counts as 1; 0.00 came"),
+    ("dice_by_class", by_class(dice, empty=float("nan")), "A number is NaN"),
+    ("dice_by_class", by_class(lambda a, m: (a & m).sum() / m.sum()), "its recall"),
+    ("dice_by_class", by_class(lambda a, m: (a == m).float().mean()), "pixel accuracy of each class"),
+    ("dice_by_class", by_class(mean_over_pictures), "the mean over pictures"),
+    ("dice_by_class", lambda a, m, k: dice(a == m, m == m), "Expected one number a class"),
+    ("best_threshold", lambda p, m, levels: 0.5, "not always 0.5"),
+    ("best_threshold", by_score(lambda a, m: (a == m).float().mean()), "not the accuracy"),
+    ("best_threshold", by_score(mean_iou, lambda levels, s: int(s.argmax())), "Return the level itself"),
+    ("best_threshold", by_score(mean_iou, lambda levels, s: s.max().item()), "Return the threshold"),
+    ("best_threshold", by_score(mean_iou, lambda levels, s: s), "shape (9,) came"),
+    ("best_threshold", by_score(mean_iou, lambda levels, s: levels[s.argmin()]), "Take the level whose mean IoU"),
+    ("tile_margin", reach, "51 is the reach"),
+    ("tile_margin", lambda levels: reach(levels) // 2 ** (levels - 1) * 2 ** (levels - 1), "rounded down"),
+    ("tile_margin", lambda levels: 5 * 2 ** (levels - 1), "one way only"),
+    ("tile_margin", lambda levels: up_to(reach(levels), 8), "the grid is 2, not 8"),
+    ("tile_margin", lambda levels: 56, "more than is needed"),
+    ("tile_margin", lambda levels: 51 / 8, "Expected an integer"),
+    ("tile_margin", lambda levels: 8, "less than the network's reach"),
+    ("two_stage_unet", lambda width: Built(width, skip=False), "as many as without the skip"),
+    ("two_stage_unet", lambda width: Built(width, bias=True), "without bias"),
+    ("two_stage_unet", lambda width: Built(width, classes=1), "three classes"),
+    ("two_stage_unet", lambda width: Built(width, norm=False), "0 batch normalisations"),
+    ("two_stage_unet", lambda width: Built(width, relu=True), "no ReLU behind it"),
+    ("two_stage_unet", lambda width: Built(width, up=False), "nn.ConvTranspose2d"),
+    ("two_stage_unet", lambda width: models.UNet(3, width, levels=3, in_channels=1), "expected 7"),
+    ("two_stage_unet", lambda width: width, "Expected a network"),
+    ("lab", always(lambda images, masks: torch.zeros(len(images), 64, 64, dtype=torch.bool)), "counts as good"),
+    ("lab", always(lambda images, masks: torch.ones(len(images), 64, 64, dtype=torch.bool)), "counts as good"),
+    ("lab", always(lambda images, masks: (masks.float().mean(0) > 0.4).expand(len(images), 64, 64)), "counts as good"),
+    ("lab", always(lambda images, masks: masks[:1].expand(len(images), 64, 64)), "counts as good"),
+    ("lab", always(brightness), "counts as good"),
+    ("lab", always(lambda images, masks: images[:, 0] > 0.5), "counts as good"),
+    ("lab", always(lambda images, masks: images[:, 0].float()), "expected bool"),
+    ("lab", always(lambda images, masks: images > 100), "one mask a picture"),
+    ("lab", left_in_training_mode, "Call model.eval() first"),
+    ("lab", lambda few: few, "expected a function"),
+]
