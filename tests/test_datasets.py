@@ -579,8 +579,8 @@ def test_a_damaged_cache_is_made_again(data, capsys, damage):
 
 
 def test_stopped_while_writing_leaves_nothing(data, monkeypatch):
-    def stopped(data, path):
-        Path(path).write_bytes(b"half")
+    def stopped(data, file):
+        file.write(b"half")
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:

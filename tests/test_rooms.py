@@ -10,8 +10,9 @@ UTILS = Path(__file__).parents[1] / "utils"
 BELOW = {
     "exercises": {"models", "datasets", "critters", "training", "figures", "device", "lessons"},
     "models": {"datasets"},
-    "datasets": {"critters", "device"},
-    "training": set(),
+    "datasets": {"critters", "device", "files"},
+    "training": {"files"},
+    "files": set(),
     "figures": set(),
     "critters": set(),
     "device": set(),

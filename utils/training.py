@@ -5,25 +5,23 @@ a checkpoint after every epoch, and a stop button that leaves everything whole.
 """
 
 import copy
-import os
 import pickle
 import random
 import signal
 import threading
 import time
-import zipfile
-import zlib
 from collections.abc import Callable, Iterable
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-import psutil
 import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.utils._pytree import tree_map, tree_map_only
 from tqdm.auto import tqdm
+
+from utils.files import is_whole, save_whole
 
 __all__ = ["Diverged", "accuracy", "bf16_gains", "evaluate", "fit", "predict"]
 
@@ -381,7 +379,6 @@ def _set_random_state(state: dict, loader) -> None:
 
 
 def _save(path, model, optimizer, scheduler, loader, run: dict) -> None:
-    """Write to a temporary name in the same folder, then rename: the file is the old one or the new one, never half of one."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     state = run | {
@@ -391,27 +388,16 @@ def _save(path, model, optimizer, scheduler, loader, run: dict) -> None:
         "scheduler": scheduler.state_dict() if scheduler is not None else None,
         "random": _random_state(loader),
     }
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    for left in path.parent.glob(f"{path.name}.*.part"):  # by processes that were killed while they wrote
-        if not psutil.pid_exists(int(left.suffixes[-2][1:])):
-            left.unlink(missing_ok=True)
-    try:
-        with open(part, "wb") as file:
-            torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    save_whole(state, path)
 
 
 def _load(path, model, optimizer, scheduler, loader) -> dict:
     """Put model, optimizer, scheduler and all random numbers back; return the run. Nothing is changed where it does not fit."""
     try:
-        with zipfile.ZipFile(path) as archive:  # as torch writes them; torch does not look at the checksums in it
-            damaged = archive.testzip()
-        state = None if damaged else torch.load(path, map_location="cpu", weights_only=True)  # runs no code
-    except (zipfile.BadZipFile, zlib.error, pickle.UnpicklingError, RuntimeError, EOFError):
+        state = (
+            torch.load(path, map_location="cpu", weights_only=True) if is_whole(Path(path)) else None
+        )  # runs no code
+    except pickle.UnpicklingError:
         state = None
     if not isinstance(state, dict):
         raise ValueError(

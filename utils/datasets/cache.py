@@ -3,11 +3,12 @@
 import hashlib
 import os
 import tempfile
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
+
+from utils.files import is_whole, save_whole
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 
@@ -21,13 +22,12 @@ def cached(name: str, key: object, make: Callable[[], dict], sources: Path) -> d
     code = sorted(sources.glob("*.py")) if sources.is_dir() else [sources]
     digest = hashlib.sha256(repr(key).encode() + b"".join(path.read_bytes() for path in code)).hexdigest()[:16]
     path = _folder() / f"{name}-{digest}.pt"
-    whole = _whole(path)
-    if path.exists() and not whole:
-        print(f"{path} is damaged and is made again.")
-    if not whole:
+    if not is_whole(path):
+        if path.exists():
+            print(f"{path} is damaged and is made again.")
         data = make()
         try:
-            _write(data, path)
+            save_whole(data, path)
         except (OSError, RuntimeError) as error:  # torch makes a RuntimeError of a full disk
             reason = str(error).splitlines()[0]
             print(f"{path} could not be written ({reason}): make room, or all is made again next time.")
@@ -54,21 +54,3 @@ def _folder() -> Path:
         return scratch("cache")
     (CHECKOUT / "data/cache").mkdir(exist_ok=True)
     return CHECKOUT / "data/cache"
-
-
-def _whole(path: Path) -> bool:
-    """torch's files are zip archives: their own checksums tell whether a crash or a full disk has damaged one."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return archive.testzip() is None
-    except (FileNotFoundError, zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, ValueError):
-        return False  # not there, or one of the ways in which nonsense fails
-
-
-def _write(data: dict, path: Path) -> None:
-    part = path.with_suffix(f".{os.getpid()}.tmp")  # another notebook, or one stopped here, never sees half a file
-    try:
-        torch.save(data, part)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)

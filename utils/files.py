@@ -1,0 +1,38 @@
+"""Files that are whole or not there: what a killed notebook or a full disk leaves behind is never taken for the real thing."""
+
+import os
+import zipfile
+from pathlib import Path
+
+import psutil
+import torch
+
+__all__ = ["is_whole", "save_whole"]
+
+
+def save_whole(data: object, path: Path) -> None:
+    """`torch.save` to a temporary name in the same folder, then rename: the file is the old one or the new one, never half of one.
+
+    Halves left by processes that were killed are tidied up. Raises what torch.save does (OSError, RuntimeError on a full disk).
+    """
+    for left in path.parent.glob(f"{path.name}.*.part"):
+        if not psutil.pid_exists(int(left.suffixes[-2][1:])):
+            left.unlink(missing_ok=True)
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")  # a name of its own: two notebooks may write at once
+    try:
+        with open(part, "wb") as file:
+            torch.save(data, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def is_whole(path: Path) -> bool:
+    """Whether a file of torch.save is there and undamaged. It is a zip archive, whose checksums torch.load does not look at."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.testzip() is None
+    except (FileNotFoundError, zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, ValueError):
+        return False  # not there, or one of the ways in which nonsense fails
