@@ -394,15 +394,12 @@ def _save(path, model, optimizer, scheduler, loader, run: dict) -> None:
 def _load(path, model, optimizer, scheduler, loader) -> dict:
     """Put model, optimizer, scheduler and all random numbers back; return the run. Nothing is changed where it does not fit."""
     try:
-        state = (
-            torch.load(path, map_location="cpu", weights_only=True) if is_whole(Path(path)) else None
-        )  # runs no code
-    except pickle.UnpicklingError:
+        state = torch.load(path, map_location="cpu", weights_only=True) if is_whole(Path(path)) else None
+    except pickle.UnpicklingError:  # it holds code, or objects, which are not made
         state = None
     if not isinstance(state, dict):
-        raise ValueError(
-            f"{path} is damaged, or no checkpoint of this course: it was not used. Delete it, then train again."
-        )
+        advice = "it was not used. Delete it, then train again."
+        raise ValueError(f"{path} is damaged, or no checkpoint of this course: {advice}")
     if state.get("version") != _VERSION:
         raise ValueError(
             f"{path} is a checkpoint of version {state.get('version')}; this course reads version {_VERSION}. Train again."
