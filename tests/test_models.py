@@ -3,8 +3,9 @@
 import copy
 import hashlib
 import json
+import socket
 from pathlib import Path
-from urllib.error import URLError
+from urllib.error import HTTPError, URLError
 
 import pytest
 import torch
@@ -109,9 +110,14 @@ def test_damaged_weights_are_refused(tmp_path, monkeypatch):
         models.pretrained("photos")
 
 
-def test_weights_that_cannot_be_fetched_get_a_sentence(tmp_path, monkeypatch):
+@pytest.mark.parametrize("error", [
+    URLError("Could not resolve host"), HTTPError("https://x", 403, "Forbidden", {}, None), TimeoutError("timed out"),
+    ConnectionResetError("Connection reset by peer"), OSError(28, "No space left on device"),
+])  # fmt: skip
+def test_weights_that_cannot_be_fetched_get_a_sentence(tmp_path, monkeypatch, error):
     def no_network(*_, **__):
-        raise URLError("Could not resolve host")
+        assert socket.getdefaulttimeout() == 30
+        raise error
 
     monkeypatch.setenv("COURSE_DATA_DIR", str(tmp_path))
     monkeypatch.setattr("torch.hub.urlopen", no_network)

@@ -1,9 +1,9 @@
 """Networks that two or more notebooks use, and the pretrained ones that suit the data."""
 
 import hashlib
+import socket
 from itertools import pairwise
 from pathlib import Path
-from urllib.error import URLError
 
 import torch
 import torch.nn.functional as F
@@ -144,13 +144,17 @@ def imagenet_state(weights: WeightsEnum) -> dict[str, torch.Tensor]:
                 f"{path} is damaged: its SHA-256 begins with {digest[:8]}, its name says otherwise. Delete it or copy it anew."
             )
         return torch.load(path, weights_only=True)
+    patience = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(30)  # torch.hub sets none: a server that stalls would hang the cell for ever
     try:
         return weights.get_state_dict(progress=True, check_hash=True, weights_only=True)
-    except (URLError, TimeoutError) as error:
+    except OSError as error:  # no network, a refusal, a time-out, a full disk
         raise RuntimeError(
             f"The weights of {name} are not on this machine and could not be fetched from {weights.url} ({error}). Connect to the internet (on "
             f"Kaggle: Settings > Internet), put the file into {data_dir() / 'weights'}, or take the drawings: COURSE_DATA=critters."
         ) from error
+    finally:
+        socket.setdefaulttimeout(patience)
 
 
 class HeldBatchNorm2d(nn.BatchNorm2d):
