@@ -195,7 +195,7 @@ def test_a_stall_is_a_failure(site, tmp_path, monkeypatch):
 
 
 def test_a_trickle_is_a_failure(site, tmp_path, monkeypatch):
-    monkeypatch.setattr(download, "STALL_SECONDS", 0.2)
+    monkeypatch.setattr(download, "STALL_SECONDS", 0.5)
     archive = offer(site, zipped(), "/a.zip")
     site.faults["/a.zip"] = ["slow"] * 2
     with pytest.raises(DownloadError, match=r"only \d+ bytes came in \d seconds"):

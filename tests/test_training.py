@@ -130,7 +130,7 @@ def test_a_checkpoint_of_another_version_is_refused(tmp_path):
     model, loader, options = setup()
     fit(model, loader, checkpoint=tmp_path / "run.pt", **options)
     torch.save(torch.load(tmp_path / "run.pt", weights_only=True) | {"version": 0}, tmp_path / "run.pt")
-    with pytest.raises(ValueError, match="checkpoint of version 0; this course reads version 1"):
+    with pytest.raises(ValueError, match="checkpoint of version 0; this course reads version 2"):
         fit(model, loader, checkpoint=tmp_path / "run.pt", resume=True, **options)
 
 
@@ -407,7 +407,7 @@ def test_a_damaged_checkpoint_is_told_and_changes_nothing(tmp_path, damage):
     if damage == "no dictionary":
         torch.save(torch.zeros(3), file)
     elif damage == "pickled code":
-        torch.save({"version": 1, "model": Malicious(tmp_path / "ran")}, file)
+        torch.save({"version": 2, "model": Malicious(tmp_path / "ran")}, file)
     else:
         content[len(content) // 3] ^= 255
         file.write_bytes({"cut short": content[:-300], "empty": b"", "text": b"no file", "flipped": content}[damage])

@@ -349,19 +349,18 @@ def _stop_button():
 
 # ---- checkpoints -----------------------------------------------------------------------------------------------------
 
-_VERSION = 1
+_VERSION = 2
 
 
 def _random_state(loader) -> dict:
-    """All random states as tensors and integers: `torch.load(weights_only=True)` refuses NumPy's and Python's own."""
+    """All random states as tensors, tuples and numbers: `torch.load(weights_only=True)` refuses NumPy's own arrays."""
     name, keys, *rest = np.random.get_state()
-    version, internal, gauss = random.getstate()
     generator = getattr(loader, "generator", None)
     return {
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-        "numpy": [name, torch.from_numpy(keys.astype(np.int64)), *rest],
-        "python": [version, list(internal), gauss],
+        "numpy": (name, keys.tolist(), *rest),
+        "python": random.getstate(),
         "loader": generator.get_state() if generator is not None else None,
     }
 
@@ -370,10 +369,8 @@ def _set_random_state(state: dict, loader) -> None:
     torch.set_rng_state(state["torch"])
     if state["cuda"] and len(state["cuda"]) == torch.cuda.device_count():
         torch.cuda.set_rng_state_all(state["cuda"])
-    name, keys, *rest = state["numpy"]
-    np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))
-    version, internal, gauss = state["python"]
-    random.setstate((version, tuple(internal), gauss))
+    np.random.set_state(state["numpy"])
+    random.setstate(state["python"])
     if state["loader"] is not None and getattr(loader, "generator", None) is not None:
         loader.generator.set_state(state["loader"])
 
