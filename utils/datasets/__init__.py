@@ -140,7 +140,7 @@ def dogs_vs_cats(
     num_*: how many, classes in equal shares; default: all photos, or 200, 200 and 1,000 drawings. size: pixels a side;
     default 128 for photos, 64 for drawings, which show their animal as well at half the side.
     The filtered subset's `validation` is the test set, and a fifth of its `train` is val; other layouts are divided
-    70/15/15 at random (seed 0). Raises ValueError for unusable numbers and sizes, and where COURSE_DATA=photos and
+    70/15/15 at random (seed 0). Raises ValueError for unusable numbers, sizes and lists, and where COURSE_DATA=photos and
     there are none DownloadError (or FileNotFoundError where no download is offered).
     Source: Elson, Douceur, Howell and Saul, Asirra, CCS 2007; Kaggle, Dogs vs. Cats, 2013.
     """
