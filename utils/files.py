@@ -16,7 +16,8 @@ def save_whole(data: object, path: Path) -> None:
     Halves left by processes that were killed are tidied up. Raises what torch.save does (OSError, RuntimeError on a full disk).
     """
     for left in path.parent.glob(f"{path.name}.*.part"):
-        if not psutil.pid_exists(int(left.suffixes[-2][1:])):
+        process = left.suffixes[-2][1:]
+        if process.isdigit() and not psutil.pid_exists(int(process)):
             left.unlink(missing_ok=True)
     part = path.with_name(f"{path.name}.{os.getpid()}.part")  # a name of its own: two notebooks may write at once
     try:
