@@ -58,6 +58,7 @@ from utils.training import fit, predict
 # %% slideshow={"slide_type": "skip"}
 course_seed = torch.initial_seed()  # as utils.start() has set it
 seed = 10 * course_seed  # that of the experiments
+plt.rcParams["image.interpolation"] = "nearest"  # small pictures are shown pixel by pixel
 
 # %% [markdown]
 # ## 1. From "is it there" to "where" (15 min)
@@ -908,6 +909,9 @@ def both_losses(outputs, masks):
     return cross_entropy(outputs, masks) + dice_loss(outputs, masks)
 
 
+# %% [markdown] slideshow={"slide_type": "notes"}
+# Cross-entropy can be weighted by class, which comes to the same idea: let the few pixels speak louder. The Dice loss needs no weight to be chosen, because it divides by what is there.
+
 # %% [markdown]
 # Look at the very beginning: the network knows nothing, $p = 1/2$ everywhere. Each lesion pixel pulls its logit up, each other pixel pulls down. A share $f$ of the pixels is lesion.
 #
@@ -1077,11 +1081,11 @@ else:  # pets are photographed from near and from far, so the network has learne
 # %% [markdown]
 # ### A large picture
 #
-# What if the *scene* is larger: an aerial photo, a microscope slide? Then the scale is right, but the memory may not suffice. Here is one: 48 test pictures side by side.
+# What if the *scene* is larger: an aerial photo, a microscope slide? Then the scale is right, but the memory may not suffice. Here is one: 24 test pictures side by side.
 
 # %%
-parts = test_set.images[:48]
-large = prepare(make_grid(parts, nrow=8, padding=0))
+parts = test_set.images[:24]
+large = prepare(make_grid(parts, nrow=6, padding=0))
 print(tuple(large.shape))
 
 # %% [markdown]
@@ -1095,7 +1099,7 @@ print(tuple(large.shape))
 # %%
 reach = 2 * (1 + 2 + 4) + 2 * 8 + 2 * (4 + 2 + 1) + 7
 model = copy.deepcopy(unet).float().cpu().eval()  # here the comparison is exact, and the batch norm at rest
-y, x = 192, 253
+y, x = 128, 189
 near = torch.zeros(large.shape[1:], dtype=torch.bool)
 near[y - reach : y + reach + 1, x - reach : x + reach + 1] = True
 
@@ -1146,8 +1150,8 @@ for name, logits in pieced.items():
     print(f"{name:13} largest difference of a logit {gaps[name].max():.1e}; another answer at {((logits > 0) != (whole > 0)).float().mean():.2%} of the pixels")
 
 # %%
-fig, axes = plt.subplots(2, 2, figsize=(11, 8.4))
-axes[0, 0].imshow(to_picture(make_grid(parts, nrow=8, padding=0)))
+fig, axes = plt.subplots(2, 2, figsize=(10, 6.6))
+axes[0, 0].imshow(to_picture(make_grid(parts, nrow=6, padding=0)))
 axes[0, 1].imshow(whole > 0, cmap="gray")
 axes[1, 0].imshow(gaps["no margin"], cmap="magma", vmin=0, vmax=1)
 drawn = axes[1, 1].imshow(gaps["off the grid"], cmap="magma", vmin=0, vmax=1)
@@ -1321,6 +1325,10 @@ for source in ("critters", "photos"):
     nums, frozen = few_table(source, "frozen")
     _, scratch = few_table(source, "scratch")
     print(f"{source:9} pretrained, {nums[0]} masks: IoU {np.median(frozen[:, 0]):.2f};  from scratch:", ", ".join(f"{num} masks {value:.2f}" for num, value in zip(nums, np.median(scratch, axis=0), strict=True)))
+
+# %% [markdown] slideshow={"slide_type": "notes"}
+# TernausNet (Iglovikov and Shvets 2018) put a pretrained VGG under a U-Net in just this way; today's libraries offer dozens of encoders. The frozen encoder is the cautious choice for 40 masks. With more, unfreeze it with a small
+# learning rate, as in notebook 05: that is a good beginning for the lab.
 
 # %% [markdown]
 # ## 9. Exercises (45 min)
