@@ -351,13 +351,16 @@ def few_labels(pool, num_labels, num_pictures, seed):
 seed = 10 * course_seed  # so that runs of the notebook with other seeds share none
 data = few_labels(pool, NUM_LABELS, NUM_PICTURES, seed)
 test = tensors(test_set)
+if not drawn:  # few of the test photos have boxes, so we measure on the validation photos as well
+    more = tensors(val_set)
+    test = torch.cat([test[0], more[0]]), {task: torch.cat([test[1][task], more[1][task]]) for task in HEADS}
 print({task: tuple(values.shape) for task, values in data[1].items()})
 print("the first labels:", data[1]["label"][:6].tolist(), " the last:", data[1]["label"][-6:].tolist())
 
 # %% [markdown]
 # ## 4. Pictures that have only some of the labels (15 min)
 #
-# Most pictures have no label ($-1$). In real data, boxes and masks are missing too, and stand there as NaN, *not a number*. (Of the Oxford pets' test photos, half have no box.) Let us take
+# Most pictures have no label ($-1$). In real data, boxes and masks are missing too, and stand there as NaN, *not a number*. (Of the Oxford pets, only those for training come with boxes.) Let us take
 # 12 pictures, and take the boxes from half of them:
 
 # %%
@@ -622,7 +625,7 @@ by_heart = scores(alone["label"], (data[0][labelled], {"label": data[1]["label"]
 claim(
     "With few labels, the class network learns them by heart and does far worse on new pictures",
     by_heart > alone_scores["label"] + 0.15,
-    f"{by_heart:.0%} of its {int(labelled.sum())} pictures right, {alone_scores['label']:.0%} of {len(test_set)} new ones",
+    f"{by_heart:.0%} of its {int(labelled.sum())} pictures right, {alone_scores['label']:.0%} of {len(test[0])} new ones",
 )
 
 # %% [markdown]
