@@ -611,7 +611,7 @@ nets["sum"] = trained_unet(seed, train_set, skip="sum")
 nets["none"] = trained_unet(seed, train_set, skip="none")
 
 # %% [markdown]
-# One more measure, for what is **thin**: the pixels that vanish when the mask is first eaten away by 2 pixels and then grown back by 2 (an *opening*). Which share of them does an answer find?
+# One more measure, for what is **thin**: the pixels that vanish when the mask is first eaten away by 2 pixels and then grown back by 2 (an *opening*). Which share of them does an answer find? (In photos, some of it are slits in masks that were drawn in haste.)
 
 
 # %% tags=["measure"]
@@ -1208,6 +1208,8 @@ for stage, channels in zip(*stages_of(encoder.features), strict=True):
     print(f"{len(stage)} layers, {channels} channels")
 
 # %% [markdown]
+# (MobileNetV2's very last layer only widens 320 channels to 1,280, for the classifier. The decoder does without it.)
+#
 # The decoder is ours, as before. One thing is added: the encoder halves the picture at once, so the skip of full size is made by two convolutions of our own.
 
 
