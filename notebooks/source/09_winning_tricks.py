@@ -137,12 +137,12 @@ noun, side = animals.noun, animals.images.shape[-1]
 def draw_hog(picture=0, cell=8):
     image, size = animals.images[picture], cell * side // 64
     cells = histograms(image[None] / 255, size)[0].permute(1, 2, 0)
-    cells = (cells / cells.max()).sqrt()
+    cells = (1.4 * cells / cells.max()).clamp(max=1)
     fig, axes = plt.subplots(1, 2, figsize=(9, 4.6))
     axes[0].imshow(to_picture(image))
     axes[1].set(xlim=(0, side), ylim=(side, 0), aspect="equal", facecolor="white")
     angles = (torch.arange(9) + 0.5) * torch.pi / 9 + torch.pi / 2  # an edge runs across its gradient
-    for row, column, k in (cells > 0.2).nonzero().tolist():
+    for row, column, k in (cells > 0.25).nonzero().tolist():
         x, y = (column + 0.5) * size, (row + 0.5) * size
         dx, dy = 0.5 * size * torch.cos(angles[k]), 0.5 * size * torch.sin(angles[k])
         axes[1].plot([x - dx, x + dx], [y - dy, y + dy], color="black", alpha=cells[row, column, k].item(), linewidth=2.5)
@@ -301,14 +301,16 @@ def sources_figure(source):
     fig, axes = plt.subplots(1, 2, figsize=(12, 5))
     axes[0].set(xscale="log", ylim=(0.55, 1)), axes[1].set(xscale="log", ylim=(0.45, 1))
     nums, lines = source_lines(rows, "features", task="digits")
-    curves(axes[0], lines, "labelled digits", "test accuracy", "digits: little between them", x=nums)
+    axes[0].set_xticks(nums, nums), axes[0].set_xticks([], minor=True)
+    curves(axes[0], {name: lines[name] for name in ("pixels", "network", "HOG")}, "labelled digits", "test accuracy", "digits: little between them", x=nums)
     nums, lines = source_lines([row for row in learned_rows if row["approach"] != "tuned"], "approach", source=source)
     by_hand_nums, by_hand_lines = source_lines(rows, "features", task="animals", source=source)
     names = {"frozen": "borrowed", "own": "network"}
+    axes[1].set_xticks(nums, nums), axes[1].set_xticks([], minor=True)
     curves(axes[1], {names[name]: values for name, values in lines.items()}, "labelled pictures", "", "cats and dogs: borrow", x=nums)
     curves(axes[1], by_hand_lines, "labelled pictures", "", "cats and dogs: borrow", x=by_hand_nums)
     for ax in axes:
-        ax.yaxis.set_major_formatter(PercentFormatter(1))
+        ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     return fig
 
 
