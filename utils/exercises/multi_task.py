@@ -8,7 +8,6 @@ from torch import nn
 
 from utils import datasets
 from utils.lessons import Exercise
-from utils.models import UNet
 
 # ---- 1. mirror boxes -------------------------------------------------------------------------------------------------
 
@@ -265,37 +264,63 @@ shared_network = Exercise(
 LAB_GOOD = {"critters": 0.62, "photos": 0.6}
 
 
+class _Shared(nn.Module):
+    """An encoder of four stages, a class head on the last, and a mask head that gets all of them."""
+
+    def __init__(self):
+        super().__init__()
+        self.stages = nn.ModuleList(
+            [
+                _block(3, 16, 2),
+                *[nn.Sequential(_block(i, o), nn.MaxPool2d(2)) for i, o in ((16, 32), (32, 64), (64, 64))],
+            ]
+        )
+        self.ups = nn.ModuleList([_block(128, 32), _block(64, 16), _block(32, 16)])
+        self.mask, self.label = nn.Conv2d(16, 1, 1), nn.Linear(64, 2)
+
+    def forward(self, images):
+        features = [self.stages[0](images)]
+        for stage in self.stages[1:]:
+            features.append(stage(features[-1]))
+        *skips, x = features
+        for up, skip in zip(self.ups, reversed(skips), strict=True):
+            x = up(torch.cat([F.interpolate(x, scale_factor=2.0), skip], dim=1))
+        masks = F.interpolate(self.mask(x), scale_factor=2.0, mode="bilinear")
+        return self.label(features[-1].mean(dim=(2, 3))), masks
+
+
+def _block(in_channels, out_channels, stride=1):
+    convolution = nn.Conv2d(in_channels, out_channels, 3, stride, padding=1, bias=False)
+    return nn.Sequential(convolution, nn.BatchNorm2d(out_channels), nn.ReLU())
+
+
 @cache
 def make_classifier():
     pool = datasets.pets(num_train=1200, num_val=200, num_test=1000, size=64).train
     pictures = pool.subset(min(600, len(pool)))
-    labels, masks = pictures.targets["label"][:60], pictures.targets["mask"][:, None].float()
-
-    def prepare(images):
-        return F.avg_pool2d(images.float() / 64 - 2, 2)  # 32 x 32 will do, and takes a quarter of the time
-
-    images, masks = prepare(pictures.images), F.avg_pool2d(masks, 2)
-    unet, linear = UNet(width=16, levels=4), nn.Linear(128, 2)
-    optimizer = torch.optim.AdamW([*unet.parameters(), *linear.parameters()], lr=3e-3)
+    images, masks = pictures.images.float() / 64 - 2, pictures.targets["mask"][:, None].float()
+    labels, network, s = pictures.targets["label"][:60], _Shared(), nn.Parameter(torch.zeros(2))
+    optimizer = torch.optim.AdamW(network.parameters(), lr=3e-3, weight_decay=1e-3)
+    weight_optimizer = torch.optim.Adam([s], lr=0.05)
     scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=3e-3, total_steps=300)
     for _ in range(300):
         labelled = torch.randint(len(labels), (16,))
-        rows = torch.cat([labelled, torch.randint(len(images), (16,))])
-        batch, truth = images[rows], masks[rows]
-        if torch.rand(()) < 0.5:
-            batch, truth = batch.flip(3), truth.flip(3)
-        features = unet.encode(batch)
-        class_loss = F.cross_entropy(linear(features[-1][:16].mean(dim=(2, 3))), labels[labelled])
-        loss = class_loss + F.binary_cross_entropy_with_logits(unet.decode(features), truth)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
+        rows = torch.cat([labelled, torch.randint(len(images), (32,))])
+        mirror = (torch.rand(len(rows)) < 0.5)[:, None, None, None]
+        batch, truth = (torch.where(mirror, x[rows].flip(3), x[rows]) for x in (images, masks))
+        logits, found = network(batch)
+        losses = torch.stack(
+            [F.cross_entropy(logits[:16], labels[labelled]), F.binary_cross_entropy_with_logits(found, truth)]
+        )
+        optimizer.zero_grad(), weight_optimizer.zero_grad()
+        (torch.exp(-s) * losses + s / 2).sum().backward()
+        optimizer.step(), weight_optimizer.step()
         scheduler.step()
-    unet.eval()
+    network.eval()
 
     @torch.no_grad()
     def classify(images):
-        return linear(unet.encode(prepare(images))[-1].mean(dim=(2, 3))).argmax(dim=1)
+        return network(images.float() / 64 - 2)[0].argmax(dim=1)
 
     return classify
 
