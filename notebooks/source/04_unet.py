@@ -1420,7 +1420,7 @@ exercises.two_stage_unet.check(two_stage_unet)
 #
 # The check calls `train_on_50` and scores the answers on pictures that you have not seen: 200 new drawings of which nobody knows the seed, or the test photos, mirrored by chance. To judge your work along the way you have `val_set`.
 #
-# **Score:** the mean boundary IoU (width 2). **Good** is 0.48 on drawings and 0.27 on photos: clearly more than the network of section 8. **Very good** is 0.56 on drawings, 0.33 on photos.
+# **Score:** the mean boundary IoU (width 2). **Good** is 0.48 on drawings and 0.27 on photos: what the network of section 8 reaches, or a little more. **Very good** is 0.56 on drawings, 0.33 on photos.
 
 
 # %%
