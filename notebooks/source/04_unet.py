@@ -950,7 +950,7 @@ claim(
 #
 # <details><summary>Answer</summary>
 #
-# Dice, early in the training and where the task is hard. On drawn lesions, which are easy, both come to nearly the same answers in the end.
+# Dice: early in a training, and where the task is hard. On drawn lesions, which are easy, a longer training brings both to nearly the same answers.
 #
 # </details>
 
@@ -978,25 +978,18 @@ for name, row in loss_scores.items():
 # **Recall** is the share of all lesion pixels that is found, **precision** the share of what was called lesion that is lesion.
 
 # %%
-show(bars(loss_scores, ["accuracy", "IoU", "recall", "precision"], "The same training, three losses"),
+show(bars(loss_scores, ["accuracy", "IoU", "recall", "precision"], "The Dice loss finds more of the lesions, and calls more a lesion that is none"),
      f"Pixel accuracy, IoU, recall and precision of networks trained with cross-entropy, with the Dice loss and with the sum of both, on {other_lesions.noun}s of lesions. Recall: "
      + ", ".join(f"{name} {row['recall']:.2f}" for name, row in loss_scores.items()) + "; precision: "
      + ", ".join(f"{name} {row['precision']:.2f}" for name, row in loss_scores.items()) + ".")  # fmt: skip
 
 # %%
 ce, soft = loss_scores["cross-entropy"], loss_scores["Dice"]
-if other_lesions.source == "critters":
-    claim(
-        "Drawn lesions are easy: with each of the three losses the network finds them",
-        min(row["IoU"] for row in loss_scores.values()) > 0.5,
-        "IoU: " + ", ".join(f"{name} {row['IoU']:.2f}" for name, row in loss_scores.items()),
-    )
-else:
-    claim(
-        "In ultrasound images, which are hard, the Dice loss finds more of the lesions than cross-entropy does, and is less often right where it says lesion",
-        soft["recall"] > ce["recall"] and soft["precision"] < ce["precision"],
-        f"recall {soft['recall']:.2f} against {ce['recall']:.2f}, precision {soft['precision']:.2f} against {ce['precision']:.2f}",
-    )
+claim(
+    "In a training as short as this, the Dice loss finds more of the lesions than cross-entropy does, and is less often right where it says lesion",
+    soft["recall"] > ce["recall"] and soft["precision"] < ce["precision"],
+    f"recall {soft['recall']:.2f} against {ce['recall']:.2f}, precision {soft['precision']:.2f} against {ce['precision']:.2f}",
+)
 
 # %% [markdown]
 # Why? Cross-entropy wants $p$ to be the probability that a pixel is lesion, and we cut it at one half. But the answer with the best Dice to be expected takes every pixel whose probability is above **half that Dice** (Lipton et al. 2014):
@@ -1024,7 +1017,8 @@ for source, seen in (("critters", 800), ("critters", 1600), ("critters", 3200), 
         print(f"{source:9} {seen:5} pictures seen, {name:13}", "   ".join(f"{key} {v[0]:.2f} / {np.median(v):.2f} / {v[-1]:.2f}" for key, v in of.items()))
 
 # %% [markdown]
-# On drawings the losses differ after 800 pictures, and hardly after 3,200. On ultrasound images the difference stays large for longer. A hard task, a short training, few pixels: that is where the choice of the loss shows.
+# On drawings the losses differ after 800 pictures, and hardly after 3,200. On ultrasound images, which are harder, they differ more. A hard task, a short training, few pixels: that is where the choice of the loss shows. (Look at the
+# lowest numbers for 1,600 pictures, too: one of the ten draws of a hundred lesions goes wrong with every loss. A single run would not have told.)
 
 # %% [markdown]
 # ## 7. Any size, and tiles (20 min)
@@ -1441,7 +1435,7 @@ exercises.lab.check(train_on_50)
 # - A U-Net goes down to know *what*, up to say *where*, and its skips carry the place across. Ours has 121,177 parameters, and is `utils.models.UNet`.
 # - Without skips the animal is still found, and its outline is lost: the errors that skips set right lie within a few pixels of it.
 # - How maps are made larger matters less. A transposed convolution of 2 x 2 with stride 2 covers pixels evenly, and still has four sets of weights.
-# - On small objects cross-entropy at first hears mostly background, and the Dice loss hears both sides. Where the task is hard, it finds more, and raises more false alarms.
+# - On small objects cross-entropy at first hears mostly background, and the Dice loss hears both sides. In a short training it finds more, and raises more false alarms.
 # - The network runs on any size, but works at the scale that it knows. Large pictures go in tiles that overlap by its reach and lie on its grid: exactly the same answer.
 # - With few masks, put an encoder there that has learned to see elsewhere.
 #
