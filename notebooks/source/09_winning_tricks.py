@@ -499,7 +499,7 @@ for training in ("long", "brief"):
 
 # %% [markdown]
 # Two things to learn here. The first few members bring most, while the price grows with each: 16 networks cost 16 times the multiplications. And "ensembles are better calibrated" is no law. Networks that
-# were trained briefly are not too sure of themselves to begin with, rather too modest. Averaging makes answers more modest in any case, so it mends the one and not the other.
+# were trained briefly are not too sure of themselves to begin with, rather too modest. Averaging makes answers more modest in any case, so it mends the one and spoils the other (right panel).
 
 # %% [markdown]
 # ## 3. What to average: answers, logits or weights? (20 min)
