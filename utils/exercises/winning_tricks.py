@@ -333,7 +333,7 @@ def _check_greedy_soup(greedy_soup):
     )
     same = greedy_soup([_line(1.0)], score)
     assert abs(same.weight.item() - 1) < 1e-4, "A single network should come back as it is."
-    return "It is as good as the best of its members on the validation data, by its making."
+    return "On the validation data it is at least as good as its best member, by its making."
 
 
 greedy_soup = Exercise(
