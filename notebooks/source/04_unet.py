@@ -1144,7 +1144,7 @@ for name, logits in pieced.items():
     print(f"{name:13} largest difference of a logit {gaps[name].max():.1e}; another answer at {((logits > 0) != (whole > 0)).float().mean():.2%} of the pixels")
 
 # %%
-fig, axes = plt.subplots(2, 2, figsize=(10, 6.6))
+fig, axes = plt.subplots(2, 2, figsize=(9, 6))
 axes[0, 0].imshow(to_picture(make_grid(parts, nrow=6, padding=0)))
 axes[0, 1].imshow(whole > 0, cmap="gray")
 axes[1, 0].imshow(gaps["no margin"], cmap="magma", vmin=0, vmax=1)
@@ -1310,6 +1310,7 @@ for ax, (source, label) in zip(axes, {"critters": "drawings", "photos": "photos"
     ax.minorticks_off()
     lines = {"pretrained": few_table(source, "frozen")[1], "scratch": few_table(source, "scratch")[1]}
     curves(ax, lines, "masks to train on", "mean IoU" if source == "critters" else "", f"On {label}", x=nums)
+fig.suptitle("Measured earlier: the pretrained encoder is worth many masks", x=0.01, ha="left", fontweight="bold", fontsize=15)
 show(fig, "Mean IoU against the number of masks, the range of the seeds as a band, on drawings and on photos. With the fewest masks: "
      + "; ".join(f"{label}, pretrained {np.median(few_table(s, 'frozen')[1][:, 0]):.2f}, from scratch {np.median(few_table(s, 'scratch')[1][:, 0]):.2f}" for s, label in (("critters", "drawings"), ("photos", "photos"))) + ".")  # fmt: skip
 
