@@ -566,6 +566,18 @@ def test_other_photos_other_cache(data):
     assert len(cache_files(data)) == 4
 
 
+def test_of_many_caches_those_used_last_are_kept(data, monkeypatch):
+    monkeypatch.setattr(datasets.cache, "_KEPT", 2)
+    for number in (1, 2):
+        datasets.dogs_vs_cats(2 * number, 2, 2, size=32)
+    first, second = sorted(cache_files(data), key=lambda file: file.stat().st_size)
+    for file in (first, second):
+        os.utime(file, (1, 1))
+    datasets.dogs_vs_cats(2, 2, 2, size=32)  # looks at the first again
+    datasets.dogs_vs_cats(6, 2, 2, size=32)
+    assert first.exists() and not second.exists() and len(cache_files(data)) == 2
+
+
 @pytest.mark.parametrize("damage", ["truncated", "empty", "text", "flipped"])
 def test_a_damaged_cache_is_made_again(data, capsys, damage):
     first = datasets.dogs_vs_cats(6, 2, 2, size=32).train.images.clone()

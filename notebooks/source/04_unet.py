@@ -756,7 +756,7 @@ def dots_figure(settings, measures, title):
     sources = {"critters": "drawings", "photos": "photos"}
     lines = [(source, *setting) for source in sources for setting in settings]
     for ax, measure in zip(axes, measures, strict=True):
-        for place, (source, name, skip, up) in enumerate(lines):
+        for place, (source, _, skip, up) in enumerate(lines):
             values = found(source, skip, up, measure)
             ax.plot(values, [place] * len(values), "o", color=f"C{place % len(settings)}", alpha=0.6, markersize=9)
             ax.plot([np.median(values)] * 2, [place - 0.35, place + 0.35], color="black", linewidth=3)

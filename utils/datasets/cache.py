@@ -4,12 +4,14 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import torch
 
 from utils.files import is_whole, save_whole
 
+_KEPT = 20
 CHECKOUT = Path(__file__).resolve().parents[2]
 
 
@@ -22,7 +24,10 @@ def cached(name: str, key: object, make: Callable[[], dict], sources: Path) -> d
     code = sorted(sources.glob("*.py")) if sources.is_dir() else [sources]
     digest = hashlib.sha256(repr(key).encode() + b"".join(path.read_bytes() for path in code)).hexdigest()[:16]
     path = _folder() / f"{name}-{digest}.pt"
-    if not is_whole(path):
+    if is_whole(path):
+        with suppress(OSError):  # another user's file
+            os.utime(path)  # used last now
+    else:
         if path.exists():
             print(f"{path} is damaged and is made again.")
         data = make()
@@ -32,7 +37,15 @@ def cached(name: str, key: object, make: Callable[[], dict], sources: Path) -> d
             reason = str(error).splitlines()[0]
             print(f"{path} could not be written ({reason}): make room, or all is made again next time.")
             return data
+        _forget_oldest(name, path.parent)
     return torch.load(path, mmap=True, weights_only=True)
+
+
+def _forget_oldest(name: str, folder: Path) -> None:
+    """Of each name the files used last are kept: a folder that grows, or code that changes, leaves one each time."""
+    for path in sorted(folder.glob(f"{name}-*.pt"), key=os.path.getmtime)[:-_KEPT]:
+        with suppress(OSError):  # Windows keeps what another notebook has mapped
+            path.unlink()
 
 
 def writable(folder: Path) -> bool:
