@@ -5,6 +5,7 @@ from functools import cache
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torchvision.ops import roi_align
 
 from utils import datasets
 from utils.lessons import Exercise
@@ -261,67 +262,78 @@ shared_network = Exercise(
 # ---- lab -------------------------------------------------------------------------------------------------------------
 
 # The share of right answers that counts as good. Of photos few are left to learn from and to test.
-LAB_GOOD = {"critters": 0.57, "photos": 0.6}
+# Drawings, from 60 labels: the class alone 57 to 63 % (4 seeds), section 7's three tasks 60 to 68 % (3 seeds), the reference 87 to 88 % (3 seeds).
+LAB_GOOD = {"critters": 0.75, "photos": 0.6}
 
 
-class _Shared(nn.Module):
-    """An encoder of four stages, a class head on the last, and a mask head that gets all of them."""
-
-    def __init__(self):
-        super().__init__()
-        self.stages = nn.ModuleList(
-            [
-                _block(3, 16, 2),
-                *[nn.Sequential(_block(i, o), nn.MaxPool2d(2)) for i, o in ((16, 32), (32, 64), (64, 64))],
-            ]
+def _encoder():
+    channels, layers = [3, 16, 32, 64, 64], []
+    for number in range(4):
+        convolution = nn.Conv2d(
+            channels[number], channels[number + 1], 3, 2 if number == 0 else 1, padding=1, bias=False
         )
-        self.ups = nn.ModuleList([_block(128, 32), _block(64, 16), _block(32, 16)])
-        self.mask, self.label = nn.Conv2d(16, 1, 1), nn.Linear(64, 2)
-
-    def forward(self, images):
-        features = [self.stages[0](images)]
-        for stage in self.stages[1:]:
-            features.append(stage(features[-1]))
-        *skips, x = features
-        for up, skip in zip(self.ups, reversed(skips), strict=True):
-            x = up(torch.cat([F.interpolate(x, scale_factor=2.0), skip], dim=1))
-        masks = F.interpolate(self.mask(x), scale_factor=2.0, mode="bilinear")
-        return self.label(features[-1].mean(dim=(2, 3))), masks
+        layers += [convolution, nn.BatchNorm2d(channels[number + 1]), nn.ReLU()] + [nn.MaxPool2d(2)] * (number > 0)
+    return nn.Sequential(*layers)
 
 
-def _block(in_channels, out_channels, stride=1):
-    convolution = nn.Conv2d(in_channels, out_channels, 3, stride, padding=1, bias=False)
-    return nn.Sequential(convolution, nn.BatchNorm2d(out_channels), nn.ReLU())
+def _train(network, loss_of_batch, steps):
+    optimizer = torch.optim.AdamW(network.parameters(), lr=3e-3, weight_decay=1e-3)
+    scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=3e-3, total_steps=steps)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        loss_of_batch(network).backward()
+        optimizer.step()
+        scheduler.step()
+    return network.eval()
+
+
+def _heads(images, boxes, jitter=0.0):
+    """The square around each box (shares of the side), 1.3 times its size, as a picture of 32 x 32."""
+    boxes = 64 * boxes
+    centre, half = (boxes[:, :2] + boxes[:, 2:]) / 2, 0.65 * (boxes[:, 2:] - boxes[:, :2]).amax(dim=1, keepdim=True)
+    centre = centre + jitter * half * (2 * torch.rand_like(centre) - 1)
+    half = half * (1 + jitter * (2 * torch.rand_like(half) - 1))
+    squares = torch.cat([centre - half, centre + half], dim=1)
+    return roi_align(images, list(squares[:, None]), output_size=32, aligned=True)
 
 
 @cache
 def make_classifier():
+    """Where many labels are, learn where the head is; look at the head only, and 60 labels go further."""
     torch.manual_seed(0)
     pool = datasets.pets(num_train=1200, num_val=200, num_test=1000, size=64).train
     pictures = pool.subset(min(600, len(pool)))
-    images, masks = pictures.images.float() / 64 - 2, pictures.targets["mask"][:, None].float()
-    labels, network, s = pictures.targets["label"][:60], _Shared(), nn.Parameter(torch.zeros(2))
-    optimizer = torch.optim.AdamW(network.parameters(), lr=3e-3, weight_decay=1e-3)
-    weight_optimizer = torch.optim.Adam([s], lr=0.05)
-    scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=3e-3, total_steps=300)
-    for _ in range(300):
-        labelled = torch.randint(len(labels), (16,))
-        rows = torch.cat([labelled, torch.randint(len(images), (32,))])
-        mirror = (torch.rand(len(rows)) < 0.5)[:, None, None, None]
-        batch, truth = (torch.where(mirror, x[rows].flip(3), x[rows]) for x in (images, masks))
-        logits, found = network(batch)
-        losses = torch.stack(
-            [F.cross_entropy(logits[:16], labels[labelled]), F.binary_cross_entropy_with_logits(found, truth)]
-        )
-        optimizer.zero_grad(), weight_optimizer.zero_grad()
-        (torch.exp(-s) * losses + s / 2).sum().backward()
-        optimizer.step(), weight_optimizer.step()
-        scheduler.step()
-    network.eval()
+    images, boxes, labels = (
+        pictures.images.float() / 64 - 2,
+        pictures.targets["box"] / 64,
+        pictures.targets["label"][:60],
+    )
+    boxed, both = boxes.isfinite().all(dim=1).nonzero()[:, 0], boxes[:60].isfinite().all(dim=1).nonzero()[:, 0]
+
+    def box_loss(network):
+        rows = boxed[torch.randint(len(boxed), (32,))]
+        mirror = torch.rand(32) < 0.5
+        batch = torch.where(mirror[:, None, None, None], images[rows].flip(3), images[rows])
+        x1, y1, x2, y2 = boxes[rows].unbind(dim=1)
+        truth = torch.where(mirror[:, None], torch.stack([1 - x2, y1, 1 - x1, y2], dim=1), boxes[rows])
+        return F.smooth_l1_loss(20 * network(batch), 20 * truth)
+
+    def label_loss(network):
+        rows = both[torch.randint(len(both), (16,))]
+        batch = _heads(images[rows], boxes[rows], jitter=0.2)
+        mirror = (torch.rand(16) < 0.5)[:, None, None, None]
+        return F.cross_entropy(network(torch.where(mirror, batch.flip(3), batch)), labels[rows])
+
+    finder = nn.Sequential(_encoder(), nn.Flatten(), nn.Linear(1024, 64), nn.ReLU(), nn.Linear(64, 4), nn.Sigmoid())
+    finder = _train(finder, box_loss, steps=300)
+    voters = [nn.Sequential(_encoder(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 2)) for _ in range(3)]
+    voters = [_train(voter, label_loss, steps=300) for voter in voters]
 
     @torch.no_grad()
     def classify(images):
-        return network(images.float() / 64 - 2)[0].argmax(dim=1)
+        images = images.float() / 64 - 2
+        heads = _heads(images, finder(images))
+        return sum(voter(heads).softmax(dim=1) for voter in voters).argmax(dim=1)
 
     return classify
 
@@ -338,7 +350,7 @@ def _check_lab(classify):
     always = labels.bincount().max().item() / len(labels)
     score = f"{share:.1%} of {len(labels)} held-out {test_set.noun}s are right"
     assert share >= good, (
-        f"{score}; always the same answer gives {always:.0%}, and {good:.0%} counts as good. What do the masks teach the encoder?"
+        f"{score}; always the same answer gives {always:.0%}, and {good:.0%} counts as good. What else do masks and boxes tell you?"
     )
     return f"{score}; {good:.0%} counts as good."
 
@@ -348,8 +360,9 @@ lab = Exercise(
     test=_check_lab,
     hints=(
         "Begin with Network(['label', 'mask']), Uncertainty weights and lab_data. What does it score on val_set?",
-        "60 labels are learned by heart soon. What gives the class more variety: crops, colours, a vote of networks with other seeds?",
         "Boxes are there too, and of no cost to you: a third task.",
+        "Where on the animal do you look, to tell a cat from a dog? A network with 600 boxes to learn from can find that place. Cut it out "
+        "(torchvision.ops.roi_align), and let a second network learn the 60 labels from it.",
     ),
     reference=make_classifier,
     computed=True,
