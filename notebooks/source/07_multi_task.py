@@ -902,6 +902,7 @@ def dots(ways, title):
             ax.plot([values.mean()] * 2, [row - 0.35, row + 0.35], color=colour, lw=4)
         ax.axvline(of(alone, task).mean(), color="0.4", ls=":", lw=2)
         ax.set(xlabel=METRIC_NAMES[task], yticks=range(len(ways) + 1), yticklabels=["this task alone", *ways])
+        ax.locator_params(axis="x", nbins=4)
     axes[0].xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     axes[0].invert_yaxis()
     fig.suptitle(title, x=0.01, ha="left", fontweight="bold", fontsize=15)
@@ -998,7 +999,7 @@ ax.minorticks_off()
 lines = {"class only": np.stack([at("alone", num) for num in nums], axis=1), "with masks\nand boxes": np.stack([at("together", num) for num in nums], axis=1)}
 best = max(nums, key=lambda num: (at("together", num) - at("alone", num)).mean())
 curves(ax, lines, x=nums, xlabel=f"pictures with a class label, of {NUM_PICTURES} with box and mask", ylabel="class accuracy", title=f"At 300 steps, most is gained with {best} labels (drawings)")
-ax.yaxis.set_major_formatter(PercentFormatter(1))
+ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
 show(fig, f"Class accuracy against the number of labels, with a band over {len(at('alone', 80))} seeds. The line with masks and boxes lies above that of the class alone; the gap is widest at {best} labels.")
 
 # %%
