@@ -845,7 +845,7 @@ show(bars(results, "With uncertainty weighting, the class comes back" if gain > 
      f"uncertainty weighting, {normalised_scores['label']:.0%} with GradNorm. Box and mask IoU differ less.")  # fmt: skip
 
 # %%
-show(norms_figure({"sum of all, pixels": naive_norms, "uncertainty": balanced_norms}, "Balanced, no gradient drowns the others"),
+show(norms_figure({"sum of all, pixels": naive_norms, "uncertainty": balanced_norms}, "Balanced, no gradient stays far above the others"),
      "Two panels with the lengths of the gradients against the step. With the sum in pixels the box's is far above the others all the time; with uncertainty weighting none stays far above the others.")  # fmt: skip
 
 # %% [markdown]
