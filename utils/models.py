@@ -86,10 +86,8 @@ class UNet(nn.Module):
         *skips, x = features
         for up, stage, skip in zip(self.ups, self.decoder, reversed(skips), strict=True):
             x = up(x)
-            missing = [
-                have - came for have, came in zip(skip.shape[2:], x.shape[2:], strict=True)
-            ]  # 1 where odd, else 0
-            x = F.pad(x, (0, missing[1], 0, missing[0]))
+            rows, columns = (skip.shape[k] - x.shape[k] for k in (2, 3))  # 1 where a side is odd, else 0
+            x = F.pad(x, (0, columns, 0, rows))
             x = stage(torch.cat([skip, x], dim=1))
         return self.head(x)
 

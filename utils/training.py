@@ -99,9 +99,8 @@ def bf16_gains(model: nn.Module, images: torch.Tensor) -> bool:
             exact, gain = min(exact, seconds(False)), 1.0
             if exact * batch_size / len(images) > (0.003 if device.type == "cuda" else 0.03):
                 seconds(True)
-                pairs = [
-                    (seconds(False), seconds(True)) for _ in range(3)
-                ]  # by turns, as a busy machine changes its speed
+                # by turns, as a busy machine changes its speed
+                pairs = [(seconds(False), seconds(True)) for _ in range(3)]
                 gain = min(exact for exact, _ in pairs) / min(fast for _, fast in pairs)
         _gains[key] = gain > 1.3
         if _gains[key]:
