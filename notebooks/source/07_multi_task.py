@@ -1014,8 +1014,8 @@ here = balanced_scores["label"] - alone_scores["label"]
 more = gains("uncertainty weights", "class only")
 message = f"{here:+.1%} here; {more.mean():+.1%} in the mean of {len(more)} measured seeds (drawings), from {more.min():+.1%} to {more.max():+.1%}"
 if drawn:
-    holds = np.append(more, here).mean() > 0.03
-    claim("At the same number of steps, masks and boxes beside 80 labels lift the class accuracy by three points or more, in the mean over this run and the measured ones", holds, message)
+    holds = more.mean() > 0.03 and here > -0.02  # one run alone is too noisy for more
+    claim("At the same number of steps, masks and boxes beside 80 labels lift the class accuracy by three points or more in the mean of the measured runs, and cost less than two in this one", holds, message)
 else:
     print(message)
 
