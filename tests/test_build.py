@@ -20,8 +20,20 @@ SOURCE = """\
 # It runs in @TIME@ and comes from @REPO@, @SLUG@, @REF@.
 #
 # ### Lecture topics
-# T1 one topic · T2 another,
-# told at length
+#
+# | topic | section | lectures |
+# |---|---|---|
+# | T1 one topic | 1 | A |
+# | T2 another | 1, 2 | A, beyond |
+#
+# ## 1. First (10 min)
+#
+# ## 2. Second (15 min and more)
+#
+# - **Core:** sections 1 and 2: all
+#   of it.
+# - **Optional:** none.
+# - **Where to stop:** at the end.
 
 # %%
 import os, sys
@@ -94,7 +106,10 @@ def test_build_runs_strips_and_fills_in_and_no_run_keeps(source, built, monkeypa
     # the rows in the README
     assert "| 03 | [A small one](notebooks/03_small.ipynb) | what does a build keep? |" in build.table(built.parent)
     link = "[03](notebooks/03_small.ipynb)"
-    assert f"| T1 one topic | {link} |\n| T2 another, told at length | {link} |" in build.topics(built.parent)
+    assert f"| T1 one topic | {link} | 1 | A |\n| T2 another | {link} | 1, 2 | A, beyond |" in build.topics(
+        built.parent
+    )
+    assert f"| {link} | sections 1 and 2: all of it. 25 minutes. | none. | at the end. |" in build.plans(built.parent)
     # changed code is refused, and nothing is written
     before = built.read_bytes()
     source.write_text(SOURCE.replace("+ 5", "+ 6"))

@@ -194,7 +194,7 @@ def badges(name: str) -> str:
 def table(folder: Path = NOTEBOOKS) -> str:
     """The README's table of the notebooks that are built."""
     rows = ["| | notebook | question | open | two CPU cores |", "|---|---|---|---|---|"]
-    for path in sorted(folder.glob("[0-9][0-9]_*.ipynb")):
+    for path in built([], folder):
         notebook = nbformat.read(path, as_version=4)
         text = notebook.cells[0].source
         title = re.search(r"^# (?:\d\d\W+)?(.+)", text, re.M)
@@ -207,26 +207,59 @@ def table(folder: Path = NOTEBOOKS) -> str:
     return "\n".join(rows)
 
 
-def lecture_topics(notebook: NotebookNode) -> list[str]:
-    """What a notebook names under its heading "Lecture topics", separated there by middle dots."""
+def lecture_topics(notebook: NotebookNode) -> list[list[str]]:
+    """The rows of the table under a notebook's heading "Lecture topics": topic, section or sections, lectures."""
     part = re.search(r"^##+ Lecture topics\n(.*?)(?=^##|\Z)", markdown(notebook), re.M | re.S)
-    return [" ".join(topic.split()) for topic in part[1].split("·")] if part else []
+    lines = re.findall(r"^\| *(.+?) *\|$", part[1], re.M) if part else []
+    return [re.split(r" *\| *", line) for line in lines[2:]]
 
 
 def topics(folder: Path = NOTEBOOKS) -> str:
     """The README's table of the lecture topics that are taught so far."""
-    rows = ["| lecture topic | notebook |", "|---|---|"]
-    for path in sorted(folder.glob("[0-9][0-9]_*.ipynb")):
-        for topic in lecture_topics(nbformat.read(path, as_version=4)):
-            rows.append(f"| {topic} | [{path.stem[:2]}](notebooks/{path.name}) |")
+    rows = ["| topic | notebook | section | lectures |", "|---|---|---|---|"]
+    for path in built([], folder):
+        for topic, section, lectures in lecture_topics(nbformat.read(path, as_version=4)):
+            rows.append(f"| {topic} | [{path.stem[:2]}](notebooks/{path.name}) | {section} | {lectures} |")
+    return "\n".join(rows)
+
+
+def minutes(notebook: NotebookNode) -> dict[str, int]:
+    """How long each numbered section takes in class, as its heading says: {"1": 10, ...}."""
+    return {number: int(time) for number, time in re.findall(r"^## (\d+)\. .*\((\d+) min", markdown(notebook), re.M)}
+
+
+def plan(notebook: NotebookNode) -> dict[str, str]:
+    """A notebook's plan for 75 minutes: what stands behind "Core", "Optional" and "Where to stop" in its notes."""
+    return {
+        name: " ".join(text.split())
+        for name, text in re.findall(
+            r"^- \*\*(Core|Optional|Where to stop):\*\* (.*?)(?=^- |\n\n|\Z)", markdown(notebook), re.M | re.S
+        )
+    }
+
+
+def plan_minutes(notebook: NotebookNode) -> int:
+    """The minutes of the sections that a plan's first words name as core: "sections 1, 3 and 4: ..."."""
+    core = re.findall(r"\d+", plan(notebook)["Core"].split(":")[0])
+    return sum(time for number, time in minutes(notebook).items() if number in core)
+
+
+def plans(folder: Path = NOTEBOOKS) -> str:
+    """The README's page of plans for a lecture."""
+    rows = ["| | core | optional | where to stop |", "|---|---|---|---|"]
+    for path in built([], folder):
+        notebook = nbformat.read(path, as_version=4)
+        core, optional, stop = plan(notebook).values()
+        link = f"[{path.stem[:2]}](notebooks/{path.name})"
+        rows.append(f"| {link} | {core} {plan_minutes(notebook)} minutes. | {optional} | {stop} |")
     return "\n".join(rows)
 
 
 def readme(text: str) -> str:
-    """README.md with its generated parts written anew: the clone line, the tables of notebooks and of topics."""
+    """README.md with its generated parts written anew: the clone line, the tables of notebooks, plans and topics."""
     repo = tokens()["@REPO@"]
     clone = f"```bash\ngit clone {repo}\ncd {repo.split('/')[-1]}\n```"
-    for name, content in {"clone": clone, "notebooks": table(), "topics": topics()}.items():
+    for name, content in {"clone": clone, "notebooks": table(), "topics": topics(), "plans": plans()}.items():
         text = between(text, name, content)
     return text
 

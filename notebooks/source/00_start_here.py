@@ -13,7 +13,15 @@
 #
 # **Time:** it runs in @TIME@ on two CPU cores; with the exercises and the lab, about three hours.
 # **Before this:** Python, what a derivative is, what a matrix product is. This is the first notebook of the course.
-# **For a 75-minute lecture:** sections 1, 2, 3, 6 and 7. Sections 4 and 5 are a lesson of their own.
+
+# %% [markdown] slideshow={"slide_type": "notes"}
+# **A plan for 75 minutes**
+#
+# - **Core:** sections 1, 2, 3, 6 and 7: the machine and honest timing, a picture as a tensor, convolution by hand, the loop in full view, stop and
+#   resume.
+# - **Optional:** 4 and 5 together: a lesson of its own on risk, and on the function that knows everything.
+# - **Where to stop:** after the claim of section 7 that the resumed run equals the unbroken one. If you are late, leave out who uses which GPU in
+#   section 1 and "Why now?" in section 3.
 
 # %% slideshow={"slide_type": "skip"}
 # Set-up, the same in every notebook: finds the course's files here, in Kaggle's data sets or on the net. Just run it.
@@ -26,7 +34,7 @@ course = next((f for f in [cwd, *cwd.parents, *kaggle] if (f / ours).is_file()),
 if not (course / ours).is_file():
     failed, git = subprocess.getstatusoutput(f'git clone -q --depth 1 --branch @REF@ @REPO@ "{course}"')
     if failed:
-        sys.exit(f"No network? Switch it on (Kaggle: Settings > Internet), or attach the course as a data set.\n{git}")
+        sys.exit(f"Git could not fetch the course (no network? Kaggle: Settings > Internet, or attach it as a data set).\n{git}")
 sys.path.insert(0, str(course))
 for name in [n for n, m in sys.modules.items() if n.split(".")[0] == "utils" and str(course / "utils") not in str(m)]:
     del sys.modules[name]  # another package of that name
@@ -1143,9 +1151,17 @@ summary()
 
 # %% [markdown]
 # ### Lecture topics
-# G1 where to run · G2 GPU etiquette: look, take one, give it back · G3 model and data on a GPU, honest timing · G4 save and resume ·
-# G5 an image as a tensor, 784 pixels; observations, model, cost · G6 risk, the memoriser, no free lunch ·
-# G7 why now; convolution as filtering, pooling, stride, channels, a first small CNN · G8 the training loop and fit
+#
+# | topic | section | lectures |
+# |---|---|---|
+# | G1 where to run | 1 | A |
+# | G2 GPU etiquette: look, take one, give it back | 1 | A |
+# | G3 model and data on a GPU, honest timing | 1 | A |
+# | G4 save and resume | 7 | A |
+# | G5 an image as a tensor, 784 pixels; observations, model, cost | 2, 4 | D |
+# | G6 risk, the memoriser, no free lunch | 5 | D |
+# | G7 why now; convolution as filtering, pooling, stride, channels, a first small CNN | 3 | D |
+# | G8 the training loop and fit | 6 | E |
 #
 # ### Further reading
 # - A. Paszke et al. *PyTorch: An Imperative Style, High-Performance Deep Learning Library*. NeurIPS 2019. https://arxiv.org/abs/1912.01703

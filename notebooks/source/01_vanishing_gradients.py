@@ -14,7 +14,14 @@
 #
 # **Time:** it runs in @TIME@ on two CPU cores; with the exercises, about 2 hours.
 # **Before this:** a training loop in PyTorch, the chain rule.
-# **For a 75-minute lecture:** sections 1 to 3, 5 to 9. Section 4 (explosion) and the exercises can wait.
+
+# %% [markdown] slideshow={"slide_type": "notes"}
+# **A plan for 75 minutes**
+#
+# - **Core:** sections 1, 2, 3, 5, 6 and 8: the product, saturation, the profile through depth, and three remedies: ReLU, initialisation, skip
+#   connections.
+# - **Optional:** 4 (explosion), 7 (normalisation: twenty minutes, and notebook 02 uses it), 9 (all remedies in one figure).
+# - **Where to stop:** after the claims of section 8. Show section 9's figure as the last slide if five minutes are left.
 
 # %% slideshow={"slide_type": "skip"}
 # Set-up, the same in every notebook: finds the course's files here, in Kaggle's data sets or on the net. Just run it.
@@ -27,7 +34,7 @@ course = next((f for f in [cwd, *cwd.parents, *kaggle] if (f / ours).is_file()),
 if not (course / ours).is_file():
     failed, git = subprocess.getstatusoutput(f'git clone -q --depth 1 --branch @REF@ @REPO@ "{course}"')
     if failed:
-        sys.exit(f"No network? Switch it on (Kaggle: Settings > Internet), or attach the course as a data set.\n{git}")
+        sys.exit(f"Git could not fetch the course (no network? Kaggle: Settings > Internet, or attach it as a data set).\n{git}")
 sys.path.insert(0, str(course))
 for name in [n for n, m in sys.modules.items() if n.split(".")[0] == "utils" and str(course / "utils") not in str(m)]:
     del sys.modules[name]  # another package of that name
@@ -1301,9 +1308,18 @@ summary()
 
 # %% [markdown]
 # ### Lecture topics
-# V1 the chain rule as a product of factors · V2 saturation of sigmoid and tanh · V3 gradient norm of each layer against depth, first layers learn slowest ·
-# V4 exploding gradients and clipping · V5 ReLU · V6 initialisation: Xavier, He · V7 batch, layer, group and instance normalisation ·
-# V8 skip connections · V9 all remedies against depth
+#
+# | topic | section | lectures |
+# |---|---|---|
+# | V1 the chain rule as a product of factors | 1 | A |
+# | V2 saturation of sigmoid and tanh | 2 | D |
+# | V3 gradient norm of each layer against depth, first layers learn slowest | 3 | A, D |
+# | V4 exploding gradients and clipping | 4 | A |
+# | V5 ReLU | 5 | D |
+# | V6 initialisation: Xavier, He | 6 | D |
+# | V7 batch, layer, group and instance normalisation | 7 | A, D, E |
+# | V8 skip connections | 8 | A, D, E |
+# | V9 all remedies against depth | 9 | beyond |
 #
 # ### Further reading
 # - Y. Bengio, P. Simard, P. Frasconi. *Learning long-term dependencies with gradient descent is difficult*. IEEE Transactions on Neural Networks 5(2), 1994

@@ -14,7 +14,16 @@
 #
 # **Time:** it runs in @TIME@ on two CPU cores; with the exercises and the lab, about three hours.
 # **Before this:** notebook 01: gradient profiles, normalisation, the first skip connection.
-# **For a 75-minute lecture:** sections 1, 3 to 5 and 8. Sections 2, 6, 7 and 9 can wait, the exercises come after.
+
+# %% [markdown] slideshow={"slide_type": "notes"}
+# **A plan for 75 minutes**
+#
+# - **Core:** sections 1, 3, 4, 5 and 8: the classic networks counted, degradation, the identity, the residual block, and ResNet-18 equal to
+#   torchvision's.
+# - **Optional:** 2 (LeNet-5), 6 (projection shortcuts), 7 (highway, DenseNet), 9 (gradient and loss landscape, the finest pictures: a good opening of
+#   the next lecture).
+# - **Where to stop:** after the claim of section 8 that ours and torchvision's give the same numbers. If you are late, stop at the ten seeds of section
+#   5.
 
 # %% slideshow={"slide_type": "skip"}
 # Set-up, the same in every notebook: finds the course's files here, in Kaggle's data sets or on the net. Just run it.
@@ -27,7 +36,7 @@ course = next((f for f in [cwd, *cwd.parents, *kaggle] if (f / ours).is_file()),
 if not (course / ours).is_file():
     failed, git = subprocess.getstatusoutput(f'git clone -q --depth 1 --branch @REF@ @REPO@ "{course}"')
     if failed:
-        sys.exit(f"No network? Switch it on (Kaggle: Settings > Internet), or attach the course as a data set.\n{git}")
+        sys.exit(f"Git could not fetch the course (no network? Kaggle: Settings > Internet, or attach it as a data set).\n{git}")
 sys.path.insert(0, str(course))
 for name in [n for n, m in sys.modules.items() if n.split(".")[0] == "utils" and str(course / "utils") not in str(m)]:
     del sys.modules[name]  # another package of that name
@@ -1546,9 +1555,18 @@ summary()
 
 # %% [markdown]
 # ### Lecture topics
-# R1 classic networks counted, why depth was held back · R2 LeNet-5 built and trained · R3 degradation: deeper plain networks train worse ·
-# R4 the identity, easy for a residual block · R5 the residual block step by step, VGG against ResNet · R6 shapes that do not match: projection shortcuts · R7 DenseNet block,
-# highway gate · R8 ResNet-18 equal to torchvision's, reading its source · R9 what skips do to gradient and loss
+#
+# | topic | section | lectures |
+# |---|---|---|
+# | R1 classic networks counted, why depth was held back | 1 | A, C, D, E |
+# | R2 LeNet-5 built and trained | 2 | C, D |
+# | R3 degradation: deeper plain networks train worse | 3 | A, C |
+# | R4 the identity, easy for a residual block | 4 | A, D |
+# | R5 the residual block step by step, VGG against ResNet | 5 | A, C, D |
+# | R6 shapes that do not match: projection shortcuts | 6 | C |
+# | R7 DenseNet block, highway gate | 7 | A, E |
+# | R8 ResNet-18 equal to torchvision's, reading its source | 8 | C |
+# | R9 what skips do to gradient and loss | 9 | A, beyond |
 #
 # ### Further reading
 # - Y. LeCun, L. Bottou, Y. Bengio, P. Haffner. *Gradient-based learning applied to document recognition*. Proceedings of the IEEE 86(11), 1998 (LeNet-5)

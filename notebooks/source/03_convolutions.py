@@ -13,7 +13,14 @@
 #
 # **Time:** it runs in @TIME@ on two CPU cores; with the exercises and the lab, about three hours and a half.
 # **Before this:** notebook 00, section 3 (convolution, padding, stride, channels).
-# **For a 75-minute lecture:** sections 1, 3, 4 and 7 (70 minutes). Sections 2, 5, 6, 8 and 9 are a lesson of their own.
+
+# %% [markdown] slideshow={"slide_type": "notes"}
+# **A plan for 75 minutes**
+#
+# - **Core:** sections 1, 3, 4 and 7: the arithmetic, the 1 x 1 convolution, the two numbers of its cost, and the transposed convolution up to the
+#   checkerboard.
+# - **Optional:** 2 (receptive field), 5 (Inception), 6 (depthwise separable), 8 (any image size), 9 (one and three dimensions).
+# - **Where to stop:** after the comparison with nearest and bilinear in section 7. If you are late, stop at the checkerboard.
 
 # %% slideshow={"slide_type": "skip"}
 # Set-up, the same in every notebook: finds the course's files here, in Kaggle's data sets or on the net. Just run it.
@@ -26,7 +33,7 @@ course = next((f for f in [cwd, *cwd.parents, *kaggle] if (f / ours).is_file()),
 if not (course / ours).is_file():
     failed, git = subprocess.getstatusoutput(f'git clone -q --depth 1 --branch @REF@ @REPO@ "{course}"')
     if failed:
-        sys.exit(f"No network? Switch it on (Kaggle: Settings > Internet), or attach the course as a data set.\n{git}")
+        sys.exit(f"Git could not fetch the course (no network? Kaggle: Settings > Internet, or attach it as a data set).\n{git}")
 sys.path.insert(0, str(course))
 for name in [n for n, m in sys.modules.items() if n.split(".")[0] == "utils" and str(course / "utils") not in str(m)]:
     del sys.modules[name]  # another package of that name
@@ -1575,9 +1582,17 @@ summary()
 
 # %% [markdown]
 # ### Lecture topics
-# C1 convolution arithmetic and the receptive field · C2 the 1 x 1 convolution · C3 120,422,400 against 12,443,648 multiplications · C4 the Inception module ·
-# C5 depthwise separable convolution, inverted residual, MobileNet counted and timed · C6 transposed convolution, adjoint, checkerboard ·
-# C7 adaptive pooling, fully convolutional networks, heat map · C8 1-D and 3-D convolution
+#
+# | topic | section | lectures |
+# |---|---|---|
+# | C1 convolution arithmetic and the receptive field | 1, 2 | D |
+# | C2 the 1 x 1 convolution | 3 | A, C |
+# | C3 120,422,400 against 12,443,648 multiplications | 4 | C |
+# | C4 the Inception module | 5 | A, C |
+# | C5 depthwise separable convolution, inverted residual, MobileNet counted and timed | 6 | E |
+# | C6 transposed convolution, adjoint, checkerboard | 7 | A, C |
+# | C7 adaptive pooling, fully convolutional networks, heat map | 8 | A |
+# | C8 1-D and 3-D convolution | 9 | A |
 #
 # ### Further reading
 # - V. Dumoulin, F. Visin. *A guide to convolution arithmetic for deep learning*. 2016. https://arxiv.org/abs/1603.07285

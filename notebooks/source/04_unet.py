@@ -13,7 +13,13 @@
 #
 # **Time:** it runs in @TIME@ on two CPU cores; with all sections, the exercises and the lab, about four hours.
 # **Before this:** notebook 03, section 7 (transposed convolution).
-# **For a 75-minute lecture:** sections 1 to 4. Sections 5 to 8 are optional, and each stands by itself. The exercises come after.
+
+# %% [markdown] slideshow={"slide_type": "notes"}
+# **A plan for 75 minutes**
+#
+# - **Core:** sections 1, 2, 3 and 4: measures, the network in full view, the training, and what the skips are good for.
+# - **Optional:** 5 (up-sampling), 6 (loss and imbalance), 7 (any size, tiles), 8 (few masks).
+# - **Where to stop:** after the ten seeds of section 4. If you are late, stop at its map of mistakes.
 
 # %% slideshow={"slide_type": "skip"}
 # Set-up, the same in every notebook: finds the course's files here, in Kaggle's data sets or on the net. Just run it.
@@ -26,7 +32,7 @@ course = next((f for f in [cwd, *cwd.parents, *kaggle] if (f / ours).is_file()),
 if not (course / ours).is_file():
     failed, git = subprocess.getstatusoutput(f'git clone -q --depth 1 --branch @REF@ @REPO@ "{course}"')
     if failed:
-        sys.exit(f"No network? Switch it on (Kaggle: Settings > Internet), or attach the course as a data set.\n{git}")
+        sys.exit(f"Git could not fetch the course (no network? Kaggle: Settings > Internet, or attach it as a data set).\n{git}")
 sys.path.insert(0, str(course))
 for name in [n for n, m in sys.modules.items() if n.split(".")[0] == "utils" and str(course / "utils") not in str(m)]:
     del sys.modules[name]  # another package of that name
@@ -1447,8 +1453,16 @@ summary()
 
 # %% [markdown]
 # ### Lecture topics
-# U1 segmentation, IoU, Dice, boundary IoU, why pixel accuracy misleads · U2 encoder, decoder, "concatenate channels", shapes stage by stage · U3 skips concatenated, summed and none · U4 transposed convolution against
-# bilinear + convolution · U5 cross-entropy, Dice loss, class imbalance · U6 any input size, tiles · U7 a pretrained encoder under the U-Net, few labels
+#
+# | topic | section | lectures |
+# |---|---|---|
+# | U1 segmentation, IoU, Dice, boundary IoU, why pixel accuracy misleads | 1 | C |
+# | U2 encoder, decoder, "concatenate channels", shapes stage by stage | 2 | A, C |
+# | U3 skips concatenated, summed and none | 4 | A, beyond |
+# | U4 transposed convolution against bilinear + convolution | 5 | A, C |
+# | U5 cross-entropy, Dice loss, class imbalance | 6 | beyond |
+# | U6 any input size, tiles | 7 | A |
+# | U7 a pretrained encoder under the U-Net, few labels | 8 | beyond |
 #
 # ### Further reading
 # - O. Ronneberger, P. Fischer, T. Brox. *U-Net: Convolutional Networks for Biomedical Image Segmentation*. MICCAI 2015. https://arxiv.org/abs/1505.04597

@@ -14,8 +14,15 @@
 #
 # **Time:** it runs in @TIME@ on two CPU cores; with all sections, the exercises and the lab, three hours and a half.
 # **Before this:** a training loop in PyTorch, convolution and pooling.
-# **For a 75-minute lecture:** sections 1 to 6. In section 3 the words, the explorer and the map can be left out. Sections 7 to 11 are optional,
-# and each stands by itself (8 before 9). The exercises come after.
+
+# %% [markdown] slideshow={"slide_type": "notes"}
+# **A plan for 75 minutes**
+#
+# - **Core:** sections 1, 2, 3, 4, 5 and 6: 200 pictures, a network of our own and why it overfits, pictures as points, frozen features, fine-tuning,
+#   all side by side.
+# - **Optional:** in section 3 the words, the explorer and the map; 7 (gentler ways), 8 before 9 (what each part sees, when to do what), 10 (input), 11
+#   (other networks).
+# - **Where to stop:** after the figure of section 6 with 20 to thousands of pictures.
 
 # %% slideshow={"slide_type": "skip"}
 # Set-up, the same in every notebook: finds the course's files here, in Kaggle's data sets or on the net. Just run it.
@@ -28,7 +35,7 @@ course = next((f for f in [cwd, *cwd.parents, *kaggle] if (f / ours).is_file()),
 if not (course / ours).is_file():
     failed, git = subprocess.getstatusoutput(f'git clone -q --depth 1 --branch @REF@ @REPO@ "{course}"')
     if failed:
-        sys.exit(f"No network? Switch it on (Kaggle: Settings > Internet), or attach the course as a data set.\n{git}")
+        sys.exit(f"Git could not fetch the course (no network? Kaggle: Settings > Internet, or attach it as a data set).\n{git}")
 sys.path.insert(0, str(course))
 for name in [n for n, m in sys.modules.items() if n.split(".")[0] == "utils" and str(course / "utils") not in str(m)]:
     del sys.modules[name]  # another package of that name
@@ -1864,9 +1871,21 @@ summary()
 
 # %% [markdown]
 # ### Lecture topics
-# T1 small data, and how much the famous ones have · T2 a network of our own, overfitting, global average pooling · T3 embeddings of images and of words · T4 first-layer
-# filters, what deeper parts respond to · T5 frozen features and a linear classifier · T6 fine-tuning with a small learning rate · T7 discriminative learning rates · T8 gradual
-# unfreezing · T9 how many parts to freeze · T10 when and how, measured · T11 other pretrained networks and torch.hub · T12 input size and normalisation
+#
+# | topic | section | lectures |
+# |---|---|---|
+# | T1 small data, and how much the famous ones have | 1 | A, B, C, E |
+# | T2 a network of our own, overfitting, global average pooling | 2 | E |
+# | T3 embeddings of images and of words | 3 | A, B |
+# | T4 first-layer filters, what deeper parts respond to | 8 | D |
+# | T5 frozen features and a linear classifier | 4 | A, B, C, D, E |
+# | T6 fine-tuning with a small learning rate | 5 | A, B, D |
+# | T7 discriminative learning rates | 7 | A, B |
+# | T8 gradual unfreezing | 7 | B |
+# | T9 how many parts to freeze | 7 | C |
+# | T10 when and how, measured | 9 | C, D |
+# | T11 other pretrained networks and torch.hub | 11 | C, E |
+# | T12 input size and normalisation | 10 | D, E |
 #
 # ### Further reading
 # - M. Lin, Q. Chen, S. Yan. *Network in Network*. 2013. https://arxiv.org/abs/1312.4400 (global average pooling)

@@ -13,7 +13,15 @@
 #
 # **Time:** it runs in @TIME@ on two CPU cores; with all sections, the exercises and the lab, about four hours.
 # **Before this:** notebook 05; for section 7 also notebook 03, section 8.
-# **For a 75-minute lecture:** sections 1 to 4 and 7. The others are optional, and each stands by itself.
+
+# %% [markdown] slideshow={"slide_type": "notes"}
+# **A plan for 75 minutes**
+#
+# - **Core:** sections 1, 2, 4 and 5: two sources of knowledge, ensembles, test-time augmentation, open-source implementations: the slides on winning,
+#   in their order.
+# - **Optional:** 3 (what to average), 6 (your own folder), 7 before 8 (boxes, detectors), 9 (capsules), 10 (a recurrent network): each a lesson of its
+#   own.
+# - **Where to stop:** after the claims of section 4; section 5 can be told in five minutes.
 
 # %% slideshow={"slide_type": "skip"}
 # Set-up, the same in every notebook: finds the course's files here, in Kaggle's data sets or on the net. Just run it.
@@ -26,7 +34,7 @@ course = next((f for f in [cwd, *cwd.parents, *kaggle] if (f / ours).is_file()),
 if not (course / ours).is_file():
     failed, git = subprocess.getstatusoutput(f'git clone -q --depth 1 --branch @REF@ @REPO@ "{course}"')
     if failed:
-        sys.exit(f"No network? Switch it on (Kaggle: Settings > Internet), or attach the course as a data set.\n{git}")
+        sys.exit(f"Git could not fetch the course (no network? Kaggle: Settings > Internet, or attach it as a data set).\n{git}")
 sys.path.insert(0, str(course))
 for name in [n for n, m in sys.modules.items() if n.split(".")[0] == "utils" and str(course / "utils") not in str(m)]:
     del sys.modules[name]  # another package of that name
@@ -1690,8 +1698,15 @@ summary()
 
 # %% [markdown]
 # ### Lecture topics
-# S1 labelled data and hand engineering · S2 ensembles, averaged outputs and weights · S3 test-time augmentation and multi-crop · S4 open-source implementations: read one, reuse its weights · S5 your own folder of
-# images · S6 detectors, capsules, recurrent networks
+#
+# | topic | section | lectures |
+# |---|---|---|
+# | S1 labelled data and hand engineering | 1 | C |
+# | S2 ensembles, averaged outputs and weights | 2, 3 | C |
+# | S3 test-time augmentation and multi-crop | 4 | C |
+# | S4 open-source implementations: read one, reuse its weights | 5 | C |
+# | S5 your own folder of images | 6 | C |
+# | S6 detectors, capsules, recurrent networks | 7, 8, 9, 10 | E |
 #
 # ### Further reading
 # - N. Dalal, B. Triggs. *Histograms of Oriented Gradients for Human Detection*. CVPR 2005
