@@ -12,23 +12,8 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from tools.build import (
-    NOTEBOOKS,
-    PROGRESS_BAR,
-    ROOT,
-    SOURCES,
-    badges,
-    code_cells,
-    lecture_topics,
-    load,
-    markdown,
-    minutes,
-    plan,
-    plan_minutes,
-    readme,
-    run_time,
-    seconds,
-)
+from tools.build import NOTEBOOKS, PROGRESS_BAR, ROOT, SOURCES, code_cells, load, markdown, run_time, seconds
+from tools.readme import badges, lecture_topics, minutes, plan, plan_minutes, readme
 from utils.lessons import Exercise
 
 SLIDE_TYPES = {"slide", "subslide", "fragment", "skip", "notes", "-"}
