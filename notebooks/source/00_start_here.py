@@ -519,7 +519,7 @@ print("answers", tuple(layer(animals[0][None].float()).shape))
 #
 # <details><summary>Answer</summary>
 #
-# The convolution: 16 kernels of $3 \cdot 3 \cdot 3$ numbers and 16 biases, 448, however large the picture is. The dense layer: $3 \cdot 96 \cdot 96$
+# The convolution: 16 kernels of $3 \cdot 3 \cdot 3$ numbers and 16 biases (a bias is a number that is added to every answer of a kernel), 448, however large the picture is. The dense layer: $3 \cdot 96 \cdot 96$
 # weights for **each** output, and those are for this size of picture only.
 #
 # </details>
@@ -573,6 +573,8 @@ for module in small_cnn():
 # | computers | GPUs: AlexNet (2012) was trained on two gaming cards, in five to six days |
 # | data | ImageNet: 1.2 million labelled photos of 1,000 classes in its yearly competition |
 # | open libraries | Torch, Theano, Caffe, then TensorFlow (2015) and PyTorch (2016): what took months takes an afternoon |
+#
+# The figure shows the **top-5 error**: the share of photos whose right class is not among the five most probable.
 
 
 # %%
@@ -717,7 +719,8 @@ claim(
 )
 
 # %% [markdown]
-# So a low training error alone means nothing. This is why every data set is divided, and why the test part is not touched.
+# So a low training error alone means nothing. This is why every data set is divided: a part to learn from (**training**), one to watch and to choose by
+# (**validation**), one to measure with at the end (**test**). And this is why the test part is not touched.
 #
 # ### Can a network memorise?
 #
@@ -791,7 +794,7 @@ claim(
 # %% [markdown]
 # ## 6. The training loop, in full view (15 min)
 #
-# Now the network of section 3. A classifier gives ten numbers, one a class: **logits**. Softmax makes probabilities of them, and the cost is the
+# Now the network of section 3. A classifier gives ten numbers, one a class: **logits**. Softmax makes probabilities of them, $p_c = e^{a_c} / \sum_k e^{a_k}$, and the cost is the
 # **cross-entropy**, $-\log p_{\text{right}}$, on average. Going through all data for each step would be slow, so each step takes a random **batch**. Once through
 # all batches is an **epoch**.
 
@@ -840,7 +843,7 @@ claim(
 # %% [markdown]
 # ### The same, as one line
 #
-# From now on the loop is `fit`, and the test is `evaluate`. They add a progress bar, a history and checkpoints. (`fit` also changes the order in which weights lie in memory,
+# (The optimizer is Adam: gradient descent with a step length of its own for each weight; notebook 01, section 3, says how.) From now on the loop is `fit`, and the test is `evaluate`. They add a progress bar, a history and checkpoints. (`fit` also changes the order in which weights lie in memory,
 # because that is often faster. It changes last digits, so we switch it off here.)
 #
 # **Before you run it:** the same seed, the same data. Are the weights at the end *nearly* the same, or the same?

@@ -13,7 +13,7 @@
 # - write clipping, He initialisation, group normalisation and a residual block yourself.
 #
 # **Time:** it runs in @TIME@ on two CPU cores; with the exercises, about 2 hours.
-# **Before this:** a training loop in PyTorch, the chain rule.
+# **Before this:** notebook 00, section 6 (a training loop in PyTorch); the chain rule.
 
 # %% [markdown] slideshow={"slide_type": "notes"}
 # **A plan for 75 minutes**
@@ -70,7 +70,7 @@ from utils.lessons import claim, summary
 #
 # $$\frac{\partial F}{\partial a_3} = \frac{\partial f_1}{\partial f_2} \cdot \frac{\partial f_2}{\partial f_3} \cdot \frac{\partial f_3}{\partial a_3}$$
 #
-# We take $f(a, u) = \sigma(a\,u)$ three times, with the sigmoid $\sigma$ and an input $x$ at the end of the chain.
+# We take $f(a, u) = \sigma(a\,u)$ three times, with the sigmoid $\sigma(z) = 1 / (1 + e^{-z})$ and an input $x$ at the end of the chain.
 
 # %%
 x, a1, a2, a3 = 0.5, 1.5, -2.0, 1.0
@@ -344,7 +344,7 @@ claim(
 
 # %% [markdown]
 # A factor below 1/4 a layer: 1/4 at best from the sigmoid, and the rest from the weights. With 64 inputs, PyTorch draws them between $-1/8$
-# and $1/8$, which is small.
+# and $1/8$, which is small. This is the **vanishing gradient**.
 
 # %% [markdown]
 # ### During training
@@ -430,7 +430,7 @@ claim(
 #
 # Learning is movement of the weights. We measure it relative to their size, $\lVert W - W_0 \rVert / \lVert W_0 \rVert$, after one epoch. With
 # plain gradient descent (SGD) a step is the learning rate times the gradient. Adam divides the gradient by its own recent size, and a
-# constant $\varepsilon = 10^{-8}$ guards against division by zero: $m / (\sqrt v + \varepsilon)$.
+# constant $\varepsilon = 10^{-8}$ guards against division by zero: $m / (\sqrt v + \varepsilon)$, with running means $m$ of the gradient and $v$ of its square.
 #
 # **Before you run it:** which layers move least with SGD? Does Adam cure that?
 #
@@ -522,10 +522,10 @@ show(fig, "Gradient profiles of a ReLU network of 10 layers for gains of 0.5 to 
 # Each profile is level, and it is its height that tells. A layer's gradient is a product of what comes forward, the activations, and what comes
 # back. With a gain above 1 the first grow on the way up and the second on the way down: in the product every layer has all ten factors.
 #
-# **Clipping** (Pascanu et al. 2013) keeps the direction of the gradient and limits its length: with $g$ the gradient of *all* weights as one
+# **Clipping** (Pascanu et al. 2013) keeps the direction of the gradient and limits its length: with $\nabla$ the gradient of *all* weights as one
 # long vector,
 #
-# $$g \leftarrow g \cdot \min\!\left(1, \frac{c}{\lVert g \rVert}\right)$$
+# $$\nabla \leftarrow \nabla \cdot \min\!\left(1, \frac{c}{\lVert \nabla \rVert}\right)$$
 #
 # In PyTorch this is one line between `backward` and `step`; it is in our training loop:
 # `nn.utils.clip_grad_norm_(model.parameters(), max_norm)`.
@@ -1137,7 +1137,7 @@ claim(
 
 # %% [markdown]
 # Read the table with care. It says what trains **in 15 epochs with Adam at one learning rate**, a budget of seconds. More epochs, another learning
-# rate or a warm-up move the borders. What does not move: the deeper, the fewer.
+# rate or a learning rate that begins small (a *warm-up*) move the borders. What does not move: the deeper, the fewer.
 #
 # And a level profile is needed, but not enough. ReLU with layer normalisation has a level profile at 50 layers (section 7); look at its row. The norm of a
 # gradient says that something arrives, not that it points somewhere useful: in deep networks without skip connections, gradients come to resemble noise

@@ -267,7 +267,7 @@ claim(
 )
 
 # %% [markdown]
-# GoogLeNet and all later ones put global average pooling there. That freed the parameters for depth.
+# GoogLeNet and the later ones average each channel to one number there: **global average pooling**. That freed the parameters for depth.
 #
 # ### Why not deeper, sooner?
 #
@@ -288,7 +288,7 @@ claim(
 # %% [markdown]
 # ## 2. LeNet-5, then and now (12 min)
 #
-# It wants pictures of 32 x 32 pixels. Scikit-learn's digits, which you know from notebook 01, have 8 x 8. We enlarge them.
+# It wants pictures of 32 x 32 pixels. Scikit-learn's digits, which you know from notebooks 00 and 01, have 8 x 8. We enlarge them.
 
 
 # %% tags=["measure"]
@@ -426,7 +426,7 @@ def he(model):
 
 
 # %% [markdown]
-# Every network gets the same **budget**: 12 epochs of SGD with momentum, a learning rate that climbs to 0.05 and falls again.
+# Every network gets the same **budget**: 12 epochs of SGD with momentum (each step also follows the steps before it, as a rolling ball does), a learning rate that climbs to 0.05 and falls again.
 
 
 # %% tags=["measure"]
@@ -458,7 +458,7 @@ def run(depth, skip):
 
 
 # %% [markdown]
-# **Before you run it:** plain networks of 8, 32 and 56 layers. We ask for the error on the digits that they are **trained on**. Overfitting cannot raise that one. Which depth
+# **Before you run it:** plain networks of 8, 32 and 56 layers. We ask for the error on the digits that they are **trained on**. Overfitting, learning by heart as in notebook 00, cannot raise that one. Which depth
 # has the lowest?
 #
 # <details><summary>Answer</summary>
@@ -618,7 +618,7 @@ claim(
 # %% [markdown]
 # ## 5. The residual block (20 min)
 #
-# Line by line, with the shapes. Four feature maps of digits go in.
+# Line by line, with the shapes. The feature maps of four digits go in (a **feature map** is one channel of a layer's result).
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -741,7 +741,7 @@ for epochs in (12, 40):
 # %% [markdown]
 # ### VGG and ResNet, side by side
 #
-# Both are stacks of 3 x 3 convolutions, in stages: when the picture gets half as wide, the channels double. We draw them from torchvision's code: hooks note the output of each
+# Both are stacks of 3 x 3 convolutions, in stages: when the picture gets half as wide, the channels double. We draw them from torchvision's code: **hooks**, functions that PyTorch calls whenever a layer has computed its result, note the output of each
 # layer while a picture that has no numbers (it is on `meta`) passes.
 
 

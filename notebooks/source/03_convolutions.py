@@ -603,7 +603,7 @@ for name, module in [*inception_3a.branches.items(), ("all", inception_3a)]:
 # %% [markdown]
 # Read the third line again: 12,443,648 multiplications. The lecture's example *is* this branch.
 #
-# The paper's table gives 159K weights and 128M operations for this module. (Ours without the biases are 163,328, which is 159 times 1,024: so it seems to have been counted.) Without the $1 \times 1$ convolutions it would cost this:
+# The paper's table gives 159K weights and 128M operations for this module. (Ours without the biases are 163,328, which is 159.5 times 1,024: so it seems to have been counted.) Without the $1 \times 1$ convolutions it would cost this:
 
 # %%
 with torch.device("meta"):
@@ -659,7 +659,7 @@ claim(
 # %% [markdown]
 # ### The inverted residual
 #
-# MobileNet (Howard et al. 2017) is made of these. MobileNet v2 (Sandler et al. 2018) turns the bottleneck round: **narrow outside, wide inside**. A $1 \times 1$ convolution expands the channels by $6$, the depthwise
+# MobileNet (Howard et al. 2017) is made of these. MobileNetV2 (Sandler et al. 2018) turns the bottleneck round: **narrow outside, wide inside**. A $1 \times 1$ convolution expands the channels by $6$, the depthwise
 # convolution works where there are many channels and costs little, another $1 \times 1$ goes back, without ReLU. Around it all, a skip connection (notebook 02).
 
 
@@ -696,7 +696,7 @@ claim(
 # ### Whole networks, counted
 #
 # On the device `meta` a network with 138 million weights takes no memory. So we count the classic ones, for one picture of $224 \times 224$. Torchvision publishes counts of its own with its weights, and the accuracy on
-# ImageNet; these we read, and do not measure.
+# ImageNet (*top-1*: the most probable class is the right one); these we read, and do not measure.
 
 # %%
 names = ["vgg16", "resnet50", "resnet18", "mobilenet_v2", "mobilenet_v3_large", "mobilenet_v3_small"]
@@ -717,7 +717,7 @@ claim(
 )
 
 # %% [markdown]
-# **Before you run it:** MobileNet v2 needs a sixth of ResNet-18's multiplications. Is it six times as fast?
+# **Before you run it:** MobileNetV2 needs a sixth of ResNet-18's multiplications. Is it six times as fast?
 #
 # <details><summary>Answer</summary>
 #
@@ -1105,7 +1105,7 @@ claim(
 )
 
 # %% [markdown]
-# So a network *can* learn to hide its checkerboard, where the task shows the right answer at every pixel. A generator (notebook 08) is not shown one, and there the pattern stays. Resize-convolution, or a kernel divisible by the
+# So a network *can* learn to hide its checkerboard, where the task shows the right answer at every pixel. A generator (notebook 08) is not shown one, and there the pattern can stay. Resize-convolution, or a kernel divisible by the
 # stride, is the safe choice. Which of the three is best on this task? The differences are small and change with the seed: we do not claim any.
 
 # %% [markdown] slideshow={"slide_type": "notes"}
@@ -1611,4 +1611,4 @@ summary()
 # - D. Tran et al. *Learning Spatiotemporal Features with 3D Convolutional Networks*. ICCV 2015. https://arxiv.org/abs/1412.0767
 #
 # ### Next notebook
-# 04 · U-Net: from "what is it" to "which pixels are it" (planned).
+# 04 · U-Net: from "what is it" to "which pixels are it".

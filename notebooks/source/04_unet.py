@@ -265,7 +265,7 @@ def two_convolutions(in_channels, out_channels):
 
 
 # %% [markdown]
-# Between stages, max-pooling keeps the largest of 2 x 2 numbers. Four stages, from 8 channels to 64; keep what each one gives:
+# Between stages, max pooling keeps the largest of 2 x 2 numbers. Four stages, from 8 channels to 64; keep what each one gives:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -351,7 +351,7 @@ def fill_up(x, skip):
 
 
 # %% [markdown]
-# **Hooks** let you watch any network from outside. This one notes the shape of what each part gives:
+# **Hooks** (notebook 02, section 5) let you watch any network from outside. This one notes the shape of what each part gives:
 
 
 # %%
@@ -898,7 +898,7 @@ twice = torch.cat([other_lesions.images[examples] / 255, cut_out(other_lesions.i
 show(image_grid(twice, columns=6, size=1.6), f"Six {other_lesions.noun}s of lesions above; below, only the lesions as their masks mark them.")
 
 # %% [markdown]
-# Cross-entropy adds up pixels. If only a few are lesion, then most of what it says is "background!". The **Dice loss** (Milletari et al. 2016) takes the measure itself, with probabilities $p_i$ in place of answers and
+# Cross-entropy adds up pixels. If only a few are lesion, then most of what it says is "background!". The **Dice loss** (Milletari et al. 2016, there with squares in the denominator) takes the measure itself, with probabilities $p_i$ in place of answers and
 # $g_i \in \{0, 1\}$ for the true mask:
 #
 # $$L_\text{Dice} = 1 - \frac{2 \sum_i p_i\, g_i}{\sum_i p_i + \sum_i g_i}$$
@@ -1089,7 +1089,7 @@ large = prepare(make_grid(parts, nrow=6, padding=0))
 print(tuple(large.shape))
 
 # %% [markdown]
-# It is cut into **tiles** that overlap, and of each tile's answer only the middle is kept, the `core`. How wide must the `margin` around it be? As wide as the network **reaches**. Count: a 3 x 3 convolution reaches 1 pixel of its map.
+# It is cut into **tiles** that overlap, and of each tile's answer only the middle is kept, the `core`. How wide must the `margin` around it be? As wide as the network **reaches** (half of a receptive field, notebook 03, section 2). Count: a 3 x 3 convolution reaches 1 pixel of its map.
 # In stage $k$ that is $2^k$ pixels of the picture. There are two of them in each stage, going down and going up, and pooling reads whole blocks of 8:
 #
 # $$\underbrace{2\,(1 + 2 + 4)}_{\text{down}} + \underbrace{2 \cdot 8}_{\text{bottleneck}} + \underbrace{2\,(4 + 2 + 1)}_{\text{up}} + \underbrace{7}_{\text{blocks}} = 51$$

@@ -13,7 +13,7 @@
 # - train a classifier on frozen features, fine-tune the whole network, and choose between the two.
 #
 # **Time:** it runs in @TIME@ on two CPU cores; with all sections, the exercises and the lab, three hours and a half.
-# **Before this:** a training loop in PyTorch, convolution and pooling.
+# **Before this:** notebook 00: a training loop, convolution and pooling.
 
 # %% [markdown] slideshow={"slide_type": "notes"}
 # **A plan for 75 minutes**
@@ -1495,7 +1495,7 @@ show(fig, f"The grid as measured earlier by make measure: accuracy of four ways 
 # - Fine-tuning had the small rate of section 5 everywhere. A different task may want larger steps. Try it.
 #
 # The lectures' example of a different task is **glaucoma**, seen in photos of the retina. A study of that kind (Christopher et al. 2018) had 14,822 of them, so "many", and compared several
-# architectures, each from scratch and fine-tuned from ImageNet. In all cases transfer was more accurate and took less training; the best reached an area under the curve of 0.91. Raghu et al.
+# architectures, each from scratch and fine-tuned from ImageNet. In all cases transfer was more accurate and took less training; the best reached an area under the ROC curve of 0.91 (1 is perfect, 0.5 is guessing). Raghu et al.
 # (2019) looked closer, on two larger medical tasks: pretraining gave little accuracy, small networks from scratch came close, and what did transfer sat in the lowest layers.
 
 # %% [markdown]
@@ -1578,7 +1578,7 @@ zoo = {  # name: the place of the last layer, size of the pictures
 
 
 # %% [markdown]
-# To count and to replace we need no weights. On the device `"meta"`, tensors have shapes and no numbers: even VGG-19 takes no memory.
+# To count and to replace we need no weights. On the device `"meta"` (notebook 02), tensors have shapes and no numbers: even VGG-19 takes no memory.
 
 
 # %%
@@ -1917,4 +1917,4 @@ summary()
 # - J. Elson, J. R. Douceur, J. Howell, J. Saul. *Asirra: A CAPTCHA that Exploits Interest-Aligned Manual Image Categorization*. CCS 2007 (dogs-vs-cats)
 #
 # ### Next notebook
-# 06 · Augmentation and regularisation: the same small data set, made to go further (planned).
+# 06 · Augmentation and regularisation: the same small data set, made to go further.

@@ -13,7 +13,7 @@
 # - say when multi-task learning helps, when it does not, and what it saves.
 #
 # **Time:** it runs in @TIME@ on two CPU cores; with all sections, the exercises and the lab, three hours.
-# **Before this:** a training loop in PyTorch, convolution and pooling, batch normalisation. What a U-Net is (notebook 04) helps.
+# **Before this:** notebooks 00 (a training loop, convolution and pooling) and 01 (batch normalisation). What a U-Net is (notebook 04) helps.
 
 # %% [markdown] slideshow={"slide_type": "notes"}
 # **A plan for 75 minutes**
@@ -171,7 +171,7 @@ class ClassHead(nn.Module):
 
 
 # %% [markdown]
-# **Box.** Now the place is the answer, so nothing is averaged: the last features are unrolled. Four numbers come out, $x_1, y_1, x_2, y_2$, and a sigmoid keeps each between 0 and 1, as a share of
+# **Box.** Now the place is the answer, so nothing is averaged: the last features are unrolled (flattened, as notebook 05 says). Four numbers come out, $x_1, y_1, x_2, y_2$, and a sigmoid keeps each between 0 and 1, as a share of
 # the picture's side.
 
 
@@ -316,7 +316,7 @@ claim(
 # | task | loss | metric |
 # |---|---|---|
 # | label | cross-entropy | accuracy |
-# | box | smooth L1 (Girshick 2015) | IoU: intersection over union of both boxes |
+# | box | smooth L1 (Girshick 2015): squared for small errors, absolute for large ones | IoU: intersection over union of both boxes |
 # | mask | binary cross-entropy, pixel by pixel | IoU of both masks |
 #
 # A box error has a **unit**, and somebody has to choose it. We count in twentieths of the side: an error of 1 is about three pixels of 64. (Another choice comes in section 6, and it matters.)

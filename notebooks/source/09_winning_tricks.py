@@ -834,7 +834,7 @@ claim(
 
 # %% [markdown]
 # Before you build on somebody's code: the **licence** (of the code, and of the weights, which may have another); the **version** or commit, written down; the **preparation** of pictures that belongs to the weights (notebook 05, section
-# 9); and a **known answer**, one picture with the output that it should have, as a test. That last one finds nearly everything.
+# 10); and a **known answer**, one picture with the output that it should have, as a test. That last one finds nearly everything.
 
 # %% [markdown]
 # ## 6. Your own folder of images (25 min)
@@ -959,7 +959,7 @@ def duplicates(path):
 
 
 # %% [markdown]
-# **Shortcuts.** All happy faces were photographed on Monday, against the blue wall, all sad ones on Tuesday, against the grey one. A network takes the easiest way, and the wall is easier than the mouth. The check: can a classifier that sees next to nothing, only **the colour of the
+# **Shortcuts** (not those of notebook 02). All happy faces were photographed on Monday, against the blue wall, all sad ones on Tuesday, against the grey one. A network takes the easiest way, and the wall is easier than the mouth. The check: can a classifier that sees next to nothing, only **the colour of the
 # picture's rim**, tell the classes apart? Then so will your network.
 
 
@@ -1155,7 +1155,7 @@ show(fig, "Left a scene of six digits on a noisy ground. Right its heat map from
 
 # %% [markdown]
 # Every answer that says "digit" with some confidence becomes a box. Neighbouring windows see the same digit, so there are far too many. **Non-maximum suppression** (NMS): take the surest box; remove all that overlap it much; take the surest
-# of the rest; and so on. "Overlap" is the **intersection over union**, $\text{IoU}(A, B) = |A \cap B| \,/\, |A \cup B|$.
+# of the rest; and so on. "Overlap" is the **intersection over union** of notebook 04, now of boxes: $\text{IoU}(A, B) = |A \cap B| \,/\, |A \cup B|$.
 
 
 # %%
@@ -1250,10 +1250,11 @@ claim(
 # | SSD | 2016 | one pass, boxes of several shapes at several scales of features | Liu et al., ECCV 2016 |
 # | R-FCN | 2016 | position-sensitive score maps: nothing to compute for each region | Dai et al., NeurIPS 2016 |
 # | Mask R-CNN | 2017 | Faster R-CNN with one more head, a mask for each box | He et al., ICCV 2017 |
-# | RetinaNet | 2017 | one pass, and a focal loss that does not drown in easy background | Lin et al., ICCV 2017 |
+# | RetinaNet | 2017 | one pass, and a focal loss, in which easy examples count little, so that background does not drown the rest | Lin et al., ICCV 2017 |
 # | Detectron2 | 2019 | no network but a library: most of the above in PyTorch, with weights | Wu et al., 2019, github.com/facebookresearch/detectron2 |
 #
-# Torchvision has four of these families. They share the outline: a **backbone** computes features, **heads** turn them into boxes. So we give all four the *same* small backbone, and see that the head is the line that changes.
+# Torchvision has four of these families. They share the outline: a **backbone** computes features, **heads** turn them into boxes. All four begin with
+# **anchors** (SSD says *default boxes*): boxes of a few sizes and shapes at every place, which the head moves and scales. So we give all four the *same* small backbone, and see that the head is the line that changes.
 
 
 # %%
@@ -1350,7 +1351,7 @@ claim("A small SSD can learn eight drawings by heart: its loss falls to less tha
 # %% [markdown]
 # ### One that has learned
 #
-# SSDlite on MobileNetV3, 13 MB, has learned the 80 kinds of things of COCO. It runs where its weights lie on this machine. To fetch them once, run `models.imagenet_state(weights)` (with internet).
+# SSDlite on MobileNetV3, 13 MB, has learned the 80 kinds of things of COCO. (Its published score is the **mAP**: a mean over the classes of how well precision is kept up while recall grows.) It runs where its weights lie on this machine. To fetch them once, run `models.imagenet_state(weights)` (with internet).
 
 # %%
 weights = detection.SSDLite320_MobileNet_V3_Large_Weights.COCO_V1
