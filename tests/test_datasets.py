@@ -4,6 +4,7 @@ The photo folders are made here, of a few pixels; tests marked `photos` need rea
 """
 
 import os
+import re
 import shutil
 import struct
 import sys
@@ -15,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torch.utils.data import DataLoader
 from torchvision import tv_tensors
 from torchvision.transforms import v2
@@ -246,6 +247,12 @@ def test_masks_boxes_and_xml_that_do_not_fit_are_left_out_and_counted(data, caps
     splits = datasets.pets(size=32)
     assert len(splits.train) + len(splits.val) == 16 and len(splits.test) == 18
     assert "pets: photos left out: 6 unreadable (first: " in capsys.readouterr().out
+    for corner, number in (("xmin", -20), ("ymin", -20), ("xmax", 700), ("ymax", 700)):  # each leads out by itself
+        fitting = corners.replace("700", "70")
+        odd = re.sub(rf"(<{corner}>)\d+", rf"\g<1>{number}", fitting)
+        (notes / "xmls/odd.xml").write_text(box.format(odd))
+        with pytest.raises(ValueError, match=f"box .*{number}.* leads out"):
+            read(Photo(data / "oxford-iiit-pet/images/pug_tr4.jpg", 1, (), notes / "xmls/odd.xml"), 32)
     for name, reason in {
         "te0": r"mask is of \(40, 40\) pixels, and the picture of \(80, 40\)",
         "tr0": "box .*700.* leads out",
@@ -439,14 +446,17 @@ def test_unreadable_files_are_skipped_and_counted(data, capsys):
     filtered(data)
     cats = data / "cats_and_dogs_filtered/validation/cats"
     whole = save(cats / "big.jpg", 7, (400, 300)).read_bytes()
-    (cats / "truncated.jpg").write_bytes(whole[: len(whole) // 2])
-    (cats / "empty.jpg").touch()
-    (cats / "text.png").write_text("<html>")
-    (cats / "header.png").write_bytes(save(data / "x.png", 8).read_bytes()[:30])
-    (cats / "folder.jpg").mkdir()
-    bomb = bytearray((cats / "header.png").read_bytes())
+    (cats / "a truncated.jpg").write_bytes(whole[: len(whole) // 2])  # all before the others in the order of names
+    (cats / "a empty.jpg").touch()
+    (cats / "a text.png").write_text("<html>")
+    (cats / "a header.png").write_bytes(save(data / "x.png", 8).read_bytes()[:30])
+    (cats / "a folder.jpg").mkdir()
+    bomb = bytearray((cats / "a header.png").read_bytes())
     bomb[16:24] = struct.pack(">II", 60_000, 60_000)  # says that it is of so many pixels: 10 GB
-    (cats / "huge.png").write_bytes(bomb[:29] + struct.pack(">I", zlib.crc32(bomb[12:29])))
+    pixels_begin = struct.pack(">I", 100) + b"IDAT"  # Pillow looks at the size when it has come so far
+    (cats / "a huge.png").write_bytes(bomb[:29] + struct.pack(">I", zlib.crc32(bomb[12:29])) + pixels_begin)
+    with pytest.raises(Image.DecompressionBombError):
+        read(Photo(cats / "a huge.png", 0), 32)
     (cats / "Thumbs.db").write_bytes(b"no picture")
     splits = datasets.dogs_vs_cats(size=32)
     assert splits.test.counts() == {"cat": 11, "dog": 10}
@@ -466,10 +476,13 @@ def test_all_modes_become_rgb(tmp_path, mode):
         assert abs(images.astype(int) - 200).max() < 4
 
 
-def test_16_bits_are_refused(tmp_path):
-    Image.fromarray(np.full((40, 40), 3000, np.uint16)).save(tmp_path / "a.png")
+@pytest.mark.parametrize(
+    "kind, suffix", [(np.uint16, "png"), (np.uint16, "tif"), (np.int32, "tif"), (np.float32, "tif")]
+)
+def test_16_bits_are_refused(tmp_path, kind, suffix):
+    Image.fromarray(np.full((40, 40), 3000, kind)).save(tmp_path / f"a.{suffix}")
     with pytest.raises(ValueError, match="more than 8 bits"):
-        read(Photo(tmp_path / "a.png", 0), 16)
+        read(Photo(tmp_path / f"a.{suffix}", 0), 16)
 
 
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
@@ -486,19 +499,19 @@ def test_a_picture_of_one_pixel_and_huge_ones(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("size", [(40, 40), (31, 90), (1200, 700), (10, 8)])
 def test_any_shape_becomes_a_square(tmp_path, size):
+    """Its middle square, not moved and not stretched: red grows from left to right, green from top to bottom."""
+    pixels = np.zeros((size[1], size[0], 3), np.uint8)
+    pixels[..., 0], pixels[..., 1] = np.linspace(0, 255, size[0]), np.linspace(0, 255, size[1])[:, None]
+    middle = np.asarray(ImageOps.fit(Image.fromarray(pixels), (32, 32), Image.Resampling.BILINEAR)).transpose(2, 0, 1)
     for suffix in ("jpg", "png"):
-        pixels = np.zeros((size[1], size[0], 3), np.uint8)
-        pixels[:, size[0] // 2 :] = 255  # the middle stays the middle
-        Image.fromarray(pixels).save(tmp_path / f"a.{suffix}", quality=100)
+        Image.fromarray(pixels).save(tmp_path / f"a.{suffix}", quality=100, subsampling=0)
         image = read(Photo(tmp_path / f"a.{suffix}", 0), 32)["images"]
-        assert image.shape == (3, 32, 32) and image[:, :, 8].max() < 60 and image[:, :, 24].min() > 195
+        assert image.shape == (3, 32, 32) and np.abs(image - middle.astype(int)).max() < 10
 
 
 @pytest.mark.parametrize("turn", range(1, 9))
 def test_camera_turns_move_mask_and_box(tmp_path, turn):
     """The bright block, its mask and its box stay together, and lie where Pillow's own exif_transpose has the block."""
-    from PIL import ImageOps
-
     block = np.zeros((60, 90), np.uint8)
     block[5:25, 20:60] = 255
     image = Image.fromarray(block).convert("RGB")
@@ -519,12 +532,16 @@ def test_camera_turns_move_mask_and_box(tmp_path, turn):
 
 
 def test_box_outside_of_the_square_is_nan(tmp_path):
-    for name, box in {"left": (0, 5, 10, 20), "none": None, "odd": (30, 5, 30, 5)}.items():
+    wide, tall = (90, 40), (40, 90)
+    for name, size, box in (
+        ("left", wide, (0, 5, 10, 20)), ("right", wide, (70, 5, 90, 20)), ("above", tall, (5, 0, 20, 10)),
+        ("below", tall, (5, 70, 20, 90)), ("none", wide, None), ("odd", wide, (30, 5, 30, 5)),
+    ):  # fmt: skip
         corners = "".join(
             f"<{k}>{v}</{k}>" for k, v in zip(("xmin", "ymin", "xmax", "ymax"), box or (), strict=bool(box))
         )
         (tmp_path / f"{name}.xml").write_text(f"<annotation><object><bndbox>{corners}</bndbox></object></annotation>")
-        found = read(Photo(save(tmp_path / "a.png", 0, (90, 40)), 0, (), tmp_path / f"{name}.xml"), 32)
+        found = read(Photo(save(tmp_path / "a.png", 0, size), 0, (), tmp_path / f"{name}.xml"), 32)
         assert np.isnan(found["box"]).all()
 
 
