@@ -465,6 +465,25 @@ def test_unreadable_files_are_skipped_and_counted(data, capsys):
     assert len(datasets.dogs_vs_cats(num_test=20, size=32).test) == 20  # others take their place
 
 
+def test_photos_that_are_damaged_inside_a_zip_are_left_out_and_counted(data, capsys):
+    file = data / "dogs-vs-cats/train.zip"
+    file.parent.mkdir()
+    with zipfile.ZipFile(file, "w") as archive:
+        for i in range(10):
+            for j, name in enumerate(("cat", "dog")):
+                how = zipfile.ZIP_DEFLATED if name == "dog" else zipfile.ZIP_STORED
+                archive.write(save(data / "x.jpg", 100 * j + i), f"train/{name}.{i}.jpg", how)
+        starts = [
+            archive.getinfo(name).header_offset + 30 + len(name) for name in ("train/cat.3.jpg", "train/dog.3.jpg")
+        ]
+    content = bytearray(file.read_bytes())
+    for start in starts:  # a checksum that does not fit, and a stream that makes no sense
+        content[start : start + 100] = b"\xff" * 100
+    file.write_bytes(content)
+    assert sum(map(len, datasets.dogs_vs_cats(size=32))) == 18
+    assert "photos left out: 2 unreadable (first: " in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("mode", ["L", "LA", "P", "RGBA", "CMYK", "1"])
 def test_all_modes_become_rgb(tmp_path, mode):
     image = Image.fromarray(np.full((40, 40), 200, np.uint8))
