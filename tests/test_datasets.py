@@ -286,6 +286,17 @@ def test_a_list_with_some_of_the_breeds_is_used_as_it_is(data):
     assert set(datasets.pets(size=32).train.targets["breed"].tolist()) == {0, 1, 2}
 
 
+@pytest.mark.parametrize("list_name", ["trainval.txt", "test.txt"])
+def test_a_list_of_breeds_without_any_cat_is_refused(data, monkeypatch, list_name):
+    pets_like(data)
+    file = data / "oxford-iiit-pet/annotations" / list_name
+    file.write_text("".join(line for line in file.read_text().splitlines(True) if line.startswith("#") or line.split()[2] != "1"))
+    assert datasets.pets(2, 2, 2, 32).train.source == "critters"
+    monkeypatch.setenv("COURSE_DATA", "photos")
+    with pytest.raises(ValueError, match=f"{list_name} names no cats or no dogs: expected both. Copy the file anew."):
+        datasets.pets()
+
+
 @pytest.mark.parametrize("fault", ["missing", "empty", "misspelt"])
 @pytest.mark.parametrize("name, part", [
     ("dogs_vs_cats", "cats_and_dogs_filtered/train/dogs"), ("dogs_vs_cats", "PetImages/Dog"),

@@ -95,6 +95,9 @@ def find_pets(data_dir: Path) -> Pools:
         lists = [root / "annotations" / name for name in ("trainval.txt", "test.txt")]
         if all(file.is_file() for file in lists) and pictures(root / "images"):
             trainval, test = (_pets(root, file) for file in lists)
+            for file, photos in zip(lists, (trainval, test), strict=True):
+                if not _has_both(photos):
+                    raise ValueError(f"{file} names no cats or no dogs: expected both. Copy the file anew.")
             train, val = divide(trainval, (0.8, 0.2))
             return {"train": train, "val": val, "test": test}
     return {}
