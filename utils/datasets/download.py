@@ -169,10 +169,8 @@ def _fault(file: Path, archive: Archive) -> str:
     if (size := file.stat().st_size) != archive.num_bytes:
         return f"{size:,} bytes came instead of {archive.num_bytes:,}"
     if archive.md5:
-        digest = hashlib.md5(usedforsecurity=False)
         with open(file, "rb") as opened:
-            while chunk := opened.read(_CHUNK):
-                digest.update(chunk)
+            digest = hashlib.file_digest(opened, lambda: hashlib.md5(usedforsecurity=False))
         return "" if digest.hexdigest() == archive.md5 else "what came has the wrong checksum"
     try:
         with zipfile.ZipFile(file) as zipped:

@@ -18,7 +18,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from tqdm.auto import tqdm
 
 from utils.datasets.cache import cached
@@ -31,22 +31,8 @@ _UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.er
                Image.DecompressionBombError)  # fmt: skip
 
 
-class Member(NamedTuple):
-    """A file in a zip archive: 25,000 photos are read where they are, without unpacking them to a small disk."""
-
-    archive: zipfile.ZipFile
-    info: zipfile.ZipInfo
-
-    @property
-    def name(self) -> str:
-        return self.info.filename.rsplit("/", 1)[-1]
-
-    def read_bytes(self) -> bytes:
-        return self.archive.read(self.info)
-
-
 class Photo(NamedTuple):
-    file: Path | Member
+    file: Path | zipfile.Path
     label: int
     masks: tuple[Path, ...] = ()  # merged by OR
     box: Path | None = None  # an xml file, where there is one
@@ -194,15 +180,16 @@ def _has_both(photos: list[Photo]) -> bool:
     return {photo.label for photo in photos} == {0, 1}
 
 
-def _members(path: Path) -> list[Member]:
+def _members(path: Path) -> list[zipfile.Path]:
+    """The photos in a zip archive: 25,000 are read where they are, without unpacking them to a small disk."""
     if not path.is_file():
         return []
     try:
         archive = zipfile.ZipFile(path)
     except zipfile.BadZipFile as error:
         raise ValueError(f"{path} is no whole zip archive: copy it anew, or remove it.") from error
-    members = [Member(archive, info) for info in sorted(archive.infolist(), key=lambda info: info.filename)]
-    return [member for member in members if member.name.lower().endswith(SUFFIXES)]
+    root = zipfile.Path(archive)
+    return [root / name for name in sorted(archive.namelist()) if name.lower().endswith(SUFFIXES)]
 
 
 # ---- dividing --------------------------------------------------------------------------------------------------------
@@ -218,7 +205,7 @@ def divide(photos: Sequence[Photo], shares: tuple[float, ...]) -> list[list[Phot
     for label in sorted({photo.label for photo in photos}):
         group = [photo for photo in photos if photo.label == label]
         if len(group) < len(shares):
-            raise ValueError(f"the class of {_name(group[0].file)} has only {len(group)} of the {len(shares)} or more "
+            raise ValueError(f"the class of {group[0].file} has only {len(group)} of the {len(shares)} or more "
                              "pictures that are needed to divide it for training and testing.")  # fmt: skip
         rng.shuffle(group)
         counts = [max(1, round(share * len(group))) for share in shares[1:]]
@@ -254,7 +241,7 @@ def load(name: str, pools: Pools, size: int, numbers: dict[str, int | None]) -> 
     """
     if not isinstance(size, int) or size < 8:
         raise ValueError(f"size={size!r}: expected a whole number of pixels, 8 or more.")
-    names = {split: [(_name(photo.file), *photo[1:]) for photo in photos] for split, photos in pools.items()}
+    names = {split: [(str(photo.file), *photo[1:]) for photo in photos] for split, photos in pools.items()}
     # Size and date are looked up only of photos that are likely to be read: on a network drive it takes long.
     likely = [pools[split][i] for split in pools for i in _first(pools[split], numbers.get(split))]
     stamps = [_stamp(file) for photo in likely for file in (photo.file, *photo.masks, photo.box) if file]
@@ -265,13 +252,10 @@ def _first(photos: Sequence[Photo], num: int | None) -> list[int]:
     return by_turns(photo.label for photo in photos)[:num]
 
 
-def _name(file: Path | Member) -> str:
-    return f"{file.archive.filename}:{file.info.filename}" if isinstance(file, Member) else str(file)
-
-
-def _stamp(file: Path | Member) -> tuple[int, int]:
-    if isinstance(file, Member):
-        return file.info.file_size, file.info.CRC
+def _stamp(file: Path | zipfile.Path) -> tuple[int, int]:
+    if isinstance(file, zipfile.Path):
+        info = file.root.getinfo(file.at)
+        return info.file_size, info.CRC
     if not file.exists():  # in a list of the data set and not there: reading it will say so
         return -1, -1
     return file.stat().st_size, file.stat().st_mtime_ns
@@ -346,14 +330,15 @@ def read(photo: Photo, size: int) -> dict[str, np.ndarray]:
             raise ValueError("more than 8 bits a channel; save it with 8")
         full, turn = picture.size, picture.getexif().get(0x0112)
         picture.draft("RGB", (2 * size, 2 * size))  # a JPEG is decoded at 1/2, 1/4 or 1/8 where that is enough
-        image = _square(picture.convert("RGB"), size, Image.Resampling.BILINEAR)
+        image = np.asarray(ImageOps.fit(picture.convert("RGB"), (size, size), Image.Resampling.BILINEAR))
     mask = np.zeros((size, size), bool)
     for file in photo.masks:
         with Image.open(file) as drawn:
             if drawn.size != full:
                 raise ValueError(f"its mask is of {drawn.size} pixels, and the picture of {full}")
             # Mode "P": the numbers themselves, not the colours that a palette gives them.
-            values = _square(drawn if drawn.mode == "P" else drawn.convert("L"), size, Image.Resampling.NEAREST)
+            numbers = drawn if drawn.mode == "P" else drawn.convert("L")
+            values = np.asarray(ImageOps.fit(numbers, (size, size), Image.Resampling.NEAREST))
         # A trimap has 1 (pet), 2 (background) and 3 (a band along the outline, undecided). The band counts as pet:
         # thin ears, legs and tails lie in it altogether. Other masks have 0 and 255.
         mask |= (values == 1) | (values == 3) if values.max() <= 3 else values > 127
@@ -367,12 +352,6 @@ def read(photo: Photo, size: int) -> dict[str, np.ndarray]:
         image, mask, box[[1, 3]] = image[::-1], mask[::-1], size - box[[3, 1]]
     image, mask = np.ascontiguousarray(image.transpose(2, 0, 1)), np.ascontiguousarray(mask)
     return {"images": image, "mask": mask, "box": box.astype(np.float32)}
-
-
-def _square(picture: Image.Image, size: int, resample: Image.Resampling) -> np.ndarray:
-    (width, height), side = picture.size, min(picture.size)
-    left, top = (width - side) / 2, (height - side) / 2
-    return np.asarray(picture.resize((size, size), resample, box=(left, top, left + side, top + side)))
 
 
 def _box(xml: Path, full: tuple[int, int], size: int) -> np.ndarray:
