@@ -168,6 +168,8 @@ def test_kaggle_competition(tmp_path, place, packed):
             for file in (tmp_path / place / "train").iterdir():
                 archive.write(file, f"train/{file.name}")
                 file.unlink()
+    else:
+        (tmp_path / place / "train.zip").write_bytes(b"half of one")  # is not looked at, as the photos are there
     splits = datasets.dogs_vs_cats(num_train=10, size=32)
     assert [split.counts() for split in splits] == [{"cat": 5, "dog": 5}, *[{"cat": 3, "dog": 3}] * 2]
     assert splits.train.source == "photos"

@@ -69,7 +69,8 @@ def find_dogs_vs_cats(data_dir: Path) -> Pools:
         if _has_both(photos := _labelled(root, ("Cat", "Dog"))):
             return _three_parts(photos)
     for root in places(data_dir, "dogs-vs-cats"):
-        for files in (pictures(root / "train"), pictures(root / "train/train"), _members(root / "train.zip")):
+        for place in (root / "train", root / "train/train", root / "train.zip"):
+            files = _members(place) if place.suffix else pictures(place)
             if _has_both(photos := [Photo(f, int(f.name[:3] == "dog")) for f in files if f.name[:3] in ("cat", "dog")]):
                 return _three_parts(photos)
     return {}
