@@ -470,11 +470,13 @@ def test_unreadable_files_are_skipped_and_counted(data, capsys):
     (cats / "a huge.png").write_bytes(bomb[:29] + struct.pack(">I", zlib.crc32(bomb[12:29])) + pixels_begin)
     with pytest.raises(Image.DecompressionBombError):
         read(Photo(cats / "a huge.png", 0), 32)
+    other = save(data / "x.dds", 9).read_bytes()
+    (cats / "a other format.jpg").write_bytes(other[:80] + bytes(4) + other[84:])  # with pixels of no known kind
     (cats / "Thumbs.db").write_bytes(b"no picture")
     splits = datasets.dogs_vs_cats(size=32)
     assert splits.test.counts() == {"cat": 11, "dog": 10}
     out = capsys.readouterr().out
-    assert out.startswith("dogs_vs_cats: photos left out: 6 unreadable (first: ") and out.count("\n") == 1
+    assert out.startswith("dogs_vs_cats: photos left out: 7 unreadable (first: ") and out.count("\n") == 1
     assert len(datasets.dogs_vs_cats(num_test=20, size=32).test) == 20  # others take their place
 
 

@@ -27,7 +27,7 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff")
 KAGGLE_INPUT = Path("/kaggle/input")
 
 # The ways in which Pillow, zipfile and the XML reader say that a file is not what its name promises.
-_UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, zipfile.BadZipFile,
+_UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, RuntimeError, struct.error, zlib.error, zipfile.BadZipFile,
                Image.DecompressionBombError)  # fmt: skip
 
 
