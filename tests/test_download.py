@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import io
+import itertools
 import shutil
 import signal
 import socket
@@ -58,14 +59,15 @@ class Handler(BaseHTTPRequestHandler):
         if fault == "damaged":
             body = body.replace(b"JFIF", b"JFIX", 1)
         self.send_response(200)
-        self.send_header("Content-Length", str(len(body)))
+        if fault != "endless":
+            self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        for byte in body if fault == "slow" else ():
+        for piece in {"slow": ([byte] for byte in body), "endless": itertools.repeat(body)}.get(fault, ()):
             try:
-                self.wfile.write(bytes([byte]))
-            except OSError:  # who fetches has lost patience
+                self.wfile.write(bytes(piece))
+            except OSError:  # who fetches has lost patience, or has had enough
                 return
-            time.sleep(0.02)
+            time.sleep(0.02 if fault == "slow" else 0)
         self.wfile.write(body[: len(body) // 2] if fault in ("truncated", "stalled") else body)
         if fault == "stalled":
             time.sleep(1)
@@ -150,7 +152,9 @@ def test_tar_with_checksum(site, tmp_path):
     assert names(tmp_path / "pets") == ["images"] and names(tmp_path / "pets/images") == ["0.jpg", "1.jpg", "2.jpg"]
 
 
-@pytest.mark.parametrize("fault", ["truncated", "403", "404", "500", "garbage", "damaged", "login page", "ftp"])
+@pytest.mark.parametrize(
+    "fault", ["truncated", "endless", "403", "404", "500", "garbage", "damaged", "login page", "ftp"]
+)
 def test_a_mirror_takes_over(site, tmp_path, fault):
     archive = offer(site, zipped(), "/a.zip", "/mirror/a.zip")
     site.faults["/a.zip"] = [fault]
@@ -160,7 +164,7 @@ def test_a_mirror_takes_over(site, tmp_path, fault):
 
 
 @pytest.mark.parametrize("fault, reason", [
-    ("truncated", "bytes came instead of"), ("403", "answers 403 Forbidden"), ("404", "answers 404 Not Found"),
+    ("truncated", "bytes came instead of"), ("endless", "bytes came instead of"), ("403", "answers 403 Forbidden"), ("404", "answers 404 Not Found"),
     ("500", "answers 500 Internal Server Error"), ("circle", "answers 302 .* lead to an infinite loop"), ("garbage", "no whole zip"),
     ("damaged", r"cat.0.jpg in it is damaged"), ("login page", "it offers 26 bytes.*login page"), ("ftp", "unknown url type: ftp"),
 ])  # fmt: skip

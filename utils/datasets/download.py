@@ -114,6 +114,8 @@ def _download(archive: Archive, file: Path) -> None:
                     for chunk in _chunks(url, archive.num_bytes):
                         out.write(chunk)
                         bar.update(len(chunk))
+                        if out.tell() > archive.num_bytes:  # who tells no length may never end
+                            break
                 if fault := _fault(part, archive):
                     raise _Failed(fault)
                 part.replace(file)
