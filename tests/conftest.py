@@ -1,6 +1,7 @@
 """Tests see no COURSE_* setting of whoever runs them, except those that are marked `photos`, which need real ones."""
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -18,3 +19,12 @@ def clean_environment(request, monkeypatch):
     if not request.node.get_closest_marker("photos"):
         for name in [name for name in os.environ if name.startswith("COURSE_")]:
             monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def empty_checkout(tmp_path, monkeypatch) -> Path:
+    """A checkout with an empty data/ and nothing attached, so that no photos are found and no test writes to the real one."""
+    (tmp_path / "checkout/data").mkdir(parents=True)
+    monkeypatch.setattr("utils.datasets.cache.CHECKOUT", tmp_path / "checkout")
+    monkeypatch.setattr("utils.datasets.photos.KAGGLE_INPUT", tmp_path / "kaggle")
+    return tmp_path / "checkout"

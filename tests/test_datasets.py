@@ -27,14 +27,8 @@ from utils.datasets.photos import Photo, read
 
 
 @pytest.fixture(autouse=True)
-def data(request, tmp_path, monkeypatch) -> Path:
-    """The data folder of an empty checkout, so that nothing is found, and no test writes to the real one."""
-    folder = tmp_path / "checkout/data"
-    folder.mkdir(parents=True)
-    monkeypatch.setattr(datasets.cache, "CHECKOUT", folder.parent)
-    monkeypatch.setattr(datasets, "CHECKOUT", folder.parent)
-    monkeypatch.setattr(photos, "KAGGLE_INPUT", tmp_path / "kaggle")
-    return folder
+def data(empty_checkout) -> Path:
+    return empty_checkout / "data"
 
 
 def save(path: Path, seed: int, size: tuple[int, int] = (50, 40), **options) -> Path:

@@ -389,14 +389,10 @@ def test_too_few_pictures(site, tmp_path):
 
 
 @pytest.fixture
-def checkout(tmp_path, monkeypatch, site):
+def checkout(empty_checkout, monkeypatch, site):
     """A checkout without photos, and a small dogs-vs-cats to fetch."""
-    (tmp_path / "checkout/data").mkdir(parents=True)
-    monkeypatch.setattr(datasets.cache, "CHECKOUT", tmp_path / "checkout")
-    monkeypatch.setattr(datasets, "CHECKOUT", tmp_path / "checkout")
-    monkeypatch.setattr(photos, "KAGGLE_INPUT", tmp_path / "nothing")
     monkeypatch.setattr(download, "ARCHIVES", {"dogs_vs_cats": (offer(site, zipped(), "/a.zip"),)})
-    return tmp_path / "checkout"
+    return empty_checkout
 
 
 def test_photos_are_fetched_where_asked_for(checkout, site, tmp_path, monkeypatch, capsys):
@@ -432,8 +428,7 @@ def test_auto_falls_back_and_photos_does_not(checkout, site, monkeypatch, capsys
 def test_a_read_only_checkout_fetches_to_the_temporary_folder(checkout, tmp_path, monkeypatch):
     (tmp_path / "temporary").mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
-    for module in (datasets, datasets.cache):
-        monkeypatch.setattr(module, "writable", lambda folder: not folder.is_relative_to(checkout))
+    monkeypatch.setattr(datasets.cache, "writable", lambda folder: not folder.is_relative_to(checkout))
     monkeypatch.setenv("COURSE_DATA", "photos")
     for _ in range(2):
         assert datasets.dogs_vs_cats(size=32).train.source == "photos"

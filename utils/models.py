@@ -12,11 +12,11 @@ from torchvision.models import MobileNet_V2_Weights, WeightsEnum, mobilenet_v2
 from torchvision.models.resnet import BasicBlock
 from torchvision.transforms import v2
 
-from utils.datasets import data_dir
+from utils.datasets import cache, data_dir
 
 __all__ = ["SmallResNet", "UNet", "hold_batch_norm", "imagenet_state", "pretrained"]
 
-_BACKBONE = Path(__file__).resolve().parents[1] / "data" / "backbone.pt"
+_BACKBONE = cache.CHECKOUT / "data/backbone.pt"
 
 
 class SmallResNet(nn.Module):

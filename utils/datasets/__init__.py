@@ -19,8 +19,7 @@ from tqdm.auto import tqdm
 
 from utils import critters as drawings
 from utils import device
-from utils.datasets import download, photos
-from utils.datasets.cache import CHECKOUT, cached, scratch, writable
+from utils.datasets import cache, download, photos
 from utils.datasets.dataset import ImageDataset, Splits
 from utils.datasets.download import DownloadError, platform
 
@@ -47,7 +46,7 @@ def source() -> str:
 def data_dir() -> Path:
     """COURSE_DATA_DIR, or the checkout's data/; it need not exist. Raises NotADirectoryError where it is a file."""
     text = os.environ.get("COURSE_DATA_DIR")
-    path = Path(text).expanduser().absolute() if text else CHECKOUT / "data"
+    path = Path(text).expanduser().absolute() if text else cache.CHECKOUT / "data"
     if path.exists() and not path.is_dir():
         raise NotADirectoryError(f"COURSE_DATA_DIR={text!r} is a file: expected the folder in which the photos lie.")
     return path
@@ -80,15 +79,15 @@ def _download_dir() -> Path:
     if os.environ.get("COURSE_DATA_DIR"):
         with suppress(OSError):
             path.mkdir(parents=True, exist_ok=True)
-        if not writable(path):
+        if not cache.writable(path):
             raise DownloadError(f"COURSE_DATA_DIR={str(path)!r} cannot be written to: name a folder that can.")
         return path
-    return path if writable(path) else scratch("data")
+    return path if cache.writable(path) else cache.scratch("data")
 
 
 def _find(name: str) -> photos.Pools:
-    find, ours = _FINDERS[name], not os.environ.get("COURSE_DATA_DIR") and not writable(data_dir())
-    return find(data_dir()) or (find(scratch("data")) if ours else {})  # there, what was fetched earlier
+    find, ours = _FINDERS[name], not os.environ.get("COURSE_DATA_DIR") and not cache.writable(data_dir())
+    return find(data_dir()) or (find(cache.scratch("data")) if ours else {})  # there, what was fetched earlier
 
 
 def _photos(name: str) -> photos.Pools:
@@ -244,7 +243,7 @@ def _draw(kinds: list, names: list[str], numbers: Sequence[int | None], size: in
         raise ValueError("species is empty: expected one or more.")
     wanted = _numbers(numbers, _DRAWN)
     key = (kinds, wanted, size, seed, pillow_version)  # Pillow's versions differ in single pixels
-    data = cached("drawings", key, lambda: _draw_all(kinds, wanted, size, seed), Path(drawings.__file__).parent)
+    data = cache.cached("drawings", key, lambda: _draw_all(kinds, wanted, size, seed), Path(drawings.__file__).parent)
     return _splits(data, names, "drawing", "critters")
 
 
