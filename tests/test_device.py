@@ -33,12 +33,17 @@ def machine(monkeypatch):
                 raise RuntimeError("CUDA error: no kernel image is available for execution on the device\nmore")
             return torch.full(shape, 1.0)
 
+        def properties(number):
+            if cards[number][0] == "broken":
+                raise RuntimeError("CUDA error: unknown error")
+            return SimpleNamespace(uuid=cards[number][0])
+
         chosen = []
         monkeypatch.setattr(subprocess, "run", run)
         monkeypatch.setattr(torch.version, "cuda", "13.0")
         monkeypatch.setattr(torch.cuda, "is_available", lambda: bool(cards))
         monkeypatch.setattr(torch.cuda, "device_count", lambda: len(cards))
-        monkeypatch.setattr(torch.cuda, "get_device_properties", lambda i: SimpleNamespace(uuid=cards[i][0]))
+        monkeypatch.setattr(torch.cuda, "get_device_properties", properties)
         monkeypatch.setattr(torch.cuda, "get_device_name", lambda d: f"Card {d.index}")
         monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
         monkeypatch.setattr(device, "torch", _Torch(ones))
@@ -64,8 +69,9 @@ def test_the_idlest_gpu_is_taken_and_only_that_one(machine):
     assert why == "Card 1, the idlest of 3"
 
 
-def test_a_gpu_that_fails_its_first_operation_is_passed_over(machine):
-    machine([("a", 0, 0), ("b", 500, 0)], fails=[0])
+@pytest.mark.parametrize("uuid", ["a", "broken"])
+def test_a_gpu_that_fails_its_first_operation_is_passed_over(machine, uuid):
+    machine([(uuid, 0, 0), ("b", 500, 0)], fails=[0])
     assert device.pick()[0] == torch.device("cuda", 1)
 
 
@@ -175,9 +181,10 @@ def test_the_report_says_that_torch_cannot_use_the_gpus(driver):
     assert driver(TWO).endswith("This notebook runs on the CPU: its torch cannot use what the driver shows.")
 
 
-def test_the_report_without_a_driver(monkeypatch):
+@pytest.mark.parametrize("error", [FileNotFoundError(SMI), PermissionError(SMI), subprocess.TimeoutExpired(SMI, 20)])
+def test_the_report_without_a_driver(monkeypatch, error):
     def run(*_, **__):
-        raise FileNotFoundError(SMI)
+        raise error
 
     monkeypatch.setattr(subprocess, "run", run)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)

@@ -18,7 +18,7 @@ def _ask(what: str, fields: str) -> list[dict]:
     command = ["nvidia-smi", f"--query-{what}={fields}", "--format=csv,noheader,nounits"]
     try:
         answer = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout
-    except (FileNotFoundError, subprocess.CalledProcessError, subprocess.TimeoutExpired):
+    except (OSError, subprocess.SubprocessError):  # not there, may not be run, fails, takes too long
         return []
     rows = ([part.strip() for part in line.split(",")] for line in answer.strip().splitlines())
     return [dict(zip(fields.split(","), (int(x) if x.isdigit() else x for x in row), strict=False)) for row in rows]
@@ -42,7 +42,10 @@ def _by_idleness() -> list[int]:
     state = {gpu["uuid"].removeprefix("GPU-"): gpu for gpu in gpus()}
 
     def load(number: int) -> tuple:
-        gpu = state.get(str(getattr(torch.cuda.get_device_properties(number), "uuid", "")), {})
+        try:
+            gpu = state.get(str(getattr(torch.cuda.get_device_properties(number), "uuid", "")), {})
+        except RuntimeError:  # broken: its first operation will say how
+            gpu = {}
         used, busy = _number(gpu.get("memory.used")), _number(gpu.get("utilization.gpu"))
         return used > _BUSY_MIB, busy > 10, used, number
 
