@@ -1,12 +1,11 @@
 """fit, evaluate and checkpoints: the promises of utils.training, each with its test."""
 
 import os
-import pickle
 import random
 import shutil
 import signal
 import threading
-from pathlib import Path
+import zipfile
 
 import numpy as np
 import pytest
@@ -15,6 +14,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from tests.test_security import Malicious
 from utils import seed_all, training
 from utils.training import Diverged, evaluate, fit, predict
 
@@ -97,6 +97,8 @@ def test_evaluate_puts_the_mode_back_and_wants_data():
     model = network().train()
     evaluate(model, DataLoader(task(), batch_size=32))
     assert model.training
+    pixels, _ = predict(nn.Flatten(), DataLoader(task(), batch_size=32))  # a model without weights has no device
+    assert torch.equal(pixels, task()[:][0].flatten(1))
     with pytest.raises(ValueError, match="no batch"):
         evaluate(model, [])
     with pytest.raises(ValueError, match="no batch"):
@@ -396,9 +398,11 @@ def test_a_checkpoint_of_another_model_changes_nothing(tmp_path):
     with pytest.raises(ValueError, match=r"another model: 5.weight is \(2, 512\) there and \(3, 512\)"):
         fit(other, loader, checkpoint=tmp_path / "run.pt", resume=True, **options)
     assert torch.equal(other[0].weight, before)
+    with pytest.raises(ValueError, match="run.pt is of a run with a scheduler, unlike this one"):
+        fit(model, loader, checkpoint=tmp_path / "run.pt", resume=True, **options | {"scheduler": None})
 
 
-@pytest.mark.parametrize("damage", ["cut short", "empty", "text", "flipped", "no dictionary", "pickled code"])
+@pytest.mark.parametrize("damage", ["cut short", "empty", "text", "flipped", "no dictionary", "zip", "pickled code"])
 def test_a_damaged_checkpoint_is_told_and_changes_nothing(tmp_path, damage):
     model, loader, options = setup()
     file = tmp_path / "run.pt"
@@ -406,6 +410,9 @@ def test_a_damaged_checkpoint_is_told_and_changes_nothing(tmp_path, damage):
     content = bytearray(file.read_bytes())
     if damage == "no dictionary":
         torch.save(torch.zeros(3), file)
+    elif damage == "zip":
+        with zipfile.ZipFile(file, "w") as archive:
+            archive.writestr("photo.jpg", b"no checkpoint")
     elif damage == "pickled code":
         torch.save({"version": 2, "model": Malicious(tmp_path / "ran")}, file)
     else:
@@ -417,21 +424,6 @@ def test_a_damaged_checkpoint_is_told_and_changes_nothing(tmp_path, damage):
     ):
         fit(model, loader, checkpoint=file, resume=True, **options)
     assert torch.equal(model[0].weight, before) and not (tmp_path / "ran").exists()
-
-
-class Malicious:
-    """Whoever unpickles it without care runs code."""
-
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return Path.touch, (self.path,)
-
-
-def test_malicious_is_malicious(tmp_path):
-    pickle.loads(pickle.dumps(Malicious(tmp_path / "ran")))
-    assert (tmp_path / "ran").exists()
 
 
 def test_a_folder_that_vanishes_is_made_again(tmp_path):
@@ -467,6 +459,8 @@ def test_unusable_arguments_get_a_sentence():
         fit(model, loader, patience=2, **options)
     with pytest.raises(ValueError, match="checkpoint=FILE"):
         fit(model, loader, resume=True, **options)
+    with pytest.raises(ValueError, match="no batch; .* too small for drop_last=True"):
+        fit(model, DataLoader(task(8), batch_size=16, drop_last=True), **options)
 
 
 def test_targets_may_be_dicts_and_losses_their_own():

@@ -50,7 +50,7 @@ def _move(batch, device: torch.device):
 
 
 def _device_of(model: nn.Module) -> torch.device:
-    return next(model.parameters()).device
+    return next(model.parameters(), torch.empty(0)).device
 
 
 def _to_channels_last(model: nn.Module) -> None:
@@ -216,6 +216,8 @@ def fit(
         raise ValueError("fit: patience watches val_loss, so it needs a val_loader.")
     if resume and checkpoint is None:
         raise ValueError("fit: resume=True needs to know from where: give checkpoint=FILE.")
+    if not len(train_loader):
+        raise ValueError("fit: train_loader gives no batch; is the data set empty, or too small for drop_last=True?")
     metrics = {"accuracy": accuracy} if metrics is None else metrics
     device = _device_of(model)
     if channels_last:
@@ -391,7 +393,7 @@ def _load(path, model, optimizer, scheduler, loader) -> dict:
     """Put model, optimizer, scheduler and all random numbers back; return the run. Nothing is changed where it does not fit."""
     try:
         state = torch.load(path, map_location="cpu", weights_only=True) if is_whole(Path(path)) else None
-    except pickle.UnpicklingError:  # it holds code, or objects, which are not made
+    except (pickle.UnpicklingError, RuntimeError):  # it holds code, or objects, which are not made; another kind of zip
         state = None
     if not isinstance(state, dict):
         advice = "it was not used. Delete it, then train again."
@@ -407,6 +409,10 @@ def _load(path, model, optimizer, scheduler, loader) -> dict:
         raise ValueError(
             f"{path} is a checkpoint of another model: {name} is {came.get(name, 'missing')} there and {have.get(name, 'missing')} "
             "in this model. Give the model that was trained, or another checkpoint file."
+        )
+    if (scheduler is None) != (state["scheduler"] is None):
+        raise ValueError(
+            f"{path} is of a run {'with' if scheduler is None else 'without'} a scheduler, unlike this one: train again."
         )
     optimizer.load_state_dict(state["optimizer"])  # raises, and changes nothing, where its groups do not fit
     model.load_state_dict(state["model"])
