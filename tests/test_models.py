@@ -86,27 +86,35 @@ def test_pretrained_suits_the_source():
         models.pretrained("digits")
 
 
-def put_weights(folder, name=None):
+def put_weights(folder, weights, name=None):
     """A file as torchvision's server has it: the first eight digits of its SHA-256 stand in its name."""
     folder.mkdir()
-    torch.save(mobilenet_v2().state_dict(), folder / "made.pth")
+    torch.save(weights, folder / "made.pth")
     digest = hashlib.sha256((folder / "made.pth").read_bytes()).hexdigest()[:8]
     (folder / "made.pth").rename(folder / (name or f"mobilenet_v2-{digest}.pth"))
 
 
 def test_weights_of_the_data_folder_are_taken(tmp_path, monkeypatch):
     monkeypatch.setenv("COURSE_DATA_DIR", str(tmp_path))
-    put_weights(tmp_path / "weights")
+    saved = mobilenet_v2().state_dict()
+    put_weights(tmp_path / "weights", saved)
     model, prepare = models.pretrained("photos")
-    saved = torch.load(next((tmp_path / "weights").iterdir()), weights_only=True)
     assert torch.equal(model.features[0][0].weight, saved["features.0.0.weight"])
     assert list(prepare.transforms[1].mean) == [0.485, 0.456, 0.406]
 
 
 def test_damaged_weights_are_refused(tmp_path, monkeypatch):
     monkeypatch.setenv("COURSE_DATA_DIR", str(tmp_path))
-    put_weights(tmp_path / "weights", "mobilenet_v2-00000000.pth")
+    put_weights(tmp_path / "weights", {}, "mobilenet_v2-00000000.pth")
     with pytest.raises(RuntimeError, match="is damaged"):
+        models.pretrained("photos")
+
+
+def test_of_several_weights_the_ones_that_are_asked_for_are_taken(tmp_path, monkeypatch):
+    monkeypatch.setenv("COURSE_DATA_DIR", str(tmp_path))
+    put_weights(tmp_path / "weights", {})
+    (tmp_path / "weights/mobilenet_v2-b0353104.pth").write_bytes(b"of ImageNet, version 1")
+    with pytest.raises(RuntimeError, match="mobilenet_v2-b0353104.pth is damaged"):
         models.pretrained("photos")
 
 

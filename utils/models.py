@@ -134,8 +134,9 @@ def imagenet_state(weights: WeightsEnum) -> dict[str, torch.Tensor]:
 
     Raises RuntimeError where a file does not have the hash that its name says, or nothing can be fetched.
     """
-    name = Path(weights.url).stem.split("-")[0]
-    for path in sorted((data_dir() / "weights").glob(f"{name}-*.pth")):
+    name, wanted = Path(weights.url).stem.split("-")[0], Path(weights.url).name
+    there = (data_dir() / "weights").glob(f"{name}-*.pth")
+    for path in sorted(there, key=lambda path: (path.name != wanted, path)):  # the very file, where there are several
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
         if not digest.startswith(path.stem.split("-")[1]):
             raise RuntimeError(
