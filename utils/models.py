@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 from torchvision.models import MobileNet_V2_Weights, WeightsEnum, mobilenet_v2
 from torchvision.models.resnet import BasicBlock
+from torchvision.ops import Conv2dNormActivation
 from torchvision.transforms import v2
 
 from utils.datasets import cache, data_dir
@@ -34,16 +35,11 @@ class SmallResNet(nn.Module):
         for stage in range(4):
             stages.append(_stage(channels, width * 2**stage, stride=1 if stage == 0 else 2))
             channels = width * 2**stage
-        self.features = nn.Sequential(
-            nn.Conv2d(3, width, stem_kernel, stride=2, padding=stem_kernel // 2, bias=False),
-            nn.BatchNorm2d(width),
-            nn.ReLU(inplace=True),
-            *stages,
-        )
+        self.features = nn.Sequential(*Conv2dNormActivation(3, width, stem_kernel, stride=2), *stages)
         self.classifier = nn.Sequential(nn.Dropout(p=0.2), nn.Linear(channels, num_classes))
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        features = nn.functional.adaptive_avg_pool2d(self.features(images), 1)
+        features = F.adaptive_avg_pool2d(self.features(images), 1)
         return self.classifier(features.flatten(1))
 
 
@@ -51,9 +47,7 @@ def _stage(in_channels: int, out_channels: int, stride: int) -> BasicBlock:
     """torchvision's block; where the shape changes, the shortcut is a 1x1 convolution."""
     shortcut = None
     if stride != 1 or in_channels != out_channels:
-        shortcut = nn.Sequential(
-            nn.Conv2d(in_channels, out_channels, 1, stride, bias=False), nn.BatchNorm2d(out_channels)
-        )
+        shortcut = Conv2dNormActivation(in_channels, out_channels, 1, stride, activation_layer=None)
     return BasicBlock(in_channels, out_channels, stride, shortcut)
 
 
@@ -96,11 +90,8 @@ class UNet(nn.Module):
 
 
 def _two_convolutions(in_channels: int, out_channels: int) -> nn.Sequential:
-    layers = []
-    for channels in (in_channels, out_channels):
-        layers.append(nn.Conv2d(channels, out_channels, kernel_size=3, padding=1, bias=False))
-        layers += [nn.BatchNorm2d(out_channels), nn.ReLU(inplace=True)]
-    return nn.Sequential(*layers)
+    first, second = (Conv2dNormActivation(channels, out_channels) for channels in (in_channels, out_channels))
+    return nn.Sequential(*first, *second)
 
 
 def pretrained(source: str) -> tuple[nn.Module, v2.Compose]:
