@@ -137,19 +137,20 @@ def image_grid(
 
 
 def curves(ax, lines: dict[str, Sequence], xlabel: str, ylabel: str, title: str, x: Sequence | None = None) -> None:
-    """Lines with their names written at their ends. Set a scale or limits of the axes before. A line that is a table (runs, points) is drawn as the band from its
-    lowest to its highest run with the median inside.
+    """Lines with their names written at their ends. Set a scale or limits of the axes before.
 
-    lines: name -> values (points,) or (runs, points). x: (points,), default 1, 2, 3 ... (epochs).
+    lines: name -> values (points,), or a table (runs, points), drawn as the band from its lowest to its highest run with
+    the median inside. x: (points,), default 1, 2, 3 ... (epochs).
     """
     ends = []
     for name, values in lines.items():
         values = np.atleast_2d(np.asarray(values, dtype=float))
         steps = np.arange(1, values.shape[1] + 1) if x is None else np.asarray(x)
-        (line,) = ax.plot(steps, np.median(values, axis=0), marker="o" if len(steps) < 12 else None)
+        middle = np.median(values, axis=0)
+        (line,) = ax.plot(steps, middle, marker="o" if len(steps) < 12 else None)
         if len(values) > 1:
             ax.fill_between(steps, values.min(0), values.max(0), color=line.get_color(), alpha=0.2, linewidth=0)
-        ends.append((float(np.median(values, axis=0)[-1]), steps[-1], name, line.get_color()))
+        ends.append((float(middle[-1]), steps[-1], name, line.get_color()))
     ax.set(xlabel=xlabel, ylabel=ylabel, title=title)
     _label_ends(ax, ends)
 

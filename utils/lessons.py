@@ -37,14 +37,6 @@ class ClaimFailed(AssertionError):
     """A claim of the lesson did not hold, and COURSE_STRICT=1 asked for an error."""
 
 
-def _switch(name: str) -> bool:
-    """The value of an on/off environment variable: "", "0" or "1"."""
-    value = os.environ.get(name, "")
-    if value not in ("", "0", "1"):
-        raise ValueError(f"{name}={value!r}: expected 1 (on) or 0 (off).")
-    return value == "1"
-
-
 class _Card:
     """A verdict as a coloured card in a notebook, and as one line of plain text elsewhere (terminals, tests, slides' notes)."""
 
@@ -72,10 +64,12 @@ def claim(text: str, condition, figures: str = "") -> None:
     text: the lesson, one sentence. condition: one truth value (bool, or a NumPy/torch boolean of one element).
     figures: the measured numbers that the reader should see beside it.
 
-    Raises ValueError for an unknown COURSE_STRICT, TypeError where the condition is not one truth value (a number would be true unless zero, so a claim on it
-    could hardly fail), ClaimFailed where it is false and COURSE_STRICT=1.
+    Raises ValueError for an unknown COURSE_STRICT, TypeError where the condition is not one truth value (a number would
+    be true unless zero, so a claim on it could hardly fail), ClaimFailed where it is false and COURSE_STRICT=1.
     """
-    strict = _switch("COURSE_STRICT")
+    strict = os.environ.get("COURSE_STRICT") or "0"
+    if strict not in ("0", "1"):
+        raise ValueError(f"COURSE_STRICT={strict!r}: expected 1 (on) or 0 (off).")
     value = condition.tolist() if hasattr(condition, "tolist") else condition  # NumPy's and torch's booleans
     if not isinstance(value, bool):
         raise TypeError(
@@ -88,7 +82,7 @@ def claim(text: str, condition, figures: str = "") -> None:
     if path := os.environ.get("COURSE_CLAIMS"):  # how `make seeds` collects the claims of many runs
         with open(path, "a", encoding="utf-8") as file:
             file.write(json.dumps({"text": text, "held": value, "figures": figures}) + "\n")
-    if strict and not value:
+    if strict == "1" and not value:
         raise ClaimFailed(f"{text}  [{figures}]" if figures else text)
 
 

@@ -155,8 +155,8 @@ class HeldBatchNorm2d(nn.BatchNorm2d):
 
 
 def hold_batch_norm(model: nn.Module) -> None:
-    """Leave all batch normalisation of a model in evaluation mode, whatever `model.train()` says: for fine-tuning on few pictures,
-    which would blur averages that come from many. Its scale and shift are still trained."""
+    """Leave every BatchNorm2d of a model in evaluation mode, whatever `model.train()` says: for fine-tuning on few
+    pictures, which would blur averages that come from many. Its scale and shift are still trained."""
     for module in model.modules():
         if type(module) is nn.BatchNorm2d:
             module.__class__ = HeldBatchNorm2d  # the same parameters and buffers; only train() differs

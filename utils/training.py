@@ -157,10 +157,11 @@ def evaluate(
 def predict(
     model: nn.Module, loader: Iterable, progress: str | None = None, bf16: bool | None = None
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """(outputs, targets) of a whole loader, in evaluation mode, on the CPU. Raises ValueError where that is empty. The weights are put in channels-last order.
+    """(outputs, targets) of a whole loader, in evaluation mode, on the CPU. Raises ValueError where that is empty.
 
     outputs: (N, ...) float32: logits, or features where the head is `nn.Identity()`. targets: (N, ...), as the loader
-    gives them; both dicts or tuples of such where the model or the loader gives those. progress: the name of a progress bar, or None for none. bf16: True, False, or None = where it gains.
+    gives them; both dicts or tuples of such where the model or the loader gives those. progress: the name of a
+    progress bar, or None for none. bf16: as for `evaluate`. The weights are put in channels-last order.
     """
     device, outputs, targets = _device_of(model), [], []
     _to_channels_last(model)
@@ -204,8 +205,8 @@ def fit(
     patience: early stopping: stop after that many epochs without a lower val_loss, and take the best epoch's weights.
     checkpoint: a file written (whole or not at all) before the first epoch and after each. resume: go on from that file; the
     broken epoch is replayed, so the result equals that of an unbroken run (bit for bit on a CPU with as many threads).
-    channels_last: memory order of 4-D weights (pictures follow), the fast one on most machines. bf16: True, False, or None = where it gains (said when on).
-    progress: the name of the progress bar, or None for none.
+    channels_last: memory order of 4-D weights (pictures follow), the fast one on most machines. bf16: True, False, or
+    None = where it gains (said when on). progress: the name of the progress bar, or None for none.
 
     The stop button (SIGINT) ends training after the current step and returns the history of the whole epochs; a second press
     interrupts at once. Raises Diverged where the loss or the weights are NaN or infinite (model and checkpoint keep the last
