@@ -76,10 +76,6 @@ def photos(scratch: Path) -> tuple[Path, str, int]:
     return scratch / "drawings", "critters", 64
 
 
-def normalise(prepare: v2.Compose) -> v2.Normalize:
-    return prepare.transforms[-1]
-
-
 def recipe_loaders(folder: Path, side: int, normalisation: v2.Normalize) -> tuple[DataLoader, DataLoader]:
     random = v2.Compose([v2.RandomResizedCrop(side), v2.RandomHorizontalFlip(), *TENSOR, normalisation])
     centre = v2.Compose([v2.Resize(side * 8 // 7), v2.CenterCrop(side), *TENSOR, normalisation])
@@ -103,7 +99,7 @@ def frozen(folder: Path, source: str, side: int) -> list[Row]:
     encoder = copy.deepcopy(model)
     encoder.classifier = nn.Identity()
     model.classifier[1] = nn.Linear(model.classifier[1].in_features, 2)
-    train_loader, val_loader = recipe_loaders(folder, side, normalise(prepare))
+    train_loader, val_loader = recipe_loaders(folder, side, prepare.transforms[-1])
     optimizer = torch.optim.Adam(model.classifier.parameters(), lr=1e-3)
     start, accuracies = time.perf_counter(), []
     for _ in tqdm(range(NUM_EPOCHS), desc="the recipe"):

@@ -21,6 +21,7 @@ import time
 from datetime import date
 from pathlib import Path
 from types import ModuleType
+from unittest import mock
 
 import torch
 from tqdm import tqdm
@@ -48,25 +49,18 @@ def lesson(notebook: str) -> ModuleType:
 
 def measured(table: ModuleType, taught: ModuleType, settings: dict) -> dict:
     """One row: settings, results, seconds, version and date. One thread, so that the same machine gives the same result again."""
-    threads, before = torch.get_num_threads(), os.environ.get("COURSE_DATA")
+    threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    os.environ["COURSE_DATA"] = settings.get("source", "critters")
     start = time.perf_counter()
     try:
-        results = table.run(taught, **settings)
+        with mock.patch.dict(os.environ, COURSE_DATA=settings.get("source", "critters")):
+            results = table.run(taught, **settings)
     finally:
         torch.set_num_threads(threads)
-        if before is None:
-            del os.environ["COURSE_DATA"]
-        else:
-            os.environ["COURSE_DATA"] = before
     seconds = time.perf_counter() - start
     rounded = {name: float(f"{value:.6g}") for name, value in results.items()}
-    return (
-        settings
-        | rounded
-        | {"seconds": round(seconds, 1), "torch": torch.__version__.split("+")[0], "date": f"{date.today()}"}
-    )
+    facts = {"seconds": round(seconds, 1), "torch": torch.__version__.split("+")[0], "date": f"{date.today()}"}
+    return settings | rounded | facts
 
 
 def key(row: dict, settings: dict) -> tuple[str, ...]:

@@ -2,12 +2,8 @@
 
 NOTEBOOK = "09"
 RUNS = [{"origin": origin, "seed": seed} for seed in range(6) for origin in ("independent", "run", "soup")]
-TOLERANCE = {
-    "members": 0.05,
-    "probabilities": 0.05,
-    "logits": 0.05,
-    "weights": 0.25,
-}  # averaged independent weights are noise
+# Averaged independent weights are noise.
+TOLERANCE = {"members": 0.05, "probabilities": 0.05, "logits": 0.05, "weights": 0.25}
 
 
 def run(lesson, origin: str, seed: int) -> dict[str, float]:
