@@ -1,13 +1,11 @@
 """A cell that is run twice, or after a later one, must not stumble over what its first run has taken away or left."""
 
 import ast
-from pathlib import Path
 
 import pytest
 
-from tools.build import code_cells, load
+from tools.build import code_cells, load, sources
 
-SOURCES = sorted((Path(__file__).parents[1] / "notebooks/source").glob("[0-9][0-9]_*.py"))
 NEEDS = {
     "unlink": "missing_ok=True",
     "rmtree": "ignore_errors=True",
@@ -33,7 +31,7 @@ def stumbles(code: str) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sources([]), ids=lambda path: path.stem)
 def test_no_cell_stumbles_when_it_is_run_twice(path):
     assert not [
         (cell.source.strip().splitlines()[0], s) for cell in code_cells(load(path)) if (s := stumbles(cell.source))

@@ -754,10 +754,10 @@ def test_subsets(animals):
 
 
 def test_items_are_quick(animals):
-    start = time.perf_counter()
+    start = time.process_time()  # of this process alone: the machine may be busy
     for i in range(2000):
         animals[i % 20]
-    assert time.perf_counter() - start < 1  # 0.02 ms each on an idle machine
+    assert time.process_time() - start < 1  # 0.02 ms each
 
 
 # ---- real photos -----------------------------------------------------------------------------------------------------

@@ -1,17 +1,13 @@
 """Picking a device and reporting on it, with the GPUs of other people's machines played by stand-ins."""
 
 import os
-import random
 import subprocess
 from types import SimpleNamespace
 
-import matplotlib.pyplot as plt
-import numpy as np
 import psutil
 import pytest
 import torch
 
-import utils
 from utils import device
 
 SMI = "nvidia-smi"
@@ -46,20 +42,10 @@ def machine(monkeypatch):
         monkeypatch.setattr(torch.cuda, "get_device_properties", properties)
         monkeypatch.setattr(torch.cuda, "get_device_name", lambda d: f"Card {d.index}")
         monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
-        monkeypatch.setattr(device, "torch", _Torch(ones))
+        monkeypatch.setattr(torch, "ones", ones)
         return chosen
 
     return build
-
-
-class _Torch:
-    """torch, but for `ones`."""
-
-    def __init__(self, ones):
-        self.ones = ones
-
-    def __getattr__(self, name):
-        return getattr(torch, name)
 
 
 def test_the_idlest_gpu_is_taken_and_only_that_one(machine):
@@ -193,25 +179,3 @@ def test_the_report_without_a_driver(monkeypatch, error):
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Card")
     monkeypatch.setattr(torch.cuda, "memory_reserved", lambda: 3 * 2**20)
     assert "(Card), and this notebook holds 3 MiB" in device.report()
-
-
-def test_start_prints_one_line_and_seeds(monkeypatch, capsys):
-    monkeypatch.setenv("COURSE_SEED", "7")
-    picked = utils.start()
-    first = torch.rand(1)
-    line = capsys.readouterr().out
-    assert line.count("\n") == 1 and "seed 7" in line and "data:" in line and picked.type.upper() in line
-    drawn = random.random(), np.random.rand()
-    plt.rcParams["font.size"] = 4
-    utils.start(7)
-    assert torch.equal(torch.rand(1), first) and (random.random(), np.random.rand()) == drawn
-    assert (
-        plt.rcParams["font.size"] >= 12 and plt.rcParams["axes.prop_cycle"].by_key()["color"][0] == "#3f90da"
-    )  # petroff10
-
-
-@pytest.mark.parametrize("seed", ["x", "-1", "1.5", "²", "9" * 30])
-def test_an_unusable_seed_gets_a_sentence(monkeypatch, seed):
-    monkeypatch.setenv("COURSE_SEED", seed)
-    with pytest.raises(ValueError, match="expected a whole number"):
-        utils.start()

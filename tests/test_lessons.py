@@ -13,8 +13,6 @@ from utils.lessons import ClaimFailed, Exercise, claim
 @pytest.fixture(autouse=True)
 def fresh(monkeypatch):
     monkeypatch.setattr(lessons, "_claims", {})
-    monkeypatch.delenv("COURSE_STRICT", raising=False)
-    monkeypatch.delenv("COURSE_CLAIMS", raising=False)
 
 
 @pytest.mark.parametrize("true", [True, np.bool_(True), torch.tensor(True), (torch.ones(3) > 0).all()])

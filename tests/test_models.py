@@ -19,18 +19,6 @@ from utils.models import SmallResNet
 BACKBONE = Path(__file__).parent.parent / "data" / "backbone.pt"
 
 
-@pytest.fixture(scope="module")
-def stored():
-    return torch.load(BACKBONE, weights_only=True)
-
-
-@pytest.fixture(scope="module")
-def backbone(stored):
-    model = SmallResNet(len(stored["classes"]), stored["width"], stored["stem_kernel"])
-    model.load_state_dict(stored["state_dict"])
-    return model.eval()
-
-
 @pytest.mark.parametrize("size", [32, 64, 128])
 @pytest.mark.parametrize("stem_kernel", [3, 7])
 def test_small_resnet_shapes(size, stem_kernel):
@@ -41,7 +29,8 @@ def test_small_resnet_shapes(size, stem_kernel):
     assert isinstance(model.classifier[0], nn.Dropout) and model.classifier[1].in_features == 64
 
 
-def test_backbone_is_small_and_has_never_seen_a_cat_or_a_dog(stored, backbone):
+def test_backbone_is_small_and_has_never_seen_a_cat_or_a_dog():
+    stored, (backbone, _) = torch.load(BACKBONE, weights_only=True), models.pretrained("critters")
     assert BACKBONE.stat().st_size < 2_000_000
     assert set(stored["classes"]).isdisjoint({"cat", "dog"})
     assert set(SPECIES[2:]) < set(stored["classes"])
@@ -52,14 +41,14 @@ def test_backbone_is_small_and_has_never_seen_a_cat_or_a_dog(stored, backbone):
     assert min(record["cats_against_dogs"]["linear_probe"]["each"]) >= 93
 
 
-def test_backbone_transfers_to_cats_and_dogs(stored, backbone):
+def test_backbone_transfers_to_cats_and_dogs():
     """200 drawings and a linear layer on frozen features: chance is 50 %."""
+    backbone, prepare = models.pretrained("critters")
 
     def features(num, seed):
         images, labels, *_ = draw_many(["cat", "dog"], num, seed)
-        images = torch.from_numpy(images).permute(0, 3, 1, 2) / 255
-        images = (images - torch.tensor(stored["mean"])[:, None, None]) / torch.tensor(stored["std"])[:, None, None]
         with torch.no_grad():
+            images = prepare(torch.from_numpy(images).permute(0, 3, 1, 2))
             return backbone.features(images).mean((2, 3)), torch.from_numpy(labels)
 
     (train, labels), (test, test_labels) = features(200, seed=1), features(400, seed=2)

@@ -19,6 +19,14 @@ from utils import seed_all, training
 from utils.training import Diverged, evaluate, fit, predict
 
 
+@pytest.fixture(autouse=True)
+def stop_button():
+    """As in a notebook: a shell that starts the tests in the background has switched SIGINT off."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def task(num=96, size=8):
     """A tiny picture task with a rule to learn: is the left half brighter than the right one?"""
     images = torch.randn(num, 3, size, size, generator=torch.Generator().manual_seed(1))
@@ -51,6 +59,7 @@ class StopAfter:
 
     def __init__(self, loader, epoch, step, presses=1):
         self.loader, self.epoch, self.step, self.presses, self.epochs = loader, epoch, step, presses, 0
+        self.generator = loader.generator
 
     def __len__(self):
         return len(self.loader)
@@ -182,20 +191,13 @@ def test_resumed_equals_unbroken(tmp_path, epoch, step, with_generator):
     whole = fit(unbroken, loader, **options)
 
     model, loader, options = setup(**loader_options())
-    part = fit(model, StopAfter(loader, epoch, step) if not with_generator else _forward_generator(loader, epoch, step),
-               checkpoint=tmp_path / "run.pt", **options)  # fmt: skip
+    part = fit(model, StopAfter(loader, epoch, step), checkpoint=tmp_path / "run.pt", **options)
     assert len(part.get("train_loss", [])) == epoch - 1
 
     model, loader, options = setup(seed=99, **loader_options())  # a new process: other weights, other random numbers
     history = fit(model, loader, checkpoint=tmp_path / "run.pt", resume=True, **options)
     assert same_weights(model, unbroken)
     assert history["train_loss"] == whole["train_loss"]
-
-
-def _forward_generator(loader, epoch, step):
-    stopping = StopAfter(loader, epoch, step)
-    stopping.generator = loader.generator
-    return stopping
 
 
 def test_resume_without_a_file_starts_at_the_beginning(tmp_path):
