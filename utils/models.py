@@ -31,24 +31,22 @@ class SmallResNet(nn.Module):
 
     def __init__(self, num_classes: int, width: int = 24, stem_kernel: int = 7):
         super().__init__()
-        stages, channels = [], width
-        for stage in range(4):
-            stages.append(_stage(channels, width * 2**stage, stride=1 if stage == 0 else 2))
-            channels = width * 2**stage
+        channels = [width, *(width * 2**stage for stage in range(4))]
+        stages = [_stage(i, o) for i, o in pairwise(channels)]
         self.features = nn.Sequential(*Conv2dNormActivation(3, width, stem_kernel, stride=2), *stages)
-        self.classifier = nn.Sequential(nn.Dropout(p=0.2), nn.Linear(channels, num_classes))
+        self.classifier = nn.Sequential(nn.Dropout(p=0.2), nn.Linear(channels[-1], num_classes))
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         features = F.adaptive_avg_pool2d(self.features(images), 1)
         return self.classifier(features.flatten(1))
 
 
-def _stage(in_channels: int, out_channels: int, stride: int) -> BasicBlock:
-    """torchvision's block; where the shape changes, the shortcut is a 1x1 convolution."""
-    shortcut = None
-    if stride != 1 or in_channels != out_channels:
-        shortcut = Conv2dNormActivation(in_channels, out_channels, 1, stride, activation_layer=None)
-    return BasicBlock(in_channels, out_channels, stride, shortcut)
+def _stage(in_channels: int, out_channels: int) -> BasicBlock:
+    """torchvision's block; with more channels it halves the picture, and its shortcut is a 1x1 convolution."""
+    if in_channels == out_channels:
+        return BasicBlock(in_channels, out_channels)
+    shortcut = Conv2dNormActivation(in_channels, out_channels, 1, stride=2, activation_layer=None)
+    return BasicBlock(in_channels, out_channels, 2, shortcut)
 
 
 class UNet(nn.Module):
