@@ -105,9 +105,11 @@ def test_curves_writes_names_at_the_ends_without_overlap():
 def test_curves_labels_sit_at_their_lines_on_a_log_axis():
     fig, ax = plt.subplots()
     ax.set_yscale("log")
-    figures.curves(ax, {"small": [1, 1e-3, 2e-6], "large": [1, 2, 3]}, "layer", "gradient norm", "Title")
+    lines = {"none": [1, 1e-3, 0], "small": [1, 1e-3, 2e-6], "large": [1, 2, 3]}
+    figures.curves(ax, lines, "layer", "gradient norm", "Title")
     fig.canvas.draw()
-    for text, y in zip(ax.texts, (2e-6, 3), strict=True):
+    bottom = ax.get_ylim()[0]
+    for text, y in zip(ax.texts, (bottom, 2e-6, 3), strict=True):
         box = text.get_window_extent()
         assert box.y0 < ax.transData.transform((0, y))[1] < box.y1
     plt.close(fig)

@@ -161,6 +161,7 @@ def _label_ends(ax, ends: list[tuple[float, float, str, str]]) -> None:
     pixels_a_point = ax.figure.dpi / 72
     gap, previous = 1.3 * plt.rcParams["font.size"] * pixels_a_point, -np.inf
     for y, x, name, colour in sorted(ends):
+        y = min(ax.get_ylim()) if ax.get_yscale() == "log" and y <= 0 else y  # 0 lies endlessly far below
         place = ax.transData.transform((x, y))[1]
         previous = max(place, previous + gap)
         offset = (10, (previous - place) / pixels_a_point)
