@@ -400,8 +400,17 @@ def test_a_checkpoint_of_another_model_changes_nothing(tmp_path):
     with pytest.raises(ValueError, match=r"another model: 5.weight is \(2, 512\) there and \(3, 512\)"):
         fit(other, loader, checkpoint=tmp_path / "run.pt", resume=True, **options)
     assert torch.equal(other[0].weight, before)
-    with pytest.raises(ValueError, match="run.pt is of a run with a scheduler, unlike this one"):
-        fit(model, loader, checkpoint=tmp_path / "run.pt", resume=True, **options | {"scheduler": None})
+
+
+def test_a_checkpoint_of_another_optimizer_or_scheduler_changes_nothing(tmp_path):
+    model, loader, options = setup()
+    fit(model, loader, checkpoint=tmp_path / "run.pt", **options)
+    other, loader, options = setup(seed=1)
+    before, sgd = other[0].weight.clone(), torch.optim.SGD(other.parameters(), lr=0.1)
+    for unlike in ({"scheduler": None}, {"optimizer": sgd}, {"optimizer": sgd, "scheduler": None}):
+        with pytest.raises(ValueError, match="run.pt is of a run with another optimizer or scheduler"):
+            fit(other, loader, checkpoint=tmp_path / "run.pt", resume=True, **options | unlike)
+    assert torch.equal(other[0].weight, before)
 
 
 @pytest.mark.parametrize("damage", ["cut short", "empty", "text", "flipped", "no dictionary", "zip", "pickled code"])

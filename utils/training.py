@@ -411,10 +411,10 @@ def _load(path, model, optimizer, scheduler, loader) -> dict:
             f"{path} is a checkpoint of another model: {name} is {came.get(name, 'missing')} there and {have.get(name, 'missing')} "
             "in this model. Give the model that was trained, or another checkpoint file."
         )
-    if (scheduler is None) != (state["scheduler"] is None):
-        raise ValueError(
-            f"{path} is of a run {'with' if scheduler is None else 'without'} a scheduler, unlike this one: train again."
-        )
+    # The settings of a group tell the kinds of optimizer and scheduler. (A newer torch may have more for the same kind.)
+    then, now = (set().union(*groups) for groups in (state["optimizer"]["param_groups"], optimizer.param_groups))
+    if then - now or (scheduler is None) != (state["scheduler"] is None):
+        raise ValueError(f"{path} is of a run with another optimizer or scheduler: give those, or train again.")
     optimizer.load_state_dict(state["optimizer"])  # raises, and changes nothing, where its groups do not fit
     model.load_state_dict(state["model"])
     if scheduler is not None:
