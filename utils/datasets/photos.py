@@ -189,8 +189,8 @@ def _members(path: Path) -> list[zipfile.Path]:
         archive = zipfile.ZipFile(path)
     except zipfile.BadZipFile as error:
         raise ValueError(f"{path} is no whole zip archive: copy it anew, or remove it.") from error
-    root = zipfile.Path(archive)
-    return [root / name for name in sorted(archive.namelist()) if name.lower().endswith(SUFFIXES)]
+    names = [name for name in sorted(archive.namelist()) if name.lower().endswith(SUFFIXES)]
+    return [zipfile.Path(archive, name) for name in names]
 
 
 # ---- dividing --------------------------------------------------------------------------------------------------------
