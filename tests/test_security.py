@@ -1,6 +1,7 @@
 """What comes from outside is data: nothing in it is executed; and nothing of ours listens where others could reach it."""
 
 import ast
+import hashlib
 import pickle
 import re
 from pathlib import Path
