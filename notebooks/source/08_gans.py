@@ -304,8 +304,7 @@ def discriminator_loss(real_logits, fake_logits):
 #
 # <details><summary>Answer</summary>
 #
-# At -3 there are only reals: near 1. Half-way both occur, but it depends on the two widths how often: the narrow density of the fakes is higher near its middle. To the far right it turns again: out there the wider
-# density, that of the reals, wins, though hardly any example says so, and the network may not know.
+# At -3 there are only reals: near 1. Half-way both densities are about equally high: near ½. (Beyond 5 it should turn again, as the wider density wins out there. But no example says so, and the network cannot know.)
 #
 # </details>
 
@@ -331,8 +330,8 @@ ax.fill_between(x, density_p, alpha=0.25, color="C2")
 ax.fill_between(x, density_q, alpha=0.25, color="C3")
 ax.text(-1.2, 0.27, "p: real", color="C2", ha="right")
 ax.text(2.3, 0.4, "q: fake", color="C3")
-show(fig, "Probability of being real against x. The learned curve follows the best possible one, p divided by p plus q, from 1 at the left, where only reals occur, down to its low point "
-     "where the density of the fakes is highest.")  # fmt: skip
+show(fig, "Probability of being real against x. The learned curve follows the best possible one, p divided by p plus q, from 1 at the left, where only reals "
+     "occur, over one half in the middle to nearly 0 at the right, where fakes are far more frequent.")  # fmt: skip
 
 # %%
 common = (density_p + density_q) > 0.05  # where there are examples to learn from
@@ -1038,7 +1037,7 @@ def sample_digits(gan, labels):
 # %%
 set_seed(11)
 conditional = ConditionalGAN()
-play(conditional, SHORT_STEPS, [images, labels], progress="conditional")
+conditional_losses = play(conditional, SHORT_STEPS, [images, labels], progress="conditional")
 
 # %%
 asked = torch.arange(10, device=device).repeat_interleave(100)
@@ -1331,6 +1330,7 @@ summary()
 # - T. White. *Sampling Generative Networks*. 2016. https://arxiv.org/abs/1609.04468 (slerp)
 # - M. Arjovsky, S. Chintala, L. Bottou. *Wasserstein GAN*. ICML 2017. https://arxiv.org/abs/1701.07875
 # - M. Heusel et al. *GANs Trained by a Two Time-Scale Update Rule Converge to a Local Nash Equilibrium*. NeurIPS 2017. https://arxiv.org/abs/1706.08500 (Frechet inception distance)
+# - I. Gulrajani et al. *Improved Training of Wasserstein GANs*. NeurIPS 2017. https://arxiv.org/abs/1704.00028
 # - T. Karras, T. Aila, S. Laine, J. Lehtinen. *Progressive Growing of GANs for Improved Quality, Stability, and Variation*. ICLR 2018. https://arxiv.org/abs/1710.10196 (standard deviation over the batch)
 # - Y. Yazıcı et al. *The Unusual Effectiveness of Averaging in GAN Training*. ICLR 2019. https://arxiv.org/abs/1806.04498
 # - T. Kynkäänniemi et al. *Improved Precision and Recall Metric for Assessing Generative Models*. NeurIPS 2019. https://arxiv.org/abs/1904.06991
