@@ -601,7 +601,7 @@ claim(
 #
 # <details><summary>Answer</summary>
 #
-# It does not fall; it rather rises. It is measured by the discriminator, which learns as well: the yardstick grows with what it measures. A low loss of $G$ may as well mean that $D$ is bad.
+# It falls at the very start, and then it rather rises. It is measured by the discriminator, which learns as well: the yardstick grows with what it measures. A low loss of $G$ may as well mean that $D$ is bad.
 #
 # </details>
 
@@ -622,13 +622,13 @@ show(fig, f"Left: both losses against the step; neither falls to zero, and the g
      f"recognises climbs to {recognised[-1]:.0%}, and the classes to nearly all ten.")  # fmt: skip
 
 # %%
-tenth = watch.steps.index(MAIN_STEPS // 10)
-g_early = g_losses[MAIN_STEPS // 20 : MAIN_STEPS // 10].mean().item()
+quarter = watch.steps.index(MAIN_STEPS // 4)
+g_early = g_losses[MAIN_STEPS // 5 : 3 * MAIN_STEPS // 10].mean().item()
 g_late = g_losses[-MAIN_STEPS // 10 :].mean().item()
 claim(
-    "The generator's loss is higher at the end than after a tenth of the training, and its pictures are recognised far more often",
-    g_late > g_early and recognised[-1] - recognised[tenth] > 0.1,
-    f"loss {g_early:.2f}, then {g_late:.2f}; recognised {recognised[tenth]:.0%}, then {recognised[-1]:.0%}",
+    "From a quarter of the training on the generator's loss grows, and yet its pictures become better",
+    g_late > g_early and recognised[-1] - recognised[quarter] > 0.05,
+    f"loss {g_early:.2f}, then {g_late:.2f}; recognised {recognised[quarter]:.0%}, then {recognised[-1]:.0%}",
 )
 
 # %% [markdown]
