@@ -738,7 +738,8 @@ with_it, without_it = watch.verdicts["averaged"][same], bare_watch.verdicts["ave
 claim(
     "Without batch normalisation the same GAN draws worse, and fewer of the ten digits",
     with_it["score"] > without_it["score"] + 1 and with_it["classes"] > without_it["classes"] + 1,
-    f"after {SHORT_STEPS} steps: score {with_it['score']:.1f} against {without_it['score']:.1f}, classes {with_it['classes']:.1f} against {without_it['classes']:.1f}",
+    f"after {SHORT_STEPS} steps: score {with_it['score']:.1f} against {without_it['score']:.1f}, classes {with_it['classes']:.1f} against {without_it['classes']:.1f}; "
+    f"without it the losses end at {bare_losses[0][-50:].mean():.1f} for D and {bare_losses[1][-50:].mean():.1f} for G",
 )
 
 # %% [markdown]
@@ -859,6 +860,16 @@ claim(
     bool(np.median(greedy_classes) < 4),
     f"median {np.median(greedy_classes):.1f} of 10; the best look had {best_look:.0%} recognised",
 )
+
+# %% [markdown]
+# Could you have told it from the losses? Here are the last of both games, healthy and collapsed:
+
+# %%
+for name, (d, g) in {"healthy": (d_losses, g_losses), "collapsed": greedy_losses}.items():
+    print(f"{name:10} D {d[-50:].mean():.2f}   G {g[-50:].mean():.2f}")
+
+# %% [markdown] slideshow={"slide_type": "notes"}
+# Cover the names and let the class guess. A collapsed generator may have a low loss (D has not caught up with its new favourite) or a high one (it has): the number depends on when one looks. Then go back to the two pictures: coverage is what shows it.
 
 # %% [markdown]
 # What is to blame, the ten steps or the missing normalisation? Measured earlier, on five seeds, 600 steps of the generator each:
