@@ -101,17 +101,19 @@ new_ink = mu + sigma * torch.randn(1200, device=device)
 
 # %%
 fig, ax = plt.subplots()
-bins = np.linspace(-0.8, 0.2, 41)
+bins = np.linspace(-0.65, -0.1, 34)
 ax.hist(ink.cpu(), bins, density=True, alpha=0.5, label="1,200 digits")
 ax.hist(new_ink.cpu(), bins, density=True, histtype="step", linewidth=2, color="C1", label="1,200 new numbers")
 curve = torch.distributions.Normal(mu.cpu(), sigma.cpu()).log_prob(torch.tensor(bins)).exp()
 ax.plot(bins, curve, color="C2", label="the density p(ink)")
 ax.set(xlabel="ink: mean of a picture's pixels (-1 black, 1 white)", ylabel="density", title="A density is learned from examples, and new ones are drawn from it")
 ax.legend()
-show(fig, "Histogram of the ink of 1,200 digits, the Gaussian that fits it, and a histogram of 1,200 numbers drawn from that Gaussian: all three nearly agree.")
+show(fig, "Histogram of the ink of 1,200 digits, the Gaussian that fits it, and a histogram of 1,200 numbers drawn from it: "
+     "they agree in place and width, but the real digits begin with a steeper edge at the left.")  # fmt: skip
 
 # %% [markdown]
-# That is all of generative modelling, for one number. A digit has 64. Three attempts to do the same for all pixels:
+# That is all of generative modelling, for one number. (The Gaussian is a guess, and not quite right: digits with hardly any ink do not exist, so the real numbers begin with a steep edge. A model can only learn what its formula can
+# express.) A digit has 64 numbers. Three attempts to do the same for all pixels:
 #
 # - **each pixel alone**: 64 Gaussians, one for each pixel, as if pixels knew nothing of each other;
 # - **one Gaussian for all 64**: a mean of 64 numbers, and a covariance of $64 \times 64$, which says which pixels go together;
@@ -143,7 +145,7 @@ for name in ("each pixel alone", "one Gaussian", "30 Gaussians"):  # the mixture
 # extra code: a wall of pictures, one row for each name
 def wall(rows, title, num=16):
     lines = [torch.cat([F.pad(picture[0], (0, 1, 0, 1), value=1) for picture in pictures[:num].cpu()], dim=1) for pictures in rows.values()]
-    fig, ax = plt.subplots(figsize=(12, 0.65 * len(lines) + 0.5))
+    fig, ax = plt.subplots(figsize=(12, 0.6 * len(lines) + 0.4))
     ax.imshow(torch.cat(lines), cmap="gray", vmin=-1, vmax=1, interpolation="nearest")
     ax.set(xticks=[], yticks=[9 * row + 3.5 for row in range(len(lines))], yticklabels=list(rows), title=title)
     ax.grid(False)
@@ -327,9 +329,9 @@ found = torch.sigmoid(small(x[:, None])).detach()[:, 0]
 fig, ax = plt.subplots()
 curves(ax, {"best possible": best, "learned": found}, "x", "probability of being real", "A trained discriminator knows the ratio of two densities", x=x)
 ax.fill_between(x, density_p, alpha=0.25, color="C2")
-ax.fill_between(x, density_q, alpha=0.25, color="C3")
+ax.fill_between(x, density_q, alpha=0.25, color="dimgray")
 ax.text(-1.2, 0.27, "p: real", color="C2", ha="right")
-ax.text(2.3, 0.4, "q: fake", color="C3")
+ax.text(2.3, 0.4, "q: fake", color="dimgray")
 show(fig, "Probability of being real against x. The learned curve follows the best possible one, p divided by p plus q, from 1 at the left, where only reals "
      "occur, over one half in the middle to nearly 0 at the right, where fakes are far more frequent.")  # fmt: skip
 
