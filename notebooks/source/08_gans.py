@@ -647,8 +647,8 @@ claim(
 # %%
 fig, ax = plt.subplots()
 scores = {"averaged": watch.line("score"), "last": watch.line("score", "last")}
-curves(ax, scores, "step", "score (10 is perfect)", "The mean of the weights of many steps draws better than those of the last one", x=watch.steps)
-show(fig, "Inception score with our judge against the step, for the generator with averaged weights and for the one with the last weights: the averaged one is higher nearly everywhere and smoother.")
+curves(ax, scores, "step", "score (10 is perfect)", "Averaged weights draw better than the last ones", x=watch.steps)
+show(fig, "Inception score with our judge against the step, for the generator with averaged weights and for the one with the last weights: after the first steps the averaged one is the higher and the smoother of the two.")
 
 # %%
 late = len(watch.steps) // 2
