@@ -40,6 +40,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 import torch.nn.functional as F
+from matplotlib.colors import PowerNorm
 from matplotlib.ticker import PercentFormatter
 from sklearn.mixture import GaussianMixture
 from torch import nn
@@ -844,7 +845,7 @@ def shares_figure():
     fig, axes = plt.subplots(1, 2, figsize=(13, 4.3), sharey=True)
     for ax, seen, title in zip(axes, (watch, greedy_watch), ("healthy: all ten, always", "collapsed: one after the other"), strict=True):
         shares = torch.stack(seen.shares[1:]).T
-        picture = ax.imshow(shares, aspect="auto", cmap="viridis", vmin=0, vmax=1, origin="lower", extent=(0.5, len(seen.steps) - 0.5, -0.5, 9.5))
+        picture = ax.imshow(shares, aspect="auto", cmap="viridis", norm=PowerNorm(0.5, 0, 1), origin="lower", extent=(0.5, len(seen.steps) - 0.5, -0.5, 9.5))
         ax.set(title=title, xlabel="look at the generator, from first to last", yticks=range(10), xticks=range(1, len(seen.steps), 1 if len(seen.steps) < 12 else 3))
         ax.grid(False)
     axes[0].set_ylabel("digit, says the judge")
@@ -961,13 +962,12 @@ def draw_walk(road, t):
     ts = [step / 10 for step in range(11)]
     pictures, here = walk(road, ts), ts.index(t)
     confidence, digit = judge(pictures[here : here + 1]).softmax(dim=1).max(dim=1)
-    fig, axes = plt.subplots(2, 11, figsize=(12, 2.9), height_ratios=[1, 0.25])
-    for ax, picture, when in zip(axes[0], pictures, ts, strict=True):
+    fig, axes = plt.subplots(1, 11, figsize=(12, 2.3))
+    for ax, picture, when in zip(axes, pictures, ts, strict=True):
         ax.imshow(picture[0].cpu(), cmap="gray", vmin=-1, vmax=1, interpolation="nearest")
         ax.set_title(f"{when:g}", loc="center", fontsize=13, color="C1" if when == t else "black")
-    for ax in axes.flat:
         ax.axis("off")
-    axes[1, 5].text(0.5, 0.5, f"t = {t:g}: the judge says {digit.item()}, {confidence.item():.0%} sure", ha="center", fontsize=15)
+    fig.supxlabel(f"t = {t:g}: the judge says {digit.item()}, {confidence.item():.0%} sure", fontsize=15)
     fig.suptitle(f"{road}: from one digit to another", fontweight="bold", x=0.01, ha="left")
     return fig, f"Eleven pictures on the way ({road}) from one drawn digit to another; at t = {t:g} the judge says {digit.item()} and is {confidence.item():.0%} sure."
 
