@@ -513,8 +513,9 @@ def _check_lab(train_artist):
         )
         pictures = pictures.clamp(-1, 1)
         shares, new = coverage(pictures)
+        judge = _lab_judge()
         with torch.no_grad():
-            sure = (_lab_judge()(pictures).softmax(dim=1).amax(dim=1) > 0.9).float().mean().item()
+            sure = (judge(pictures).softmax(dim=1).amax(dim=1) > 0.9).float().mean().item()
     worst = int(shares.argmin())
     score = (
         f"{shares[worst]:.0%} of the held-out digits {worst}, the worst class, are covered ({shares.mean():.0%} of all); the judge recognises "
