@@ -176,7 +176,7 @@ def _check_update_average(update_average):
     model(torch.randn(8, 1, 5, 5))  # new statistics of batch normalisation
     before, given = copy.deepcopy(average), copy.deepcopy(model.state_dict())
     places = [parameter.data_ptr() for parameter in average.parameters()]
-    result = update_average(average, model, decay=0.9)
+    result = update_average(average, model, 0.9)
     assert isinstance(result, nn.Module), f"Return the average itself; a {type(result).__name__} came."
     assert all(torch.equal(model.state_dict()[name], value) for name, value in given.items()), (
         "The model has changed. It is only read; the average moves towards it."
@@ -308,7 +308,7 @@ def _check_critic_step(critic_step):
     for parameter in critic.parameters():
         parameter.grad = torch.full_like(parameter, 0.5)  # left over from an earlier step
     optimizer = torch.optim.SGD(critic.parameters(), lr=0.1)
-    came = _number(critic_step(critic, optimizer, real, fake, c=0.1), "the loss, as it was before the step,")
+    came = _number(critic_step(critic, optimizer, real, fake, 0.1), "the loss, as it was before the step,")
     after = torch.cat([parameter.detach().flatten() for parameter in critic.parameters()])
     old = torch.cat([parameter.detach().flatten() for parameter in before.parameters()])
 
