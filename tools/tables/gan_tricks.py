@@ -9,6 +9,7 @@ REMOVED = (
     "non-saturating loss",
     "leaky ReLU",
     "separate batches",
+    "separate batches, for G too",
     "averaged weights",
 )
 RUNS = [{"removed": removed, "steps": 1000, "seed": seed} for seed in range(5) for removed in REMOVED]
