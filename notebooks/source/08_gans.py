@@ -716,11 +716,11 @@ def without_batch_norm():
 
 
 # %% [markdown]
-# **Before you run it:** which of the two networks misses its batch normalisation more? What will the pictures look like?
+# **Before you run it:** which of the two networks will be ahead of the other? What will the pictures look like?
 #
 # <details><summary>Answer</summary>
 #
-# The discriminator wins: its loss falls, the generator's rises. The pictures are poor, and they resemble one another: few of the ten digits occur. Batch normalisation in $G$ also sees to it that the pictures of a batch differ.
+# The discriminator: its loss falls, the generator's rises. The pictures are poor, and they resemble one another: few of the ten digits occur. Batch normalisation in $G$ also sees to it that the pictures of a batch differ.
 #
 # </details>
 
@@ -876,6 +876,12 @@ claim(
 # Could you have told it from the losses? Here are the last of both games. (And those of the theory's end point, of section 6: $2 \log 2$ and $\log 2$.)
 #
 # **Before you run it:** which of the two games will be closer to the theory?
+#
+# <details><summary>Answer</summary>
+#
+# The collapsed one. Its $D$ says about ½ to everything: it is too far behind to tell real from fake. In the losses that looks the same as if there were nothing to tell.
+#
+# </details>
 
 # %%
 ends = {name: [loss[-30:].mean().item() for loss in losses] for name, losses in {"healthy": (d_losses, g_losses), "collapsed": greedy_losses}.items()}
@@ -888,9 +894,6 @@ claim(
     abs(ends["collapsed"][0] - 2 * np.log(2)) < 0.05 and abs(ends["collapsed"][1] - np.log(2)) < 0.05,
     f"D {ends['collapsed'][0]:.2f}, G {ends['collapsed'][1]:.2f}; healthy: D {ends['healthy'][0]:.2f}, G {ends['healthy'][1]:.2f}",
 )
-
-# %% [markdown]
-# $D$ says ½ to everything. Not because fakes are as good as reals: whatever it learns about them is out of date ten steps of $G$ later.
 
 # %% [markdown] slideshow={"slide_type": "notes"}
 # Cover the names and let the class guess which game is the healthy one. Then go back to the two pictures: coverage is what shows it.
@@ -1346,7 +1349,7 @@ exercises.lab.check(train_artist)
 # - The losses of a GAN do not say how good it is: both sides move. A judge does, if it is asked for quality, coverage and newness. Each alone can be cheated.
 # - The mean of the weights of many steps draws better than the weights of the last.
 # - Not every trick is missed everywhere. Batch normalisation is, here.
-# - A generator that runs ahead of its discriminator collapses: nearly the same picture for all random numbers.
+# - A generator that runs ahead of its discriminator collapses: nearly the same picture for all random numbers. The losses do not show it.
 # - Between two latent vectors there are digits; between two pictures there are not.
 # - A conditional GAN draws what it is asked for. What it has learned from few pictures is in those few pictures.
 #
