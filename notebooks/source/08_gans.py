@@ -813,6 +813,10 @@ fig, ways = tricks_figure()
 show(fig, f"Share of recognised pictures and effective number of classes after 1,000 steps with one trick removed, five seeds each. The worst is without {ways[0]}, "
      f"the best {'with all tricks' if ways[-1] == 'nothing' else 'without ' + ways[-1]}.")  # fmt: skip
 
+# %% [markdown]
+# **Why is one batch of both so bad?** Not because of the batch. $D$ learns where reals and fakes are normalised together. But when $G$ asks, it sees fakes alone, normalised by other numbers, and its answer means nothing. Where $G$'s fakes
+# meet $D$ among reals too, all is nearly well again. So the advice has a reason that goes beyond GANs: **ask a network with batch normalisation only about the kind of batches that it has learned from.**
+
 # %% [markdown] slideshow={"slide_type": "notes"}
 # Let the class rank the tricks before the figure. The lesson is not that the tricks are wrong. They were found on larger pictures and deeper networks. It is that one measures on one's own problem which of them carry the weight.
 
@@ -1348,7 +1352,7 @@ exercises.lab.check(train_artist)
 # - At a poor start the minimax loss gives hardly any gradient. The non-saturating loss does.
 # - The losses of a GAN do not say how good it is: both sides move. A judge does, if it is asked for quality, coverage and newness. Each alone can be cheated.
 # - The mean of the weights of many steps draws better than the weights of the last.
-# - Not every trick is missed everywhere. Batch normalisation is, here.
+# - Not every trick is missed everywhere. Here batch normalisation is, and batches that $D$ knows.
 # - A generator that runs ahead of its discriminator collapses: nearly the same picture for all random numbers. The losses do not show it.
 # - Between two latent vectors there are digits; between two pictures there are not.
 # - A conditional GAN draws what it is asked for. What it has learned from few pictures is in those few pictures.
