@@ -8,7 +8,8 @@ RUNS = [
     for generator_steps in (1, 3, 10)
 ]
 LOOKS = 6  # at the last generator, in the second half of the training: the means are stored
-TOLERANCE = {"classes": 1.5, "recognised": 0.7, "best": 0.5}  # the quickest rows are those of 10 steps: one digit at a time, recognised or not
+# The quickest rows are those of 10 steps: one digit at a time, recognised or not.
+TOLERANCE = {"classes": 1.5, "recognised": 0.7, "best": 0.5}
 
 
 def run(lesson, batch_norm: str, generator_steps: int, seed: int) -> dict[str, float]:
