@@ -814,7 +814,7 @@ show(fig, f"Share of recognised pictures and effective number of classes after 1
      f"the best {'with all tricks' if ways[-1] == 'nothing' else 'without ' + ways[-1]}.")  # fmt: skip
 
 # %% [markdown]
-# Minimax, plain ReLU, PyTorch's own weights, the last weights: on digits this small they do no harm, and two of them are even a little better. Adam's usual inertia does harm, so does missing batch normalisation, and nothing is as bad as one batch of both.
+# Minimax, plain ReLU, PyTorch's own weights, the last weights: on digits this small they do no harm, or hardly any, and two of them are even a little better. Adam's usual inertia does harm, so does missing batch normalisation, and nothing is as bad as one batch of both.
 #
 # **Why is one batch of both so bad?** Not because of the batch. $D$ learns where reals and fakes are normalised together. But when $G$ asks, it sees fakes alone, normalised by other numbers, and its answer means nothing. Where $G$'s fakes
 # meet $D$ among reals too, all is nearly well again. So the advice has a reason that goes beyond GANs: **ask a network with batch normalisation only about the kind of batches that it has learned from.**
