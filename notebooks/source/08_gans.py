@@ -802,7 +802,7 @@ def tricks_figure():
             values = [row[what] for row in rows if row["removed"] == way]
             ax.plot(values, [place] * len(values), "o", markersize=9, alpha=0.7, color="C1" if way == "nothing" else "C0")
         ax.set_xlabel(label + ", a dot a seed")
-    axes[0].set(yticks=range(len(ways)), yticklabels=[f"without {way}" if way != "nothing" else "with all tricks" for way in ways], xlim=(-0.03, 1))
+    axes[0].set(yticks=range(len(ways)), yticklabels=[f"without {way}" if way != "nothing" else "with all tricks" for way in ways], xlim=(-0.03, 1.03))
     axes[0].xaxis.set_major_formatter(PercentFormatter(1))
     axes[1].set_xlim(0, 10.3)
     fig.suptitle("Not every trick is missed", fontweight="bold", fontsize=17, x=0.01, ha="left")
@@ -836,7 +836,7 @@ show(fig, f"Share of recognised pictures and effective number of classes after 1
 #
 # <details><summary>Answer</summary>
 #
-# Coverage breaks down to a few classes at a time, often to one. Quality jumps about: what the judge thinks of one picture it thinks of nearly all, as they are nearly the same. At some looks it recognises hardly any, at others most of them. Whoever
+# Coverage breaks down to a few classes at a time, often to one. Quality jumps about: what the judge thinks of one picture it thinks of many, as they are nearly the same. At some looks it recognises hardly any, at others most of them. Whoever
 # asks for quality only, and asks at the right time, calls this a success.
 #
 # </details>
@@ -849,15 +849,15 @@ greedy_losses = play(greedy, COLLAPSE_STEPS, [images], generator_steps=10, watch
 
 # %%
 rows = {f"step {step}": greedy_watch.pictures[step] for step in greedy_watch.steps[1:]}
-show(wall(rows, "Nearly one picture for all random numbers, and then another one"),
-     f"Sixteen different random vectors in each row, a row after every {COLLAPSE_STEPS // 10} steps of the discriminator: the pictures of a row are much the same, and they change together from row to row.")  # fmt: skip
+show(wall(rows, "One or a few pictures for all random numbers, and then others"),
+     f"Sixteen different random vectors in each row, a row after every {COLLAPSE_STEPS // 10} steps of the discriminator: a row repeats one picture or a few, and they change together from row to row.")  # fmt: skip
 
 
 # %%
 # extra code: which digits are drawn, and when
 def shares_figure():
     fig, axes = plt.subplots(1, 2, figsize=(13, 4.3), sharey=True)
-    for ax, seen, title in zip(axes, (watch, greedy_watch), ("healthy: all ten, always", "collapsed: a few at a time"), strict=True):
+    for ax, seen, title in zip(axes, (watch, greedy_watch), ("healthy: all ten", "collapsed: a few at a time"), strict=True):
         shares = torch.stack(seen.shares[1:]).T
         picture = ax.imshow(shares, aspect="auto", cmap="viridis", norm=PowerNorm(0.5, 0, 1), origin="lower", extent=(0.5, len(seen.steps) - 0.5, -0.5, 9.5))
         ax.set(title=title, xlabel="look at the generator, from first to last", yticks=range(10), xticks=range(1, len(seen.steps), 1 if len(seen.steps) < 12 else 3))
@@ -1359,7 +1359,7 @@ exercises.lab.check(train_artist)
 # - The losses of a GAN do not say how good it is: both sides move. A judge does, if it is asked for quality, coverage and newness. Each alone can be cheated.
 # - The mean of the weights of many steps draws better than the weights of the last.
 # - Not every trick is missed everywhere. Here batch normalisation is, and batches that $D$ knows.
-# - A generator that runs ahead of its discriminator collapses: nearly the same picture for all random numbers. The losses do not show it.
+# - A generator that runs ahead of its discriminator collapses: a few pictures for all random numbers. The losses do not show it.
 # - Between two latent vectors there are digits; between two pictures there are not.
 # - A conditional GAN draws what it is asked for. What it has learned from few pictures is in those few pictures.
 #
