@@ -836,7 +836,7 @@ show(fig, f"Share of recognised pictures and effective number of classes after 1
 #
 # <details><summary>Answer</summary>
 #
-# Coverage breaks down to a few classes at a time, often to one. Quality jumps about: what the judge thinks of one picture it thinks of many, as they are nearly the same. At some looks it recognises hardly any, at others most of them. Whoever
+# Coverage breaks down to a few classes at a time, often to one. Quality jumps about: what the judge thinks of one picture it thinks of many, as they are nearly the same. At some looks it recognises hardly any, at others many of them. Whoever
 # asks for quality only, and asks at the right time, calls this a success.
 #
 # </details>
