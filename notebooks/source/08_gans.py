@@ -1336,7 +1336,7 @@ exercises.any_generator.check(any_generator)
 # - **no copying**: your pictures must be about as far from the training digits as new real digits are (at least 0.9 times);
 # - **no rubbish**: a judge (not the one of section 2) must recognise at least half of them.
 #
-# **40 % is good, 60 % is very good.** (One Gaussian leaves whole digits out.) The averaged generator of section 5 is a start. Who has labels may use them.
+# **40 % is good, 75 % is very good.** (One Gaussian leaves whole digits out.) The averaged generator of section 5 is a start. Who has labels may use them.
 
 
 # %%

@@ -421,7 +421,7 @@ any_generator = Exercise(
 
 # ---- lab -------------------------------------------------------------------------------------------------------------
 
-LAB_SECONDS, LAB_GOOD, LAB_VERY_GOOD = 60, 0.4, 0.6
+LAB_SECONDS, LAB_GOOD, LAB_VERY_GOOD = 60, 0.4, 0.75
 LAB_NEW, LAB_RECOGNISED = 0.9, 0.5  # no copying, no rubbish
 
 
