@@ -804,7 +804,7 @@ def tricks_figure():
         ax.set_xlabel(label + ", a dot a seed")
     axes[0].set(yticks=range(len(ways)), yticklabels=[f"without {way}" if way != "nothing" else "with all tricks" for way in ways], xlim=(-0.03, 1.03))
     axes[0].xaxis.set_major_formatter(PercentFormatter(1))
-    axes[1].set_xlim(0, 10.3)
+    axes[1].set_xlim(-0.3, 10.3)
     fig.suptitle("Not every trick is missed", fontweight="bold", fontsize=17, x=0.01, ha="left")
     return fig, ways
 
