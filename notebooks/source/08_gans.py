@@ -690,7 +690,7 @@ for name, pictures in everybody.items():
 
 # %% [markdown]
 # On 64 pixels the mixture of Gaussians wins, and in a fraction of a second. That is not a mistake of this notebook. A GAN is for pictures whose density nobody can write down; small digits are what we can train in half a minute. **Always
-# compare with the simplest thing that could work.**
+# compare with the simplest thing that could work.** (More than 1 in the last column is no merit: noise has most of it.)
 
 # %%
 claim(
