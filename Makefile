@@ -45,9 +45,11 @@ test-photos: $(VENV)/.requirements  ## the photo notebooks and tests on real pho
 
 notebooks: $(VENV)/.requirements  ## build and run the notebooks from their sources (NOTEBOOK=05 for one)
 	$(PY) -m tools.build $(NOTEBOOK)
+	$(PY) -m tools.readme
 
 address: $(VENV)/.requirements  ## write texts, address and version into the notebooks without running them
 	$(PY) -m tools.build --no-run $(NOTEBOOK)
+	$(PY) -m tools.readme
 
 seeds: $(VENV)/.requirements  ## do the claims hold on 10 seeds? (NOTEBOOK=05, SEEDS=10)
 	$(PY) -m tools.seeds $(NOTEBOOK) --seeds $(SEEDS)

@@ -8,7 +8,7 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 
-from tools import build, seeds
+from tools import build, readme, seeds
 
 SOURCE = """\
 # %% [markdown]
@@ -20,8 +20,20 @@ SOURCE = """\
 # It runs in @TIME@ and comes from @REPO@, @SLUG@, @REF@.
 #
 # ### Lecture topics
-# T1 one topic · T2 another,
-# told at length
+#
+# | topic | section | lectures |
+# |---|---|---|
+# | T1 one topic | 1 | A |
+# | T2 another | 1, 2 | A, beyond |
+#
+# ## 1. First (10 min)
+#
+# ## 2. Second (15 min and more)
+#
+# - **Core:** sections 1 and 2: all
+#   of it.
+# - **Optional:** none.
+# - **Where to stop:** at the end.
 
 # %%
 import os, sys
@@ -92,9 +104,12 @@ def test_build_runs_strips_and_fills_in_and_no_run_keeps(source, built, monkeypa
     build.build(source, built, run=False)
     assert "comes from https://example.org/me/fork, me/fork, v1.0." in read(built).cells[0].source
     # the rows in the README
-    assert "| 03 | [A small one](notebooks/03_small.ipynb) | what does a build keep? |" in build.table(built.parent)
+    assert "| 03 | [A small one](notebooks/03_small.ipynb) | what does a build keep? |" in readme.table(built.parent)
     link = "[03](notebooks/03_small.ipynb)"
-    assert f"| T1 one topic | {link} |\n| T2 another, told at length | {link} |" in build.topics(built.parent)
+    assert f"| T1 one topic | {link} | 1 | A |\n| T2 another | {link} | 1, 2 | A, beyond |" in readme.topics(
+        built.parent
+    )
+    assert f"| {link} | sections 1 and 2: all of it. 25 minutes. | none. | at the end. |" in readme.plans(built.parent)
     # changed code is refused, and nothing is written
     before = built.read_bytes()
     source.write_text(SOURCE.replace("+ 5", "+ 6"))
@@ -136,8 +151,8 @@ def test_address_and_version_come_from_pyproject(tmp_path, monkeypatch, version,
         f'[project]\nversion = "{version}"\n[project.urls]\nRepository = "https://github.com/me/fork/"\n'
     )
     assert build.tokens() == {"@REPO@": "https://github.com/me/fork", "@SLUG@": "me/fork", "@REF@": ref}
-    assert f"https://colab.research.google.com/github/me/fork/blob/{ref}/notebooks/05_x.ipynb" in build.badges("05_x")
-    assert f"welcome?src=https://github.com/me/fork/blob/{ref}/notebooks/05_x.ipynb" in build.badges("05_x")
+    assert f"https://colab.research.google.com/github/me/fork/blob/{ref}/notebooks/05_x.ipynb" in readme.badges("05_x")
+    assert f"welcome?src=https://github.com/me/fork/blob/{ref}/notebooks/05_x.ipynb" in readme.badges("05_x")
 
 
 @pytest.mark.parametrize(
@@ -155,11 +170,11 @@ def test_unknown_name_and_lost_marks_are_told():
     with pytest.raises(SystemExit, match="No source named 77"):
         build.sources(["77"])
     with pytest.raises(SystemExit, match="README.md has lost its marks <!-- clone -->"):
-        build.readme("# Title")
+        readme.readme("# Title")
 
 
 def test_seeds_collects_claims_and_counts(source, tmp_path):
-    runs = {seed: seeds.claims_of_run(source, seed, tmp_path) for seed in (0, 1)}
+    runs = {seed: seeds.run(source, seed, tmp_path)["claims"] for seed in (0, 1)}
     assert runs[1] == [
         {"text": "even", "held": False, "figures": "1"},
         {"text": "even", "held": True, "figures": "again"},
@@ -168,22 +183,47 @@ def test_seeds_collects_claims_and_counts(source, tmp_path):
     assert "1 of 2 held: even\n    seed   0  held      0\n    seed   1  FAILED    1" in text
     assert "2 of 2 held: even (2)" in text
     with pytest.raises(seeds.CellExecutionError, match="seed 3 breaks"):
-        seeds.claims_of_run(source, 3, tmp_path)
+        seeds.run(source, 3, tmp_path)
 
 
 def test_seeds_reports_a_broken_seed_and_fails(source, tmp_path, monkeypatch, capsys):
     def run(source, seed):
         if seed == 1:
             raise seeds.CellExecutionError("traceback", "ValueError", "no")
-        return [{"text": "text", "held": True, "figures": "0.9"}]
+        return {"claims": [{"text": "text", "held": True, "figures": "0.9"}], "changed": []}
 
     monkeypatch.setattr(seeds, "sources", lambda names: [source])
-    monkeypatch.setattr(seeds, "claims_of_run", run)
+    monkeypatch.setattr(seeds, "run", run)
+    monkeypatch.setattr(seeds, "record", lambda *run: None)
     monkeypatch.setattr("sys.argv", ["seeds", "03", "--seeds", "2", "--csv", str(tmp_path / "rows.csv")])
     assert seeds.main() == 1
     printed = capsys.readouterr().out
     assert "1 of 2 held: text" in printed and "seed   1  not made" in printed and "seed 1 broke off" in printed
     assert (tmp_path / "rows.csv").read_text().splitlines() == ["claim,seed,held,figures", "text,0,True,0.9"]
+
+
+def test_what_ran_where_is_kept_and_shown(source, built, tmp_path, monkeypatch):
+    file = tmp_path / "runs.csv"
+    monkeypatch.setattr(seeds, "RUNS", file)
+    for seed in (0, 2, 1, 2):  # the second run with seed 2 takes the place of the first
+        seeds.record("03_small", seed, seeds.run(source, seed, tmp_path))
+    assert len(file.read_text().splitlines()) == 4
+    assert readme.runs(tmp_path, file).endswith("| [03](notebooks/03_small.ipynb) | 0, 2 (not: 1) |")
+    notebook = read(built)  # a run of other code does not count
+    notebook.cells.insert(1, new_code_cell("1"))
+    nbformat.write(notebook, built)
+    assert readme.runs(tmp_path, file).endswith("| – |")
+
+
+def test_a_marked_output_that_changes_is_named(source, built):
+    source.write_text(source.read_text() + "\n# %%\n# NBVAL_CHECK_OUTPUT\nint(os.environ['COURSE_SEED'])\n")
+    build.build(source, built)
+    assert seeds.run(source, 0, built.parent)["changed"] == []
+    assert seeds.run(source, 1, built.parent)["changed"] == ["int(os.environ['COURSE_SEED'])"]
+
+
+def test_spans():
+    assert readme.spans([2, 0, 1, 5, 5]) == "0 to 2, 5" and readme.spans([]) == ""
 
 
 def test_template_is_a_notebook(tmp_path):

@@ -12,20 +12,8 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from tools.build import (
-    NOTEBOOKS,
-    PROGRESS_BAR,
-    ROOT,
-    SOURCES,
-    badges,
-    code_cells,
-    lecture_topics,
-    load,
-    markdown,
-    readme,
-    run_time,
-    seconds,
-)
+from tools.build import NOTEBOOKS, PROGRESS_BAR, ROOT, SOURCES, code_cells, load, markdown, run_time, seconds
+from tools.readme import badges, lecture_topics, minutes, plan, plan_minutes, readme
 from utils.lessons import Exercise
 
 SLIDE_TYPES = {"slide", "subslide", "fragment", "skip", "notes", "-"}
@@ -202,9 +190,27 @@ def parts_are_in_order(notebook, name):
             yield f"{part} comes too early; the order is {'; '.join(parts)}"
         else:
             position = found.start()
-    for topic in lecture_topics(notebook):
+
+
+def lecture_topics_name_their_sections(notebook, name):
+    rows = lecture_topics(notebook)
+    if not rows:
+        yield "no table of lecture topics: | topic | section | lectures |"
+    for row in rows:
+        topic, section, lectures = row if len(row) == 3 else ("", "", "")
         if not re.match(r"[A-Z]\d+\b", topic):
-            yield f"its lecture topic {topic!r} does not begin with an id such as T5 (topics are separated by ·)"
+            yield f"its lecture topic {' | '.join(row)!r} is not an id such as T5 with its name, section and lectures"
+        elif missing := set(section.split(", ")) - set(minutes(notebook)):
+            yield f"its lecture topic {topic!r} names a section {', '.join(missing)} that is not there"
+        elif not re.fullmatch(r"([A-E], )*([A-E]|beyond)", lectures):
+            yield f"its lecture topic {topic!r} names the lectures {lectures!r}, not letters from A to E or 'beyond'"
+
+
+def has_a_plan_for_75_minutes(notebook, name):
+    if list(plan(notebook)) != ["Core", "Optional", "Where to stop"]:
+        yield "no plan for 75 minutes (Core, Optional, Where to stop): copy its cell from tools/template.py"
+    elif not 65 <= plan_minutes(notebook) <= 75:
+        yield f"its plan for 75 minutes takes {plan_minutes(notebook)} by the minutes of its sections"
 
 
 def no_token_is_left(notebook, name):
@@ -240,6 +246,8 @@ RULES = [
     exercises_are_left_to_the_reader,
     badges_open_this_notebook,
     parts_are_in_order,
+    lecture_topics_name_their_sections,
+    has_a_plan_for_75_minutes,
     no_token_is_left,
     runs_in_time,
 ]
@@ -300,14 +308,19 @@ def timed(seconds=1):
     return {"iopub.execute_input": start, "shell.execute_reply": end}
 
 
+PLAN = "- **Core:** sections 1, 2 and 3: all.\n- **Optional:** nothing.\n- **Where to stop:** after\n  section 3."
+
+
 @pytest.fixture
 def good(monkeypatch):
     """A notebook 05_topic that keeps all rules; its exercises are a, b and c."""
     monkeypatch.setitem(globals(), "exercises_of", lambda topic: set("abc"))
-    experiment = "## {} (10 min)\n\n**Before you run it:** which?\n\n<details><summary>Answer</summary>This.</details>"
+    experiment = (
+        "## {}. One (25 min)\n\n**Before you run it:** which?\n\n<details><summary>Answer</summary>This.</details>"
+    )
     picture = new_output("display_data", {"image/png": "aGVsbG8="}, metadata={"image/png": {"alt": "A rising line."}})
     cells = [
-        new_markdown_cell(f"# 05 · Title\n\n{badges('05_topic')}\n\n**Question:** why?"),
+        new_markdown_cell(f"# 05 · Title\n\n{badges('05_topic')}\n\n**Question:** why?\n\n{PLAN}"),
         new_code_cell("x = 1\n# NBVAL_CHECK_OUTPUT\nx", outputs=[new_output("execute_result", {"text/plain": "1"})]),
     ]
     for number in (1, 2, 3):
@@ -320,7 +333,8 @@ def good(monkeypatch):
         new_code_cell(f"{name}.check(...)\n# {name}.hint()\n# {name}.solution()", outputs=[left]) for name in "abc"
     ]
     cells.append(new_markdown_cell("## Lab (30 min)"))
-    end = "## Summary\n\n### Lecture topics\nT5\n\n### Further reading\n\n### Next notebook\n06"
+    topics = "| topic | section | lectures |\n|---|---|---|\n| T5 one topic | 2, 3 | A, beyond |"
+    end = f"## Summary\n\n### Lecture topics\n\n{topics}\n\n### Further reading\n\n### Next notebook\n06"
     cells.append(new_markdown_cell(end))
     notebook = new_notebook(cells=cells)
     for cell in notebook.cells:
@@ -390,7 +404,12 @@ BROKEN = {
     "lacks the question": replace("**Question:**", "Hello:"),
     "lacks a title": replace("# 05", "# 06"),
     "a section '## Lab' comes too early": lambda notebook: notebook.cells.insert(2, notebook.cells.pop(-2)),
-    "'transfer' does not begin with an id such as T5": replace("T5", "transfer"),
+    "is not an id such as T5": replace("T5", "transfer"),
+    "names a section 9 that is not there": replace("| 2, 3 |", "| 2, 9 |"),
+    "not letters from A to E": replace("| A, beyond |", "| A, F |"),
+    "no table of lecture topics": replace("| T5 one topic | 2, 3 | A, beyond |", ""),
+    "no plan for 75 minutes": replace("**Where to stop:**", "Stop"),
+    "takes 50 by the minutes": replace("sections 1, 2 and 3:", "sections 1 and 2:"),
     "still holds the token @REPO@": set_source("@REPO@"),
     "took 61 s": lambda notebook: notebook.cells[1].metadata.update(execution=timed(61)),
     "no recorded time": lambda notebook: notebook.cells[1].metadata.pop("execution"),

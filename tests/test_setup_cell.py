@@ -119,7 +119,7 @@ def test_wrong_address_or_no_network_says_one_clear_sentence(tmp_path):
     result = run(tmp_path, aimed_at("http://127.0.0.1:9/course") + REPORT)
     assert result.returncode != 0 and not result.stdout
     sentence, git = result.stderr.strip().splitlines()
-    assert sentence == "No network? Switch it on (Kaggle: Settings > Internet), or attach the course as a data set."
+    assert sentence == "Git could not get the course. No network? Kaggle: Settings > Internet, or attach it as data."
     assert git.startswith("fatal:") and "127.0.0.1" in git
     assert not clone_in(tmp_path).exists()
 

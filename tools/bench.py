@@ -33,7 +33,8 @@ from torchvision.models import resnet18
 from torchvision.transforms import v2
 from tqdm import tqdm
 
-from tools.build import ROOT, between, code_cells, execute, load, sources
+from tools.build import ROOT, code_cells, execute, load, sources
+from tools.readme import between
 from utils import critters, datasets, models
 from utils.training import evaluate, fit, predict
 

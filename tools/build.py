@@ -5,7 +5,7 @@
     python -m tools.build --no-run    write texts, address and version, keep the outputs (refused where code changed)
 
 Tokens in a source: @REPO@ (address), @SLUG@ (OWNER/NAME), @REF@ (tag of a release, else main), all from pyproject.toml;
-@TIME@ (how long the stored run took). The README's clone line and its tables are written as well.
+@TIME@ (how long the stored run took). `python -m tools.readme` then brings README.md's tables up to date.
 """
 
 import argparse
@@ -117,6 +117,11 @@ def run_time(notebook: NotebookNode) -> str:
     return "1 minute" if halves == 2 else f"{halves / 2:g} minutes"
 
 
+def fingerprint(notebook: NotebookNode) -> str:
+    """Eight characters that change when a line of code does; texts, outputs, address and version leave them as they are."""
+    return hashlib.sha256(" ".join(cell.id for cell in code_cells(notebook)).encode()).hexdigest()[:8]
+
+
 def code_cells(notebook: NotebookNode) -> list[NotebookNode]:
     return [cell for cell in notebook.cells if cell.cell_type == "code"]
 
@@ -180,65 +185,6 @@ def build(source: Path, target: Path, run: bool = True) -> None:
     nbformat.write(notebook, target)
 
 
-def badges(name: str) -> str:
-    """The Colab and Kaggle badges of a notebook, as markdown."""
-    page = substitute(f"github.com/@SLUG@/blob/@REF@/notebooks/{name}.ipynb", tokens())
-    colab = f"https://colab.research.google.com/{page.replace('github.com', 'github', 1)}"
-    kaggle = f"https://kaggle.com/kernels/welcome?src=https://{page}"
-    return (
-        f"[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]({colab}) "
-        f"[![Open in Kaggle](https://kaggle.com/static/images/open-in-kaggle.svg)]({kaggle})"
-    )
-
-
-def table(folder: Path = NOTEBOOKS) -> str:
-    """The README's table of the notebooks that are built."""
-    rows = ["| | notebook | question | open | two CPU cores |", "|---|---|---|---|---|"]
-    for path in sorted(folder.glob("[0-9][0-9]_*.ipynb")):
-        notebook = nbformat.read(path, as_version=4)
-        text = notebook.cells[0].source
-        title = re.search(r"^# (?:\d\d\W+)?(.+)", text, re.M)
-        question = re.search(r"^\*\*Question[:.]?\*\*:? *(.+?)(?:\n\n|\Z)", text, re.M | re.S)
-        if not (title and question):
-            raise SystemExit(f"{path.name}: the first cell needs a title (# 05 · ...) and a line **Question:** ...")
-        question = " ".join(question[1].split())
-        link = f"[{title[1].strip()}](notebooks/{path.name})"
-        rows.append(f"| {path.stem[:2]} | {link} | {question} | {badges(path.stem)} | {run_time(notebook)} |")
-    return "\n".join(rows)
-
-
-def lecture_topics(notebook: NotebookNode) -> list[str]:
-    """What a notebook names under its heading "Lecture topics", separated there by middle dots."""
-    part = re.search(r"^##+ Lecture topics\n(.*?)(?=^##|\Z)", markdown(notebook), re.M | re.S)
-    return [" ".join(topic.split()) for topic in part[1].split("·")] if part else []
-
-
-def topics(folder: Path = NOTEBOOKS) -> str:
-    """The README's table of the lecture topics that are taught so far."""
-    rows = ["| lecture topic | notebook |", "|---|---|"]
-    for path in sorted(folder.glob("[0-9][0-9]_*.ipynb")):
-        for topic in lecture_topics(nbformat.read(path, as_version=4)):
-            rows.append(f"| {topic} | [{path.stem[:2]}](notebooks/{path.name}) |")
-    return "\n".join(rows)
-
-
-def readme(text: str) -> str:
-    """README.md with its generated parts written anew: the clone line, the tables of notebooks and of topics."""
-    repo = tokens()["@REPO@"]
-    clone = f"```bash\ngit clone {repo}\ncd {repo.split('/')[-1]}\n```"
-    for name, content in {"clone": clone, "notebooks": table(), "topics": topics()}.items():
-        text = between(text, name, content)
-    return text
-
-
-def between(text: str, name: str, content: str) -> str:
-    """A page with what stands between the marks <!-- name --> and <!-- /name --> replaced. Raises SystemExit where they are missing."""
-    start, end = f"<!-- {name} -->", f"<!-- /{name} -->"
-    if start not in text or end not in text:
-        raise SystemExit(f"README.md has lost its marks {start} ... {end}: its tables are written between them.")
-    return text.split(start)[0] + f"{start}\n{content}\n{end}" + text.split(end, 1)[1]
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", help="beginnings of names, such as 05; default all")
@@ -250,8 +196,6 @@ def main() -> None:
         except CellExecutionError as error:
             # Its text holds the cell and the cell's traceback, which is what helps.
             raise SystemExit(f"{source.name} was not built, a cell failed:\n{error}") from None
-    page = ROOT / "README.md"
-    page.write_text(readme(page.read_text(encoding="utf-8")), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -5,6 +5,10 @@
 Each seed is a run of its own, in a fresh kernel; a claim that does not hold does not stop it. The data are those
 of COURSE_DATA (default critters). A claim is accepted when it holds on 10 seeds, the worst of them clear of the
 threshold and the mean three standard deviations from it: the measured figures are printed so that this can be seen.
+Outputs marked NBVAL_CHECK_OUTPUT are compared with the stored ones: they must be the same for every seed and version.
+
+What ran where is kept in data/runs.csv, and `python -m tools.readme` makes README.md's table from it. To run with the versions of
+another environment: OTHER/bin/python -m ipykernel install --prefix DIR, then this with JUPYTER_PATH=DIR/share/jupyter.
 """
 
 import argparse
@@ -15,24 +19,63 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
+import nbformat
 from nbclient.exceptions import CellExecutionError
+from nbformat import NotebookNode
+from nbformat.v4 import new_code_cell
 
-from tools.build import NOTEBOOKS, execute, load, sources
+from tools.build import NOTEBOOKS, code_cells, execute, fingerprint, load, seconds, sources
+from tools.readme import RUNS
+
+WHERE = """# asked in the kernel, which need not be this Python
+import json, platform, torch
+print(json.dumps({
+    "python": ".".join(platform.python_version_tuple()[:2]),
+    "torch": torch.__version__.split("+")[0],
+    "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU",
+}))"""
+SAME = ("notebook", "seed", "data", "device", "torch", "python")  # what tells one run from another
 
 
-def claims_of_run(source: Path, seed: int, folder: Path = NOTEBOOKS) -> list[dict]:
-    """Run a source with one seed; returns its claims in order: [{"text", "held", "figures"}, ...].
+def run(source: Path, seed: int, folder: Path = NOTEBOOKS) -> dict:
+    """Run a source with one seed; returns what came of it and where it ran.
 
-    utils.lessons.claim writes them, a line each, to the file named by COURSE_CLAIMS. Raises CellExecutionError where a
-    cell fails.
+    "claims", in order: [{"text", "held", "figures"}, ...], a line each in the file named by COURSE_CLAIMS (utils.lessons.claim
+    writes it); "changed": the marked outputs that are not as stored; "code", "data", "python", "torch", "device" and "seconds".
+    Raises CellExecutionError where a cell fails.
     """
     inherited = {key: os.environ[key] for key in ("COURSE_DATA", "COURSE_DATA_DIR") if key in os.environ}
+    notebook = load(source)
+    code = fingerprint(notebook)
     with tempfile.TemporaryDirectory() as scratch:
         file = Path(scratch) / "claims.jsonl"
         settings = {"COURSE_DATA": "critters"} | inherited
         settings |= {"COURSE_SEED": str(seed), "COURSE_STRICT": "0", "COURSE_CLAIMS": str(file)}
-        execute(load(source), f"{source.stem}, seed {seed}", settings, folder)
-        return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()] if file.exists() else []
+        notebook.cells.append(new_code_cell(WHERE))
+        execute(notebook, f"{source.stem}, seed {seed}", settings, folder)
+        claims = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()] if file.exists() else []
+    where = json.loads(notebook.cells.pop().outputs[0].text)
+    took = round(sum(seconds(cell) for cell in code_cells(notebook)))
+    stored = folder / f"{source.stem}.ipynb"
+    changed = differences(notebook, nbformat.read(stored, as_version=4)) if stored.exists() else []
+    return where | {
+        "code": code,
+        "data": settings["COURSE_DATA"],
+        "seconds": took,
+        "claims": claims,
+        "changed": changed,
+    }
+
+
+def differences(notebook: NotebookNode, stored: NotebookNode) -> list[str]:
+    """The marked cells, by their last line, whose output is not the stored one."""
+
+    def marked(of: NotebookNode) -> dict[str, list[str]]:
+        cells = [cell for cell in code_cells(of) if "NBVAL_CHECK_OUTPUT" in cell.source]
+        return {c.id: [o.get("text") or o.get("data", {}).get("text/plain") for o in c.outputs] for c in cells}
+
+    before, now = marked(stored), marked(notebook)
+    return [c.source.splitlines()[-1] for c in code_cells(notebook) if c.id in now and now[c.id] != before.get(c.id)]
 
 
 def rows(runs: dict[int, list[dict]]) -> list[dict]:
@@ -60,6 +103,23 @@ def report(runs: dict[int, list[dict]]) -> str:
     return "\n".join(lines)
 
 
+def record(name: str, seed: int, done: dict) -> None:
+    """Keep a run in data/runs.csv, in place of an earlier one of the same notebook, seed and surroundings."""
+    fell = sum(not claim["held"] for claim in done["claims"]) + len(done["changed"])
+    row = {"notebook": name, "seed": str(seed), "claims": str(len(done["claims"])), "fell": str(fell)}
+    row |= {key: str(done[key]) for key in ("data", "device", "torch", "python", "code", "seconds")}
+    before = []
+    if RUNS.exists():
+        with open(RUNS, newline="", encoding="utf-8") as file:
+            before = [old for old in csv.DictReader(file) if any(old[key] != row[key] for key in SAME)]
+    with open(RUNS, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(row))
+        writer.writeheader()
+        writer.writerows(
+            sorted([*before, row], key=lambda run: (run["notebook"], run["data"], run["torch"], int(run["seed"])))
+        )
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("notebook", help="the beginning of its name, such as 05")
@@ -76,10 +136,14 @@ def main() -> int:
     broken = []
     for seed in range(arguments.start, arguments.start + arguments.seeds):
         try:
-            runs[seed] = claims_of_run(source, seed)
+            done = run(source, seed)
         except CellExecutionError as error:  # must not cost the other seeds; the command fails at its end
             broken.append(f"seed {seed} broke off with an error: {error}")
             runs[seed] = []
+            continue
+        runs[seed] = done["claims"]
+        broken += [f"seed {seed} gave another output than the stored one: {line}" for line in done["changed"]]
+        record(source.stem, seed, done)
     print("\n" + report(runs))
     print("\n".join(broken))
     if arguments.csv:

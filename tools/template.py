@@ -12,7 +12,14 @@
 # - third thing.
 #
 # **Time:** it runs in @TIME@ on two CPU cores and in ... on a GPU; with the exercises, about ... minutes.
-# **Before this:** notebook 03. **For a 75-minute lecture:** sections 1 and 2; section 3 is optional.
+# **Before this:** notebook 03.
+
+# %% [markdown] slideshow={"slide_type": "notes"}
+# **A plan for 75 minutes**
+#
+# - **Core:** sections 1 and 2: what the class takes home.
+# - **Optional:** what can wait.
+# - **Where to stop:** after which figure or claim, and where if you are late.
 
 # %% slideshow={"slide_type": "skip"}
 # Set-up, the same in every notebook: finds the course's files here, in Kaggle's data sets or on the net. Just run it.
@@ -25,7 +32,7 @@ course = next((f for f in [cwd, *cwd.parents, *kaggle] if (f / ours).is_file()),
 if not (course / ours).is_file():
     failed, git = subprocess.getstatusoutput(f'git clone -q --depth 1 --branch @REF@ @REPO@ "{course}"')
     if failed:
-        sys.exit(f"No network? Switch it on (Kaggle: Settings > Internet), or attach the course as a data set.\n{git}")
+        sys.exit(f"Git could not get the course. No network? Kaggle: Settings > Internet, or attach it as data.\n{git}")
 sys.path.insert(0, str(course))
 for name in [n for n, m in sys.modules.items() if n.split(".")[0] == "utils" and str(course / "utils") not in str(m)]:
     del sys.modules[name]  # another package of that name
@@ -117,7 +124,11 @@ summary()
 
 # %% [markdown]
 # ### Lecture topics
-# U1 the topic · U2 the next topic (the ids of the lectures' topics)
+#
+# | topic | section | lectures |
+# |---|---|---|
+# | U1 the topic, with its id | 1 | A |
+# | U2 the next topic | 1, 2 | A, C |
 #
 # ### Further reading
 # - A. Author, B. Author. *Title*. Venue, year. https://arxiv.org/abs/...

@@ -13,7 +13,15 @@
 #
 # **Time:** it runs in @TIME@ on two CPU cores; with the exercises and the lab, about three hours.
 # **Before this:** Python, what a derivative is, what a matrix product is. This is the first notebook of the course.
-# **For a 75-minute lecture:** sections 1, 2, 3, 6 and 7. Sections 4 and 5 are a lesson of their own.
+
+# %% [markdown] slideshow={"slide_type": "notes"}
+# **A plan for 75 minutes**
+#
+# - **Core:** sections 1, 2, 3, 6 and 7: the machine and honest timing, a picture as a tensor, convolution by hand, the loop in full view, stop and
+#   resume.
+# - **Optional:** 4 and 5 together: a lesson of its own on risk, and on the function that knows everything.
+# - **Where to stop:** after the claim of section 7 that the resumed run equals the unbroken one. If you are late, leave out who uses which GPU in
+#   section 1 and "Why now?" in section 3.
 
 # %% slideshow={"slide_type": "skip"}
 # Set-up, the same in every notebook: finds the course's files here, in Kaggle's data sets or on the net. Just run it.
@@ -26,7 +34,7 @@ course = next((f for f in [cwd, *cwd.parents, *kaggle] if (f / ours).is_file()),
 if not (course / ours).is_file():
     failed, git = subprocess.getstatusoutput(f'git clone -q --depth 1 --branch @REF@ @REPO@ "{course}"')
     if failed:
-        sys.exit(f"No network? Switch it on (Kaggle: Settings > Internet), or attach the course as a data set.\n{git}")
+        sys.exit(f"Git could not get the course. No network? Kaggle: Settings > Internet, or attach it as data.\n{git}")
 sys.path.insert(0, str(course))
 for name in [n for n, m in sys.modules.items() if n.split(".")[0] == "utils" and str(course / "utils") not in str(m)]:
     del sys.modules[name]  # another package of that name
@@ -511,7 +519,7 @@ print("answers", tuple(layer(animals[0][None].float()).shape))
 #
 # <details><summary>Answer</summary>
 #
-# The convolution: 16 kernels of $3 \cdot 3 \cdot 3$ numbers and 16 biases, 448, however large the picture is. The dense layer: $3 \cdot 96 \cdot 96$
+# The convolution: 16 kernels of $3 \cdot 3 \cdot 3$ numbers and 16 biases (a bias is a number that is added to every answer of a kernel), 448, however large the picture is. The dense layer: $3 \cdot 96 \cdot 96$
 # weights for **each** output, and those are for this size of picture only.
 #
 # </details>
@@ -565,6 +573,8 @@ for module in small_cnn():
 # | computers | GPUs: AlexNet (2012) was trained on two gaming cards, in five to six days |
 # | data | ImageNet: 1.2 million labelled photos of 1,000 classes in its yearly competition |
 # | open libraries | Torch, Theano, Caffe, then TensorFlow (2015) and PyTorch (2016): what took months takes an afternoon |
+#
+# The figure shows the **top-5 error**: the share of photos whose right class is not among the five most probable.
 
 
 # %%
@@ -709,7 +719,8 @@ claim(
 )
 
 # %% [markdown]
-# So a low training error alone means nothing. This is why every data set is divided, and why the test part is not touched.
+# So a low training error alone means nothing. This is why every data set is divided: a part to learn from (**training**), one to watch and to choose by
+# (**validation**), one to measure with at the end (**test**). And this is why the test part is not touched.
 #
 # ### Can a network memorise?
 #
@@ -783,7 +794,7 @@ claim(
 # %% [markdown]
 # ## 6. The training loop, in full view (15 min)
 #
-# Now the network of section 3. A classifier gives ten numbers, one a class: **logits**. Softmax makes probabilities of them, and the cost is the
+# Now the network of section 3. A classifier gives ten numbers, one a class: **logits**. Softmax makes probabilities of them, $p_c = e^{a_c} / \sum_k e^{a_k}$, and the cost is the
 # **cross-entropy**, $-\log p_{\text{right}}$, on average. Going through all data for each step would be slow, so each step takes a random **batch**. Once through
 # all batches is an **epoch**.
 
@@ -832,7 +843,7 @@ claim(
 # %% [markdown]
 # ### The same, as one line
 #
-# From now on the loop is `fit`, and the test is `evaluate`. They add a progress bar, a history and checkpoints. (`fit` also changes the order in which weights lie in memory,
+# (The optimizer is Adam: gradient descent with a step length of its own for each weight; notebook 01, section 3, says how.) From now on the loop is `fit`, and the test is `evaluate`. They add a progress bar, a history and checkpoints. (`fit` also changes the order in which weights lie in memory,
 # because that is often faster. It changes last digits, so we switch it off here.)
 #
 # **Before you run it:** the same seed, the same data. Are the weights at the end *nearly* the same, or the same?
@@ -1143,9 +1154,17 @@ summary()
 
 # %% [markdown]
 # ### Lecture topics
-# G1 where to run · G2 GPU etiquette: look, take one, give it back · G3 model and data on a GPU, honest timing · G4 save and resume ·
-# G5 an image as a tensor, 784 pixels; observations, model, cost · G6 risk, the memoriser, no free lunch ·
-# G7 why now; convolution as filtering, pooling, stride, channels, a first small CNN · G8 the training loop and fit
+#
+# | topic | section | lectures |
+# |---|---|---|
+# | G1 where to run | 1 | A |
+# | G2 GPU etiquette: look, take one, give it back | 1 | A |
+# | G3 model and data on a GPU, honest timing | 1 | A |
+# | G4 save and resume | 7 | A |
+# | G5 an image as a tensor, 784 pixels; observations, model, cost | 2, 4 | D |
+# | G6 risk, the memoriser, no free lunch | 5 | D |
+# | G7 why now; convolution as filtering, pooling, stride, channels, a first small CNN | 3 | D |
+# | G8 the training loop and fit | 6 | E |
 #
 # ### Further reading
 # - A. Paszke et al. *PyTorch: An Imperative Style, High-Performance Deep Learning Library*. NeurIPS 2019. https://arxiv.org/abs/1912.01703

@@ -13,8 +13,15 @@
 # - write clipping, He initialisation, group normalisation and a residual block yourself.
 #
 # **Time:** it runs in @TIME@ on two CPU cores; with the exercises, about 2 hours.
-# **Before this:** a training loop in PyTorch, the chain rule.
-# **For a 75-minute lecture:** sections 1 to 3, 5 to 9. Section 4 (explosion) and the exercises can wait.
+# **Before this:** notebook 00, section 6 (a training loop in PyTorch); the chain rule.
+
+# %% [markdown] slideshow={"slide_type": "notes"}
+# **A plan for 75 minutes**
+#
+# - **Core:** sections 1, 2, 3, 5, 6 and 8: the product, saturation, the profile through depth, and three remedies: ReLU, initialisation, skip
+#   connections.
+# - **Optional:** 4 (explosion), 7 (normalisation: twenty minutes, and notebook 02 uses it), 9 (all remedies in one figure).
+# - **Where to stop:** after the claims of section 8. Show section 9's figure as the last slide if five minutes are left.
 
 # %% slideshow={"slide_type": "skip"}
 # Set-up, the same in every notebook: finds the course's files here, in Kaggle's data sets or on the net. Just run it.
@@ -27,7 +34,7 @@ course = next((f for f in [cwd, *cwd.parents, *kaggle] if (f / ours).is_file()),
 if not (course / ours).is_file():
     failed, git = subprocess.getstatusoutput(f'git clone -q --depth 1 --branch @REF@ @REPO@ "{course}"')
     if failed:
-        sys.exit(f"No network? Switch it on (Kaggle: Settings > Internet), or attach the course as a data set.\n{git}")
+        sys.exit(f"Git could not get the course. No network? Kaggle: Settings > Internet, or attach it as data.\n{git}")
 sys.path.insert(0, str(course))
 for name in [n for n, m in sys.modules.items() if n.split(".")[0] == "utils" and str(course / "utils") not in str(m)]:
     del sys.modules[name]  # another package of that name
@@ -63,7 +70,7 @@ from utils.lessons import claim, summary
 #
 # $$\frac{\partial F}{\partial a_3} = \frac{\partial f_1}{\partial f_2} \cdot \frac{\partial f_2}{\partial f_3} \cdot \frac{\partial f_3}{\partial a_3}$$
 #
-# We take $f(a, u) = \sigma(a\,u)$ three times, with the sigmoid $\sigma$ and an input $x$ at the end of the chain.
+# We take $f(a, u) = \sigma(a\,u)$ three times, with the sigmoid $\sigma(z) = 1 / (1 + e^{-z})$ and an input $x$ at the end of the chain.
 
 # %%
 x, a1, a2, a3 = 0.5, 1.5, -2.0, 1.0
@@ -337,7 +344,7 @@ claim(
 
 # %% [markdown]
 # A factor below 1/4 a layer: 1/4 at best from the sigmoid, and the rest from the weights. With 64 inputs, PyTorch draws them between $-1/8$
-# and $1/8$, which is small.
+# and $1/8$, which is small. This is the **vanishing gradient**.
 
 # %% [markdown]
 # ### During training
@@ -423,7 +430,7 @@ claim(
 #
 # Learning is movement of the weights. We measure it relative to their size, $\lVert W - W_0 \rVert / \lVert W_0 \rVert$, after one epoch. With
 # plain gradient descent (SGD) a step is the learning rate times the gradient. Adam divides the gradient by its own recent size, and a
-# constant $\varepsilon = 10^{-8}$ guards against division by zero: $m / (\sqrt v + \varepsilon)$.
+# constant $\varepsilon = 10^{-8}$ guards against division by zero: $m / (\sqrt v + \varepsilon)$, with running means $m$ of the gradient and $v$ of its square.
 #
 # **Before you run it:** which layers move least with SGD? Does Adam cure that?
 #
@@ -515,10 +522,10 @@ show(fig, "Gradient profiles of a ReLU network of 10 layers for gains of 0.5 to 
 # Each profile is level, and it is its height that tells. A layer's gradient is a product of what comes forward, the activations, and what comes
 # back. With a gain above 1 the first grow on the way up and the second on the way down: in the product every layer has all ten factors.
 #
-# **Clipping** (Pascanu et al. 2013) keeps the direction of the gradient and limits its length: with $g$ the gradient of *all* weights as one
+# **Clipping** (Pascanu et al. 2013) keeps the direction of the gradient and limits its length: with $\nabla$ the gradient of *all* weights as one
 # long vector,
 #
-# $$g \leftarrow g \cdot \min\!\left(1, \frac{c}{\lVert g \rVert}\right)$$
+# $$\nabla \leftarrow \nabla \cdot \min\!\left(1, \frac{c}{\lVert \nabla \rVert}\right)$$
 #
 # In PyTorch this is one line between `backward` and `step`; it is in our training loop:
 # `nn.utils.clip_grad_norm_(model.parameters(), max_norm)`.
@@ -1130,7 +1137,7 @@ claim(
 
 # %% [markdown]
 # Read the table with care. It says what trains **in 15 epochs with Adam at one learning rate**, a budget of seconds. More epochs, another learning
-# rate or a warm-up move the borders. What does not move: the deeper, the fewer.
+# rate or a learning rate that begins small (a *warm-up*) move the borders. What does not move: the deeper, the fewer.
 #
 # And a level profile is needed, but not enough. ReLU with layer normalisation has a level profile at 50 layers (section 7); look at its row. The norm of a
 # gradient says that something arrives, not that it points somewhere useful: in deep networks without skip connections, gradients come to resemble noise
@@ -1301,9 +1308,18 @@ summary()
 
 # %% [markdown]
 # ### Lecture topics
-# V1 the chain rule as a product of factors · V2 saturation of sigmoid and tanh · V3 gradient norm of each layer against depth, first layers learn slowest ·
-# V4 exploding gradients and clipping · V5 ReLU · V6 initialisation: Xavier, He · V7 batch, layer, group and instance normalisation ·
-# V8 skip connections · V9 all remedies against depth
+#
+# | topic | section | lectures |
+# |---|---|---|
+# | V1 the chain rule as a product of factors | 1 | A |
+# | V2 saturation of sigmoid and tanh | 2 | D |
+# | V3 gradient norm of each layer against depth, first layers learn slowest | 3 | A, D |
+# | V4 exploding gradients and clipping | 4 | A |
+# | V5 ReLU | 5 | D |
+# | V6 initialisation: Xavier, He | 6 | D |
+# | V7 batch, layer, group and instance normalisation | 7 | A, D, E |
+# | V8 skip connections | 8 | A, D, E |
+# | V9 all remedies against depth | 9 | beyond |
 #
 # ### Further reading
 # - Y. Bengio, P. Simard, P. Frasconi. *Learning long-term dependencies with gradient descent is difficult*. IEEE Transactions on Neural Networks 5(2), 1994

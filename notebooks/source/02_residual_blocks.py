@@ -14,7 +14,16 @@
 #
 # **Time:** it runs in @TIME@ on two CPU cores; with the exercises and the lab, about three hours.
 # **Before this:** notebook 01: gradient profiles, normalisation, the first skip connection.
-# **For a 75-minute lecture:** sections 1, 3 to 5 and 8. Sections 2, 6, 7 and 9 can wait, the exercises come after.
+
+# %% [markdown] slideshow={"slide_type": "notes"}
+# **A plan for 75 minutes**
+#
+# - **Core:** sections 1, 3, 4, 5 and 8: the classic networks counted, degradation, the identity, the residual block, and ResNet-18 equal to
+#   torchvision's.
+# - **Optional:** 2 (LeNet-5), 6 (projection shortcuts), 7 (highway, DenseNet), 9 (gradient and loss landscape, the finest pictures: a good opening of
+#   the next lecture).
+# - **Where to stop:** after the claim of section 8 that ours and torchvision's give the same numbers. If you are late, stop at the ten seeds of section
+#   5.
 
 # %% slideshow={"slide_type": "skip"}
 # Set-up, the same in every notebook: finds the course's files here, in Kaggle's data sets or on the net. Just run it.
@@ -27,7 +36,7 @@ course = next((f for f in [cwd, *cwd.parents, *kaggle] if (f / ours).is_file()),
 if not (course / ours).is_file():
     failed, git = subprocess.getstatusoutput(f'git clone -q --depth 1 --branch @REF@ @REPO@ "{course}"')
     if failed:
-        sys.exit(f"No network? Switch it on (Kaggle: Settings > Internet), or attach the course as a data set.\n{git}")
+        sys.exit(f"Git could not get the course. No network? Kaggle: Settings > Internet, or attach it as data.\n{git}")
 sys.path.insert(0, str(course))
 for name in [n for n, m in sys.modules.items() if n.split(".")[0] == "utils" and str(course / "utils") not in str(m)]:
     del sys.modules[name]  # another package of that name
@@ -258,7 +267,7 @@ claim(
 )
 
 # %% [markdown]
-# GoogLeNet and all later ones put global average pooling there. That freed the parameters for depth.
+# GoogLeNet and the later ones average each channel to one number there: **global average pooling**. That freed the parameters for depth.
 #
 # ### Why not deeper, sooner?
 #
@@ -279,7 +288,7 @@ claim(
 # %% [markdown]
 # ## 2. LeNet-5, then and now (12 min)
 #
-# It wants pictures of 32 x 32 pixels. Scikit-learn's digits, which you know from notebook 01, have 8 x 8. We enlarge them.
+# It wants pictures of 32 x 32 pixels. Scikit-learn's digits, which you know from notebooks 00 and 01, have 8 x 8. We enlarge them.
 
 
 # %% tags=["measure"]
@@ -417,7 +426,7 @@ def he(model):
 
 
 # %% [markdown]
-# Every network gets the same **budget**: 12 epochs of SGD with momentum, a learning rate that climbs to 0.05 and falls again.
+# Every network gets the same **budget**: 12 epochs of SGD with momentum (each step also follows the steps before it, as a rolling ball does), a learning rate that climbs to 0.05 and falls again.
 
 
 # %% tags=["measure"]
@@ -449,7 +458,7 @@ def run(depth, skip):
 
 
 # %% [markdown]
-# **Before you run it:** plain networks of 8, 32 and 56 layers. We ask for the error on the digits that they are **trained on**. Overfitting cannot raise that one. Which depth
+# **Before you run it:** plain networks of 8, 32 and 56 layers. We ask for the error on the digits that they are **trained on**. Overfitting, learning by heart as in notebook 00, cannot raise that one. Which depth
 # has the lowest?
 #
 # <details><summary>Answer</summary>
@@ -609,7 +618,7 @@ claim(
 # %% [markdown]
 # ## 5. The residual block (20 min)
 #
-# Line by line, with the shapes. Four feature maps of digits go in.
+# Line by line, with the shapes. The feature maps of four digits go in (a **feature map** is one channel of a layer's result).
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -732,7 +741,7 @@ for epochs in (12, 40):
 # %% [markdown]
 # ### VGG and ResNet, side by side
 #
-# Both are stacks of 3 x 3 convolutions, in stages: when the picture gets half as wide, the channels double. We draw them from torchvision's code: hooks note the output of each
+# Both are stacks of 3 x 3 convolutions, in stages: when the picture gets half as wide, the channels double. We draw them from torchvision's code: **hooks**, functions that PyTorch calls whenever a layer has computed its result, note the output of each
 # layer while a picture that has no numbers (it is on `meta`) passes.
 
 
@@ -1546,9 +1555,18 @@ summary()
 
 # %% [markdown]
 # ### Lecture topics
-# R1 classic networks counted, why depth was held back · R2 LeNet-5 built and trained · R3 degradation: deeper plain networks train worse ·
-# R4 the identity, easy for a residual block · R5 the residual block step by step, VGG against ResNet · R6 shapes that do not match: projection shortcuts · R7 DenseNet block,
-# highway gate · R8 ResNet-18 equal to torchvision's, reading its source · R9 what skips do to gradient and loss
+#
+# | topic | section | lectures |
+# |---|---|---|
+# | R1 classic networks counted, why depth was held back | 1 | A, C, D, E |
+# | R2 LeNet-5 built and trained | 2 | C, D |
+# | R3 degradation: deeper plain networks train worse | 3 | A, C |
+# | R4 the identity, easy for a residual block | 4 | A, D |
+# | R5 the residual block step by step, VGG against ResNet | 5 | A, C, D |
+# | R6 shapes that do not match: projection shortcuts | 6 | C |
+# | R7 DenseNet block, highway gate | 7 | A, E |
+# | R8 ResNet-18 equal to torchvision's, reading its source | 8 | C |
+# | R9 what skips do to gradient and loss | 9 | A, beyond |
 #
 # ### Further reading
 # - Y. LeCun, L. Bottou, Y. Bengio, P. Haffner. *Gradient-based learning applied to document recognition*. Proceedings of the IEEE 86(11), 1998 (LeNet-5)

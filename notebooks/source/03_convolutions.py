@@ -13,7 +13,14 @@
 #
 # **Time:** it runs in @TIME@ on two CPU cores; with the exercises and the lab, about three hours and a half.
 # **Before this:** notebook 00, section 3 (convolution, padding, stride, channels).
-# **For a 75-minute lecture:** sections 1, 3, 4 and 7 (70 minutes). Sections 2, 5, 6, 8 and 9 are a lesson of their own.
+
+# %% [markdown] slideshow={"slide_type": "notes"}
+# **A plan for 75 minutes**
+#
+# - **Core:** sections 1, 3, 4 and 7: the arithmetic, the 1 x 1 convolution, the two numbers of its cost, and the transposed convolution up to the
+#   checkerboard.
+# - **Optional:** 2 (receptive field), 5 (Inception), 6 (depthwise separable), 8 (any image size), 9 (one and three dimensions).
+# - **Where to stop:** after the comparison with nearest and bilinear in section 7. If you are late, stop at the checkerboard.
 
 # %% slideshow={"slide_type": "skip"}
 # Set-up, the same in every notebook: finds the course's files here, in Kaggle's data sets or on the net. Just run it.
@@ -26,7 +33,7 @@ course = next((f for f in [cwd, *cwd.parents, *kaggle] if (f / ours).is_file()),
 if not (course / ours).is_file():
     failed, git = subprocess.getstatusoutput(f'git clone -q --depth 1 --branch @REF@ @REPO@ "{course}"')
     if failed:
-        sys.exit(f"No network? Switch it on (Kaggle: Settings > Internet), or attach the course as a data set.\n{git}")
+        sys.exit(f"Git could not get the course. No network? Kaggle: Settings > Internet, or attach it as data.\n{git}")
 sys.path.insert(0, str(course))
 for name in [n for n, m in sys.modules.items() if n.split(".")[0] == "utils" and str(course / "utils") not in str(m)]:
     del sys.modules[name]  # another package of that name
@@ -596,7 +603,7 @@ for name, module in [*inception_3a.branches.items(), ("all", inception_3a)]:
 # %% [markdown]
 # Read the third line again: 12,443,648 multiplications. The lecture's example *is* this branch.
 #
-# The paper's table gives 159K weights and 128M operations for this module. (Ours without the biases are 163,328, which is 159 times 1,024: so it seems to have been counted.) Without the $1 \times 1$ convolutions it would cost this:
+# The paper's table gives 159K weights and 128M operations for this module. (Ours without the biases are 163,328, which is 159.5 times 1,024: so it seems to have been counted.) Without the $1 \times 1$ convolutions it would cost this:
 
 # %%
 with torch.device("meta"):
@@ -652,7 +659,7 @@ claim(
 # %% [markdown]
 # ### The inverted residual
 #
-# MobileNet (Howard et al. 2017) is made of these. MobileNet v2 (Sandler et al. 2018) turns the bottleneck round: **narrow outside, wide inside**. A $1 \times 1$ convolution expands the channels by $6$, the depthwise
+# MobileNet (Howard et al. 2017) is made of these. MobileNetV2 (Sandler et al. 2018) turns the bottleneck round: **narrow outside, wide inside**. A $1 \times 1$ convolution expands the channels by $6$, the depthwise
 # convolution works where there are many channels and costs little, another $1 \times 1$ goes back, without ReLU. Around it all, a skip connection (notebook 02).
 
 
@@ -689,7 +696,7 @@ claim(
 # ### Whole networks, counted
 #
 # On the device `meta` a network with 138 million weights takes no memory. So we count the classic ones, for one picture of $224 \times 224$. Torchvision publishes counts of its own with its weights, and the accuracy on
-# ImageNet; these we read, and do not measure.
+# ImageNet (*top-1*: the most probable class is the right one); these we read, and do not measure.
 
 # %%
 names = ["vgg16", "resnet50", "resnet18", "mobilenet_v2", "mobilenet_v3_large", "mobilenet_v3_small"]
@@ -710,7 +717,7 @@ claim(
 )
 
 # %% [markdown]
-# **Before you run it:** MobileNet v2 needs a sixth of ResNet-18's multiplications. Is it six times as fast?
+# **Before you run it:** MobileNetV2 needs a sixth of ResNet-18's multiplications. Is it six times as fast?
 #
 # <details><summary>Answer</summary>
 #
@@ -1098,7 +1105,7 @@ claim(
 )
 
 # %% [markdown]
-# So a network *can* learn to hide its checkerboard, where the task shows the right answer at every pixel. A generator (notebook 08) is not shown one, and there the pattern stays. Resize-convolution, or a kernel divisible by the
+# So a network *can* learn to hide its checkerboard, where the task shows the right answer at every pixel. A generator (notebook 08) is not shown one, and there the pattern can stay. Resize-convolution, or a kernel divisible by the
 # stride, is the safe choice. Which of the three is best on this task? The differences are small and change with the seed: we do not claim any.
 
 # %% [markdown] slideshow={"slide_type": "notes"}
@@ -1575,9 +1582,17 @@ summary()
 
 # %% [markdown]
 # ### Lecture topics
-# C1 convolution arithmetic and the receptive field · C2 the 1 x 1 convolution · C3 120,422,400 against 12,443,648 multiplications · C4 the Inception module ·
-# C5 depthwise separable convolution, inverted residual, MobileNet counted and timed · C6 transposed convolution, adjoint, checkerboard ·
-# C7 adaptive pooling, fully convolutional networks, heat map · C8 1-D and 3-D convolution
+#
+# | topic | section | lectures |
+# |---|---|---|
+# | C1 convolution arithmetic and the receptive field | 1, 2 | D |
+# | C2 the 1 x 1 convolution | 3 | A, C |
+# | C3 120,422,400 against 12,443,648 multiplications | 4 | C |
+# | C4 the Inception module | 5 | A, C |
+# | C5 depthwise separable convolution, inverted residual, MobileNet counted and timed | 6 | E |
+# | C6 transposed convolution, adjoint, checkerboard | 7 | A, C |
+# | C7 adaptive pooling, fully convolutional networks, heat map | 8 | A |
+# | C8 1-D and 3-D convolution | 9 | A |
 #
 # ### Further reading
 # - V. Dumoulin, F. Visin. *A guide to convolution arithmetic for deep learning*. 2016. https://arxiv.org/abs/1603.07285
@@ -1596,4 +1611,4 @@ summary()
 # - D. Tran et al. *Learning Spatiotemporal Features with 3D Convolutional Networks*. ICCV 2015. https://arxiv.org/abs/1412.0767
 #
 # ### Next notebook
-# 04 · U-Net: from "what is it" to "which pixels are it" (planned).
+# 04 · U-Net: from "what is it" to "which pixels are it".

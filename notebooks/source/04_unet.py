@@ -13,7 +13,13 @@
 #
 # **Time:** it runs in @TIME@ on two CPU cores; with all sections, the exercises and the lab, about four hours.
 # **Before this:** notebook 03, section 7 (transposed convolution).
-# **For a 75-minute lecture:** sections 1 to 4. Sections 5 to 8 are optional, and each stands by itself. The exercises come after.
+
+# %% [markdown] slideshow={"slide_type": "notes"}
+# **A plan for 75 minutes**
+#
+# - **Core:** sections 1, 2, 3 and 4: measures, the network in full view, the training, and what the skips are good for.
+# - **Optional:** 5 (up-sampling), 6 (loss and imbalance), 7 (any size, tiles), 8 (few masks).
+# - **Where to stop:** after the ten seeds of section 4. If you are late, stop at its map of mistakes.
 
 # %% slideshow={"slide_type": "skip"}
 # Set-up, the same in every notebook: finds the course's files here, in Kaggle's data sets or on the net. Just run it.
@@ -26,7 +32,7 @@ course = next((f for f in [cwd, *cwd.parents, *kaggle] if (f / ours).is_file()),
 if not (course / ours).is_file():
     failed, git = subprocess.getstatusoutput(f'git clone -q --depth 1 --branch @REF@ @REPO@ "{course}"')
     if failed:
-        sys.exit(f"No network? Switch it on (Kaggle: Settings > Internet), or attach the course as a data set.\n{git}")
+        sys.exit(f"Git could not get the course. No network? Kaggle: Settings > Internet, or attach it as data.\n{git}")
 sys.path.insert(0, str(course))
 for name in [n for n, m in sys.modules.items() if n.split(".")[0] == "utils" and str(course / "utils") not in str(m)]:
     del sys.modules[name]  # another package of that name
@@ -259,7 +265,7 @@ def two_convolutions(in_channels, out_channels):
 
 
 # %% [markdown]
-# Between stages, max-pooling keeps the largest of 2 x 2 numbers. Four stages, from 8 channels to 64; keep what each one gives:
+# Between stages, max pooling keeps the largest of 2 x 2 numbers. Four stages, from 8 channels to 64; keep what each one gives:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -345,7 +351,7 @@ def fill_up(x, skip):
 
 
 # %% [markdown]
-# **Hooks** let you watch any network from outside. This one notes the shape of what each part gives:
+# **Hooks** (notebook 02, section 5) let you watch any network from outside. This one notes the shape of what each part gives:
 
 
 # %%
@@ -892,7 +898,7 @@ twice = torch.cat([other_lesions.images[examples] / 255, cut_out(other_lesions.i
 show(image_grid(twice, columns=6, size=1.6), f"Six {other_lesions.noun}s of lesions above; below, only the lesions as their masks mark them.")
 
 # %% [markdown]
-# Cross-entropy adds up pixels. If only a few are lesion, then most of what it says is "background!". The **Dice loss** (Milletari et al. 2016) takes the measure itself, with probabilities $p_i$ in place of answers and
+# Cross-entropy adds up pixels. If only a few are lesion, then most of what it says is "background!". The **Dice loss** (Milletari et al. 2016, there with squares in the denominator) takes the measure itself, with probabilities $p_i$ in place of answers and
 # $g_i \in \{0, 1\}$ for the true mask:
 #
 # $$L_\text{Dice} = 1 - \frac{2 \sum_i p_i\, g_i}{\sum_i p_i + \sum_i g_i}$$
@@ -1083,7 +1089,7 @@ large = prepare(make_grid(parts, nrow=6, padding=0))
 print(tuple(large.shape))
 
 # %% [markdown]
-# It is cut into **tiles** that overlap, and of each tile's answer only the middle is kept, the `core`. How wide must the `margin` around it be? As wide as the network **reaches**. Count: a 3 x 3 convolution reaches 1 pixel of its map.
+# It is cut into **tiles** that overlap, and of each tile's answer only the middle is kept, the `core`. How wide must the `margin` around it be? As wide as the network **reaches** (half of a receptive field, notebook 03, section 2). Count: a 3 x 3 convolution reaches 1 pixel of its map.
 # In stage $k$ that is $2^k$ pixels of the picture. There are two of them in each stage, going down and going up, and pooling reads whole blocks of 8:
 #
 # $$\underbrace{2\,(1 + 2 + 4)}_{\text{down}} + \underbrace{2 \cdot 8}_{\text{bottleneck}} + \underbrace{2\,(4 + 2 + 1)}_{\text{up}} + \underbrace{7}_{\text{blocks}} = 51$$
@@ -1447,8 +1453,16 @@ summary()
 
 # %% [markdown]
 # ### Lecture topics
-# U1 segmentation, IoU, Dice, boundary IoU, why pixel accuracy misleads · U2 encoder, decoder, "concatenate channels", shapes stage by stage · U3 skips concatenated, summed and none · U4 transposed convolution against
-# bilinear + convolution · U5 cross-entropy, Dice loss, class imbalance · U6 any input size, tiles · U7 a pretrained encoder under the U-Net, few labels
+#
+# | topic | section | lectures |
+# |---|---|---|
+# | U1 segmentation, IoU, Dice, boundary IoU, why pixel accuracy misleads | 1 | C |
+# | U2 encoder, decoder, "concatenate channels", shapes stage by stage | 2 | A, C |
+# | U3 skips concatenated, summed and none | 4 | A, beyond |
+# | U4 transposed convolution against bilinear + convolution | 5 | A, C |
+# | U5 cross-entropy, Dice loss, class imbalance | 6 | beyond |
+# | U6 any input size, tiles | 7 | A |
+# | U7 a pretrained encoder under the U-Net, few labels | 8 | beyond |
 #
 # ### Further reading
 # - O. Ronneberger, P. Fischer, T. Brox. *U-Net: Convolutional Networks for Biomedical Image Segmentation*. MICCAI 2015. https://arxiv.org/abs/1505.04597

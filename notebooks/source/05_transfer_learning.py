@@ -13,9 +13,16 @@
 # - train a classifier on frozen features, fine-tune the whole network, and choose between the two.
 #
 # **Time:** it runs in @TIME@ on two CPU cores; with all sections, the exercises and the lab, three hours and a half.
-# **Before this:** a training loop in PyTorch, convolution and pooling.
-# **For a 75-minute lecture:** sections 1 to 6. In section 3 the words, the explorer and the map can be left out. Sections 7 to 11 are optional,
-# and each stands by itself (8 before 9). The exercises come after.
+# **Before this:** notebook 00: a training loop, convolution and pooling.
+
+# %% [markdown] slideshow={"slide_type": "notes"}
+# **A plan for 75 minutes**
+#
+# - **Core:** sections 1, 2, 3, 4, 5 and 6: 200 pictures, a network of our own and why it overfits, pictures as points, frozen features, fine-tuning,
+#   all side by side.
+# - **Optional:** in section 3 the words, the explorer and the map; 7 (gentler ways), 8 before 9 (what each part sees, when to do what), 10 (input), 11
+#   (other networks).
+# - **Where to stop:** after the figure of section 6 with 20 to thousands of pictures.
 
 # %% slideshow={"slide_type": "skip"}
 # Set-up, the same in every notebook: finds the course's files here, in Kaggle's data sets or on the net. Just run it.
@@ -28,7 +35,7 @@ course = next((f for f in [cwd, *cwd.parents, *kaggle] if (f / ours).is_file()),
 if not (course / ours).is_file():
     failed, git = subprocess.getstatusoutput(f'git clone -q --depth 1 --branch @REF@ @REPO@ "{course}"')
     if failed:
-        sys.exit(f"No network? Switch it on (Kaggle: Settings > Internet), or attach the course as a data set.\n{git}")
+        sys.exit(f"Git could not get the course. No network? Kaggle: Settings > Internet, or attach it as data.\n{git}")
 sys.path.insert(0, str(course))
 for name in [n for n, m in sys.modules.items() if n.split(".")[0] == "utils" and str(course / "utils") not in str(m)]:
     del sys.modules[name]  # another package of that name
@@ -1488,7 +1495,7 @@ show(fig, f"The grid as measured earlier by make measure: accuracy of four ways 
 # - Fine-tuning had the small rate of section 5 everywhere. A different task may want larger steps. Try it.
 #
 # The lectures' example of a different task is **glaucoma**, seen in photos of the retina. A study of that kind (Christopher et al. 2018) had 14,822 of them, so "many", and compared several
-# architectures, each from scratch and fine-tuned from ImageNet. In all cases transfer was more accurate and took less training; the best reached an area under the curve of 0.91. Raghu et al.
+# architectures, each from scratch and fine-tuned from ImageNet. In all cases transfer was more accurate and took less training; the best reached an area under the ROC curve of 0.91 (1 is perfect, 0.5 is guessing). Raghu et al.
 # (2019) looked closer, on two larger medical tasks: pretraining gave little accuracy, small networks from scratch came close, and what did transfer sat in the lowest layers.
 
 # %% [markdown]
@@ -1571,7 +1578,7 @@ zoo = {  # name: the place of the last layer, size of the pictures
 
 
 # %% [markdown]
-# To count and to replace we need no weights. On the device `"meta"`, tensors have shapes and no numbers: even VGG-19 takes no memory.
+# To count and to replace we need no weights. On the device `"meta"` (notebook 02), tensors have shapes and no numbers: even VGG-19 takes no memory.
 
 
 # %%
@@ -1864,9 +1871,21 @@ summary()
 
 # %% [markdown]
 # ### Lecture topics
-# T1 small data, and how much the famous ones have · T2 a network of our own, overfitting, global average pooling · T3 embeddings of images and of words · T4 first-layer
-# filters, what deeper parts respond to · T5 frozen features and a linear classifier · T6 fine-tuning with a small learning rate · T7 discriminative learning rates · T8 gradual
-# unfreezing · T9 how many parts to freeze · T10 when and how, measured · T11 other pretrained networks and torch.hub · T12 input size and normalisation
+#
+# | topic | section | lectures |
+# |---|---|---|
+# | T1 small data, and how much the famous ones have | 1 | A, B, C, E |
+# | T2 a network of our own, overfitting, global average pooling | 2 | E |
+# | T3 embeddings of images and of words | 3 | A, B |
+# | T4 first-layer filters, what deeper parts respond to | 8 | D |
+# | T5 frozen features and a linear classifier | 4 | A, B, C, D, E |
+# | T6 fine-tuning with a small learning rate | 5 | A, B, D |
+# | T7 discriminative learning rates | 7 | A, B |
+# | T8 gradual unfreezing | 7 | B |
+# | T9 how many parts to freeze | 7 | C |
+# | T10 when and how, measured | 9 | C, D |
+# | T11 other pretrained networks and torch.hub | 11 | C, E |
+# | T12 input size and normalisation | 10 | D, E |
 #
 # ### Further reading
 # - M. Lin, Q. Chen, S. Yan. *Network in Network*. 2013. https://arxiv.org/abs/1312.4400 (global average pooling)
@@ -1898,4 +1917,4 @@ summary()
 # - J. Elson, J. R. Douceur, J. Howell, J. Saul. *Asirra: A CAPTCHA that Exploits Interest-Aligned Manual Image Categorization*. CCS 2007 (dogs-vs-cats)
 #
 # ### Next notebook
-# 06 · Augmentation and regularisation: the same small data set, made to go further (planned).
+# 06 · Augmentation and regularisation: the same small data set, made to go further.

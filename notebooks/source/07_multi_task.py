@@ -13,8 +13,15 @@
 # - say when multi-task learning helps, when it does not, and what it saves.
 #
 # **Time:** it runs in @TIME@ on two CPU cores; with all sections, the exercises and the lab, three hours.
-# **Before this:** a training loop in PyTorch, convolution and pooling, batch normalisation. What a U-Net is (notebook 04) helps.
-# **For a 75-minute lecture:** sections 1 to 7. Sections 8 to 11 are optional, and each stands by itself. The exercises come after.
+# **Before this:** notebooks 00 (a training loop, convolution and pooling) and 01 (batch normalisation). What a U-Net is (notebook 04) helps.
+
+# %% [markdown] slideshow={"slide_type": "notes"}
+# **A plan for 75 minutes**
+#
+# - **Core:** sections 1, 2, 3, 4, 5 and 6: three questions of one picture, the shared network, its losses, missing labels, the loop, and one task that
+#   takes over.
+# - **Optional:** 7 (balance: twenty-five minutes), 8 (how many labels), 9 (when it does not help), 10 (what it saves), 11 (benign or malignant).
+# - **Where to stop:** after the figure of section 6; the balance of section 7 opens the next lecture.
 
 # %% slideshow={"slide_type": "skip"}
 # Set-up, the same in every notebook: finds the course's files here, in Kaggle's data sets or on the net. Just run it.
@@ -27,7 +34,7 @@ course = next((f for f in [cwd, *cwd.parents, *kaggle] if (f / ours).is_file()),
 if not (course / ours).is_file():
     failed, git = subprocess.getstatusoutput(f'git clone -q --depth 1 --branch @REF@ @REPO@ "{course}"')
     if failed:
-        sys.exit(f"No network? Switch it on (Kaggle: Settings > Internet), or attach the course as a data set.\n{git}")
+        sys.exit(f"Git could not get the course. No network? Kaggle: Settings > Internet, or attach it as data.\n{git}")
 sys.path.insert(0, str(course))
 for name in [n for n, m in sys.modules.items() if n.split(".")[0] == "utils" and str(course / "utils") not in str(m)]:
     del sys.modules[name]  # another package of that name
@@ -164,7 +171,7 @@ class ClassHead(nn.Module):
 
 
 # %% [markdown]
-# **Box.** Now the place is the answer, so nothing is averaged: the last features are unrolled. Four numbers come out, $x_1, y_1, x_2, y_2$, and a sigmoid keeps each between 0 and 1, as a share of
+# **Box.** Now the place is the answer, so nothing is averaged: the last features are unrolled (flattened, as notebook 05 says). Four numbers come out, $x_1, y_1, x_2, y_2$, and a sigmoid keeps each between 0 and 1, as a share of
 # the picture's side.
 
 
@@ -309,7 +316,7 @@ claim(
 # | task | loss | metric |
 # |---|---|---|
 # | label | cross-entropy | accuracy |
-# | box | smooth L1 (Girshick 2015) | IoU: intersection over union of both boxes |
+# | box | smooth L1 (Girshick 2015): squared for small errors, absolute for large ones | IoU: intersection over union of both boxes |
 # | mask | binary cross-entropy, pixel by pixel | IoU of both masks |
 #
 # A box error has a **unit**, and somebody has to choose it. We count in twentieths of the side: an error of 1 is about three pixels of 64. (Another choice comes in section 6, and it matters.)
@@ -1343,8 +1350,16 @@ summary()
 
 # %% [markdown]
 # ### Lecture topics
-# K1 class, box and mask with a shared encoder · K2 a U-Net with a classifier on its unrolled bottleneck, benign or malignant · K3 few labels for one task: the curve · K4 masked losses ·
-# K5 one task takes over, and three ways to balance · K6 when it does not help · K7 one encoder against three, masks first and then the class
+#
+# | topic | section | lectures |
+# |---|---|---|
+# | K1 class, box and mask with a shared encoder | 2 | B |
+# | K2 a U-Net with a classifier on its unrolled bottleneck, benign or malignant | 11 | B |
+# | K3 few labels for one task: the curve | 8 | B |
+# | K4 masked losses | 4 | B |
+# | K5 one task takes over, and three ways to balance | 6, 7 | B |
+# | K6 when it does not help | 9 | B |
+# | K7 one encoder against three, masks first and then the class | 10 | B, beyond |
 #
 # ### Further reading
 # - R. Caruana. *Multitask Learning*. Machine Learning 28, 1997

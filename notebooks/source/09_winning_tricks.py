@@ -13,7 +13,15 @@
 #
 # **Time:** it runs in @TIME@ on two CPU cores; with all sections, the exercises and the lab, about four hours.
 # **Before this:** notebook 05; for section 7 also notebook 03, section 8.
-# **For a 75-minute lecture:** sections 1 to 4 and 7. The others are optional, and each stands by itself.
+
+# %% [markdown] slideshow={"slide_type": "notes"}
+# **A plan for 75 minutes**
+#
+# - **Core:** sections 1, 2, 4 and 5: two sources of knowledge, ensembles, test-time augmentation, open-source implementations: the slides on winning,
+#   in their order.
+# - **Optional:** 3 (what to average), 6 (your own folder), 7 before 8 (boxes, detectors), 9 (capsules), 10 (a recurrent network): each a lesson of its
+#   own.
+# - **Where to stop:** after the claims of section 4; section 5 can be told in five minutes.
 
 # %% slideshow={"slide_type": "skip"}
 # Set-up, the same in every notebook: finds the course's files here, in Kaggle's data sets or on the net. Just run it.
@@ -26,7 +34,7 @@ course = next((f for f in [cwd, *cwd.parents, *kaggle] if (f / ours).is_file()),
 if not (course / ours).is_file():
     failed, git = subprocess.getstatusoutput(f'git clone -q --depth 1 --branch @REF@ @REPO@ "{course}"')
     if failed:
-        sys.exit(f"No network? Switch it on (Kaggle: Settings > Internet), or attach the course as a data set.\n{git}")
+        sys.exit(f"Git could not get the course. No network? Kaggle: Settings > Internet, or attach it as data.\n{git}")
 sys.path.insert(0, str(course))
 for name in [n for n, m in sys.modules.items() if n.split(".")[0] == "utils" and str(course / "utils") not in str(m)]:
     del sys.modules[name]  # another package of that name
@@ -826,7 +834,7 @@ claim(
 
 # %% [markdown]
 # Before you build on somebody's code: the **licence** (of the code, and of the weights, which may have another); the **version** or commit, written down; the **preparation** of pictures that belongs to the weights (notebook 05, section
-# 9); and a **known answer**, one picture with the output that it should have, as a test. That last one finds nearly everything.
+# 10); and a **known answer**, one picture with the output that it should have, as a test. That last one finds nearly everything.
 
 # %% [markdown]
 # ## 6. Your own folder of images (25 min)
@@ -951,7 +959,7 @@ def duplicates(path):
 
 
 # %% [markdown]
-# **Shortcuts.** All happy faces were photographed on Monday, against the blue wall, all sad ones on Tuesday, against the grey one. A network takes the easiest way, and the wall is easier than the mouth. The check: can a classifier that sees next to nothing, only **the colour of the
+# **Shortcuts** (not those of notebook 02). All happy faces were photographed on Monday, against the blue wall, all sad ones on Tuesday, against the grey one. A network takes the easiest way, and the wall is easier than the mouth. The check: can a classifier that sees next to nothing, only **the colour of the
 # picture's rim**, tell the classes apart? Then so will your network.
 
 
@@ -1147,7 +1155,7 @@ show(fig, "Left a scene of six digits on a noisy ground. Right its heat map from
 
 # %% [markdown]
 # Every answer that says "digit" with some confidence becomes a box. Neighbouring windows see the same digit, so there are far too many. **Non-maximum suppression** (NMS): take the surest box; remove all that overlap it much; take the surest
-# of the rest; and so on. "Overlap" is the **intersection over union**, $\text{IoU}(A, B) = |A \cap B| \,/\, |A \cup B|$.
+# of the rest; and so on. "Overlap" is the **intersection over union** of notebook 04, now of boxes: $\text{IoU}(A, B) = |A \cap B| \,/\, |A \cup B|$.
 
 
 # %%
@@ -1242,10 +1250,11 @@ claim(
 # | SSD | 2016 | one pass, boxes of several shapes at several scales of features | Liu et al., ECCV 2016 |
 # | R-FCN | 2016 | position-sensitive score maps: nothing to compute for each region | Dai et al., NeurIPS 2016 |
 # | Mask R-CNN | 2017 | Faster R-CNN with one more head, a mask for each box | He et al., ICCV 2017 |
-# | RetinaNet | 2017 | one pass, and a focal loss that does not drown in easy background | Lin et al., ICCV 2017 |
+# | RetinaNet | 2017 | one pass, and a focal loss, in which easy examples count little, so that background does not drown the rest | Lin et al., ICCV 2017 |
 # | Detectron2 | 2019 | no network but a library: most of the above in PyTorch, with weights | Wu et al., 2019, github.com/facebookresearch/detectron2 |
 #
-# Torchvision has four of these families. They share the outline: a **backbone** computes features, **heads** turn them into boxes. So we give all four the *same* small backbone, and see that the head is the line that changes.
+# Torchvision has four of these families. They share the outline: a **backbone** computes features, **heads** turn them into boxes. All four begin with
+# **anchors** (SSD says *default boxes*): boxes of a few sizes and shapes at every place, which the head moves and scales. So we give all four the *same* small backbone, and see that the head is the line that changes.
 
 
 # %%
@@ -1342,7 +1351,7 @@ claim("A small SSD can learn eight drawings by heart: its loss falls to less tha
 # %% [markdown]
 # ### One that has learned
 #
-# SSDlite on MobileNetV3, 13 MB, has learned the 80 kinds of things of COCO. It runs where its weights lie on this machine. To fetch them once, run `models.imagenet_state(weights)` (with internet).
+# SSDlite on MobileNetV3, 13 MB, has learned the 80 kinds of things of COCO. (Its published score is the **mAP**: a mean over the classes of how well precision is kept up while recall grows.) It runs where its weights lie on this machine. To fetch them once, run `models.imagenet_state(weights)` (with internet).
 
 # %%
 weights = detection.SSDLite320_MobileNet_V3_Large_Weights.COCO_V1
@@ -1690,8 +1699,15 @@ summary()
 
 # %% [markdown]
 # ### Lecture topics
-# S1 labelled data and hand engineering · S2 ensembles, averaged outputs and weights · S3 test-time augmentation and multi-crop · S4 open-source implementations: read one, reuse its weights · S5 your own folder of
-# images · S6 detectors, capsules, recurrent networks
+#
+# | topic | section | lectures |
+# |---|---|---|
+# | S1 labelled data and hand engineering | 1 | C |
+# | S2 ensembles, averaged outputs and weights | 2, 3 | C |
+# | S3 test-time augmentation and multi-crop | 4 | C |
+# | S4 open-source implementations: read one, reuse its weights | 5 | C |
+# | S5 your own folder of images | 6 | C |
+# | S6 detectors, capsules, recurrent networks | 7, 8, 9, 10 | E |
 #
 # ### Further reading
 # - N. Dalal, B. Triggs. *Histograms of Oriented Gradients for Human Detection*. CVPR 2005

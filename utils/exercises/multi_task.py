@@ -261,8 +261,8 @@ shared_network = Exercise(
 
 # ---- lab -------------------------------------------------------------------------------------------------------------
 
-# The share of right answers that counts as good. Of photos few are left to learn from and to test.
-# Drawings, from 60 labels: the class alone 57 to 63 % (4 seeds), section 7's three tasks 60 to 68 % (3 seeds), the reference 87 to 88 % (3 seeds).
+# The share of right answers that counts as good: more than section 7's three tasks reach, and less than the reference. Of photos few
+# are left to learn from and to test.
 LAB_GOOD = {"critters": 0.75, "photos": 0.6}
 
 

@@ -1,0 +1,157 @@
+"""README.md's generated parts: the clone line, and the tables of notebooks, topics, plans for a lecture, and runs.
+
+    python -m tools.readme
+
+All are read off the built notebooks and data/runs.csv (which `python -m tools.seeds NN` writes).
+"""
+
+import csv
+import re
+from pathlib import Path
+
+import nbformat
+from nbformat import NotebookNode
+
+from tools.build import NOTEBOOKS, ROOT, built, fingerprint, markdown, run_time, substitute, tokens
+
+README, RUNS = ROOT / "README.md", ROOT / "data/runs.csv"
+
+
+def badges(name: str) -> str:
+    """The Colab and Kaggle badges of a notebook, as markdown."""
+    page = substitute(f"github.com/@SLUG@/blob/@REF@/notebooks/{name}.ipynb", tokens())
+    colab = f"https://colab.research.google.com/{page.replace('github.com', 'github', 1)}"
+    kaggle = f"https://kaggle.com/kernels/welcome?src=https://{page}"
+    return (
+        f"[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]({colab}) "
+        f"[![Open in Kaggle](https://kaggle.com/static/images/open-in-kaggle.svg)]({kaggle})"
+    )
+
+
+def table(folder: Path = NOTEBOOKS) -> str:
+    """The README's table of the notebooks that are built."""
+    rows = ["| | notebook | question | open | two CPU cores |", "|---|---|---|---|---|"]
+    for path in built([], folder):
+        notebook = nbformat.read(path, as_version=4)
+        text = notebook.cells[0].source
+        title = re.search(r"^# (?:\d\d\W+)?(.+)", text, re.M)
+        question = re.search(r"^\*\*Question[:.]?\*\*:? *(.+?)(?:\n\n|\Z)", text, re.M | re.S)
+        if not (title and question):
+            raise SystemExit(f"{path.name}: the first cell needs a title (# 05 · ...) and a line **Question:** ...")
+        question = " ".join(question[1].split())
+        link = f"[{title[1].strip()}](notebooks/{path.name})"
+        rows.append(f"| {path.stem[:2]} | {link} | {question} | {badges(path.stem)} | {run_time(notebook)} |")
+    return "\n".join(rows)
+
+
+def lecture_topics(notebook: NotebookNode) -> list[list[str]]:
+    """The rows of the table under a notebook's heading "Lecture topics": topic, section or sections, lectures."""
+    part = re.search(r"^##+ Lecture topics\n(.*?)(?=^##|\Z)", markdown(notebook), re.M | re.S)
+    lines = re.findall(r"^\| *(.+?) *\|$", part[1], re.M) if part else []
+    return [re.split(r" *\| *", line) for line in lines[2:]]
+
+
+def topics(folder: Path = NOTEBOOKS) -> str:
+    """The README's table of the lecture topics that are taught so far."""
+    rows = ["| topic | notebook | section | lectures |", "|---|---|---|---|"]
+    for path in built([], folder):
+        for topic, section, lectures in lecture_topics(nbformat.read(path, as_version=4)):
+            rows.append(f"| {topic} | [{path.stem[:2]}](notebooks/{path.name}) | {section} | {lectures} |")
+    return "\n".join(rows)
+
+
+def minutes(notebook: NotebookNode) -> dict[str, int]:
+    """How long each numbered section takes in class, as its heading says: {"1": 10, ...}."""
+    return {number: int(time) for number, time in re.findall(r"^## (\d+)\. .*\((\d+) min", markdown(notebook), re.M)}
+
+
+def plan(notebook: NotebookNode) -> dict[str, str]:
+    """A notebook's plan for 75 minutes: what stands behind "Core", "Optional" and "Where to stop" in its notes."""
+    return {
+        name: " ".join(text.split())
+        for name, text in re.findall(
+            r"^- \*\*(Core|Optional|Where to stop):\*\* (.*?)(?=^- |\n\n|\Z)", markdown(notebook), re.M | re.S
+        )
+    }
+
+
+def plan_minutes(notebook: NotebookNode) -> int:
+    """The minutes of the sections that a plan's first words name as core: "sections 1, 3 and 4: ..."."""
+    core = re.findall(r"\d+", plan(notebook).get("Core", "").split(":")[0])
+    return sum(time for number, time in minutes(notebook).items() if number in core)
+
+
+def plans(folder: Path = NOTEBOOKS) -> str:
+    """The README's page of plans for a lecture."""
+    rows = ["| | core | optional | where to stop |", "|---|---|---|---|"]
+    for path in built([], folder):
+        notebook = nbformat.read(path, as_version=4)
+        core, optional, stop = (plan(notebook).get(part, "") for part in ("Core", "Optional", "Where to stop"))
+        link = f"[{path.stem[:2]}](notebooks/{path.name})"
+        rows.append(f"| {link} | {core} {plan_minutes(notebook)} minutes. | {optional} | {stop} |")
+    return "\n".join(rows)
+
+
+def spans(numbers: list[int]) -> str:
+    """Numbers in words: [0, 1, 2, 5] is "0 to 2, 5"."""
+    numbers, parts = sorted(set(numbers)), []
+    for first in (n for n in numbers if n - 1 not in numbers):
+        last = next(n for n in range(first, first + len(numbers)) if n + 1 not in numbers)
+        parts.append(f"{first} to {last}" if last > first else f"{first}")
+    return ", ".join(parts)
+
+
+def runs(folder: Path = NOTEBOOKS, file: Path = RUNS) -> str:
+    """The README's table of what ran where: for each notebook as it stands, the seeds on which all its claims held.
+
+    A run of earlier code is not counted, and one in which something fell is named.
+    """
+    with open(file, newline="", encoding="utf-8") as lines:
+        done = list(csv.DictReader(lines))
+    for run in done:
+        run["where"] = "{data}, {device}, torch {torch}, Python {python}".format_map(run)
+    places = list(dict.fromkeys(run["where"] for run in done))
+    rows = ["| " + " | ".join(["", *places]) + " |", "|---" * (1 + len(places)) + "|"]
+    for path in built([], folder):
+        code = fingerprint(nbformat.read(path, as_version=4))
+        mine = [run for run in done if (run["notebook"], run["code"]) == (path.stem, code)]
+        cells = [f"[{path.stem[:2]}](notebooks/{path.name})"]
+        for place in places:
+            held, fell = (
+                spans([int(run["seed"]) for run in mine if run["where"] == place and (run["fell"] == "0") == good])
+                for good in (True, False)
+            )
+            cells.append(f"{held} (not: {fell})" if fell else held or "–")
+        rows.append("| " + " | ".join(cells) + " |")
+    return "\n".join(rows)
+
+
+def readme(text: str) -> str:
+    """README.md with its generated parts written anew: the clone line and the tables."""
+    repo = tokens()["@REPO@"]
+    clone = f"```bash\ngit clone {repo}\ncd {repo.split('/')[-1]}\n```"
+    for name, content in {
+        "clone": clone,
+        "notebooks": table(),
+        "topics": topics(),
+        "plans": plans(),
+        "runs": runs(),
+    }.items():
+        text = between(text, name, content)
+    return text
+
+
+def between(text: str, name: str, content: str) -> str:
+    """A page with what stands between the marks <!-- name --> and <!-- /name --> replaced. Raises SystemExit where they are missing."""
+    start, end = f"<!-- {name} -->", f"<!-- /{name} -->"
+    if start not in text or end not in text:
+        raise SystemExit(f"README.md has lost its marks {start} ... {end}: its tables are written between them.")
+    return text.split(start)[0] + f"{start}\n{content}\n{end}" + text.split(end, 1)[1]
+
+
+def main() -> None:
+    README.write_text(readme(README.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
