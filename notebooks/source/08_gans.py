@@ -13,7 +13,15 @@
 #
 # **Time:** it runs in @TIME@ on two CPU cores; with all sections, the exercises and the lab, three hours and a quarter.
 # **Before this:** convolution, transposed convolution and batch normalisation (notebooks 01 and 03), a training loop in PyTorch.
-# **For a 75-minute lecture:** sections 1 to 6 and 8. Sections 7, 9, 10 and 11 are optional, and stand by themselves (10 before 11). The exercises come after.
+
+# %% [markdown] slideshow={"slide_type": "notes"}
+# **A plan for 75 minutes**
+#
+# - **Core:** sections 1, 2, 3, 4, 5, 6 and 8: what generative modelling is, a judge, the game of two networks, a DCGAN live, what its losses tell, and
+#   mode collapse.
+# - **Optional:** 7 (the tricks removed), 9 (a walk in latent space), 10 before 11 (digits to order, and whether they help a classifier): each a lesson of its
+#   own.
+# - **Where to stop:** after the claims of section 6; mode collapse can be told with its two figures in five minutes.
 
 # %% slideshow={"slide_type": "skip"}
 # Set-up, the same in every notebook: finds the course's files here, in Kaggle's data sets or on the net. Just run it.
@@ -26,7 +34,7 @@ course = next((f for f in [cwd, *cwd.parents, *kaggle] if (f / ours).is_file()),
 if not (course / ours).is_file():
     failed, git = subprocess.getstatusoutput(f'git clone -q --depth 1 --branch @REF@ @REPO@ "{course}"')
     if failed:
-        sys.exit(f"No network? Switch it on (Kaggle: Settings > Internet), or attach the course as a data set.\n{git}")
+        sys.exit(f"Git could not get the course. No network? Kaggle: Settings > Internet, or attach it as data.\n{git}")
 sys.path.insert(0, str(course))
 for name in [n for n, m in sys.modules.items() if n.split(".")[0] == "utils" and str(course / "utils") not in str(m)]:
     del sys.modules[name]  # another package of that name
@@ -1370,7 +1378,12 @@ summary()
 
 # %% [markdown]
 # ### Lecture topics
-# N1 generative modelling, generator and discriminator, a DCGAN live · N2 the tricks removed one at a time, mode collapse · N3 latent walk, conditional GAN, its samples for a classifier with few data
+#
+# | topic | section | lectures |
+# |---|---|---|
+# | N1 generative modelling, generator and discriminator, a DCGAN live | 1, 3, 4, 5, 6 | C |
+# | N2 the tricks removed one at a time, mode collapse | 7, 8 | C |
+# | N3 latent walk, conditional GAN, its samples for a classifier with few data | 9, 10, 11 | C, A, E |
 #
 # ### Further reading
 # - I. Goodfellow et al. *Generative Adversarial Nets*. NeurIPS 2014. https://arxiv.org/abs/1406.2661
