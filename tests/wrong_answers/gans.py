@@ -1,0 +1,201 @@
+"""Wrong answers to the exercises of notebook 08: (exercise, answer, a piece of the message that fits the mistake)."""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from utils.exercises import gans as right
+
+softplus, bce = F.softplus, F.binary_cross_entropy_with_logits
+
+
+def smoothed(both=False):
+    def loss(real, fake, smooth=0.0):
+        fake_target = torch.full_like(fake, smooth if both else 0.0)
+        return bce(real, torch.full_like(real, 1 - smooth)) + bce(fake, fake_target)
+
+    return loss
+
+
+def effective(function):
+    def effective_classes(logits):
+        shares = logits.argmax(dim=1).bincount(minlength=logits.shape[1]) / len(logits)
+        return function(shares[shares > 0])
+
+    return effective_classes
+
+
+def entropy(shares):
+    return torch.special.entr(shares).sum()
+
+
+def averaging(parameter, buffers=True, grad=False):
+    """In place, parameter(mean, new, decay) for each parameter."""
+
+    def update_average(average, model, decay=0.99):
+        with torch.set_grad_enabled(grad):
+            for mean, new in zip(average.parameters(), model.parameters(), strict=True):
+                mean.copy_(parameter(mean, new, decay))
+            if buffers:
+                for mean, new in zip(average.buffers(), model.buffers(), strict=True):
+                    mean.copy_(new)
+        return average
+
+    return update_average
+
+
+def replacing(average, model, decay=0.99):
+    for mean, new in zip(average.parameters(), model.parameters(), strict=True):
+        mean.data = decay * mean.data + (1 - decay) * new.data
+    return average
+
+
+def moving_the_model(average, model, decay=0.99):
+    right.update_average.reference(model, average, decay)
+    return average
+
+
+def batch_std(number):
+    return lambda x: torch.cat([x, number(x).expand(len(x), 1, *x.shape[2:])], dim=1)
+
+
+def critic(loss, clip="after", zero=True, value=lambda loss: loss.item()):
+    """A step of a critic with loss(scores of reals, scores of fakes) and a clipping of choice."""
+
+    def critic_step(critic, optimizer, real, fake, c=0.01):
+        def clipped():
+            for name, parameter in critic.named_parameters():
+                if clip != "weights" or name.endswith("weight"):
+                    parameter.data.clamp_(-c, c)
+
+        if clip == "before":
+            clipped()
+        found = loss(critic(real), critic(fake))
+        if zero:
+            optimizer.zero_grad()
+        found.backward()
+        optimizer.step()
+        if clip in ("after", "weights"):
+            clipped()
+        return value(found)
+
+    return critic_step
+
+
+def difference(real, fake):
+    return fake.mean() - real.mean()
+
+
+def generator(change):
+    """The right generator's layers, changed."""
+
+    def any_generator(z_dim, side, channels, width):
+        return nn.Sequential(*change(list(right.any_generator.reference(z_dim, side, channels, width)), z_dim, side))
+
+    return any_generator
+
+
+def with_bias(layers, *_):
+    return [nn.ConvTranspose2d(a.in_channels, a.out_channels, a.kernel_size, a.stride, a.padding) if isinstance(a, nn.ConvTranspose2d) else a for a in layers]  # fmt: skip
+
+
+class Copies(nn.Module):
+    """An artist that copies training digits, with a little noise."""
+
+    def __init__(self, images, noise=0.02, chosen=slice(None)):
+        super().__init__()
+        self.images, self.noise = images[chosen], noise
+
+    def forward(self, z):
+        pictures = self.images[torch.randint(len(self.images), (len(z),))]
+        return pictures + self.noise * torch.randn_like(pictures)
+
+
+def one_gaussian(images, labels):
+    """A linear generator of only 32 of the 64 directions."""
+    x = images.flatten(1)
+    u, s, v = torch.linalg.svd(x - x.mean(0), full_matrices=False)
+    linear = nn.Linear(32, 64)
+    with torch.no_grad():
+        linear.weight.copy_(v[:32].T * s[:32] / len(x) ** 0.5)
+        linear.bias.copy_(x.mean(0))
+    return nn.Sequential(linear, nn.Unflatten(1, (1, 8, 8)))
+
+
+def seven_digits(images, labels):
+    """A Gaussian for each of the digits 0 to 6, as a network."""
+
+    class Mixture(nn.Module):
+        def forward(self, z):
+            pictures = []
+            for digit in range(7):
+                x = images[labels == digit].flatten(1)
+                root = torch.linalg.cholesky(torch.cov(x.T) + 1e-3 * torch.eye(64))
+                noise = torch.cat([z, torch.randn_like(z)], dim=1)[digit::7]
+                pictures.append((x.mean(0) + noise @ root.T).reshape(-1, 1, 8, 8))
+            return torch.cat(pictures)
+
+    return Mixture()
+
+
+WRONG = [
+    ("smooth_discriminator_loss", lambda real, fake, smooth=0: softplus(real).mean() + softplus(-fake).mean(), "targets are swapped"),
+    ("smooth_discriminator_loss", lambda real, fake, smooth=0: (softplus(-real).mean() + softplus(fake).mean()) / 2, "half of it"),
+    ("smooth_discriminator_loss", lambda real, fake, smooth=0: torch.cat([softplus(-real), softplus(fake)]).mean(), "one mean over"),
+    ("smooth_discriminator_loss", lambda real, fake, smooth=0: softplus(-real).sum() + softplus(fake).sum(), "These are sums"),
+    ("smooth_discriminator_loss", lambda real, fake, smooth=0: softplus(-real).mean(), "Only one half"),
+    ("smooth_discriminator_loss", lambda real, fake, smooth=0: softplus(-real), "Is the mean missing"),
+    ("smooth_discriminator_loss", lambda real, fake, smooth=0: smoothed()(real.sigmoid(), fake.sigmoid()), "A sigmoid too many"),
+    ("smooth_discriminator_loss", lambda real, fake, smooth=0: smoothed()(real, fake), "changes nothing"),
+    ("smooth_discriminator_loss", smoothed(both=True), "One-sided"),
+    ("smooth_discriminator_loss", lambda real, fake, smooth=0: (1 - smooth) * softplus(-real).mean() + softplus(fake).mean(), "The target itself becomes 0.9"),
+    ("smooth_discriminator_loss", lambda real, fake, smooth=0: bce(real, torch.full_like(real, smooth or 1.0)) + softplus(fake).mean(), "should be 1 - smooth"),
+    ("effective_classes", effective(entropy), "This is the entropy"),
+    ("effective_classes", effective(lambda shares: (-entropy(shares)).exp()), "A sign is missing"),
+    ("effective_classes", effective(len), "counts the classes that occur"),
+    ("effective_classes", effective(lambda shares: (-(shares * shares.log2()).sum()).exp()), "base 2"),
+    ("effective_classes", lambda logits: entropy(logits.softmax(1).mean(0)).exp(), "You average probabilities"),
+    ("effective_classes", lambda logits: torch.special.entr(logits.softmax(1)).sum(1).mean().exp(), "how unsure the judge is"),
+    ("effective_classes", lambda logits: torch.tensor(float("nan")), "nan came"),
+    ("effective_classes", lambda logits: logits.argmax(1), "as one number"),
+    ("update_average", lambda average, model, decay=0.99: decay, "Return the average itself"),
+    ("update_average", moving_the_model, "The model has changed"),
+    ("update_average", lambda average, model, decay=0.99: average, "has not changed"),
+    ("update_average", averaging(lambda mean, new, decay: new), "The average became the model"),
+    ("update_average", averaging(lambda mean, new, decay: (1 - decay) * mean + decay * new), "The other way round"),
+    ("update_average", averaging(lambda mean, new, decay: 0.99 * mean + 0.01 * new), "decay is an argument"),
+    ("update_average", averaging(lambda mean, new, decay: decay * mean + (1 - decay) * new, buffers=False), "The buffer 1.running_mean"),
+    ("update_average", replacing, "replaced by new tensors"),
+    ("with_batch_std", lambda x: x.std(dim=0), "Expected a tensor"),
+    ("with_batch_std", lambda x: x, "one channel more"),
+    ("with_batch_std", lambda x: right.with_batch_std.reference(x).roll(1, dims=1), "with the new one after them"),
+    ("with_batch_std", batch_std(lambda x: x.std(unbiased=False)), "one standard deviation of everything"),
+    ("with_batch_std", batch_std(lambda x: x.std(dim=0).mean()), "unbiased=False"),
+    ("with_batch_std", batch_std(lambda x: x.var(dim=0, unbiased=False).mean()), "This is the variance"),
+    ("with_batch_std", batch_std(lambda x: x.std(dim=(1, 2, 3), unbiased=False, keepdim=True)), "within each picture"),
+    ("with_batch_std", batch_std(lambda x: x.std(dim=0, unbiased=False).mean(dim=0)), "the same number everywhere"),
+    ("critic_step", lambda critic, optimizer, real, fake, c=0.01: 0.0, "has not changed"),
+    ("critic_step", critic(lambda real, fake: 0 * difference(real, fake)), "clipped and not trained"),
+    ("critic_step", critic(difference, clip="never"), "the clipping is missing"),
+    ("critic_step", critic(difference, zero=False), "Gradients of an earlier step"),
+    ("critic_step", critic(lambda real, fake: -difference(real, fake)), "The wrong sign"),
+    ("critic_step", critic(lambda real, fake: softplus(-real).mean() + softplus(fake).mean()), "This is the cross-entropy"),
+    ("critic_step", critic(difference, clip="weights"), "biases too"),
+    ("critic_step", critic(difference, clip="before"), "after the optimizer's step"),
+    ("critic_step", critic(difference), "fake.detach()"),
+    ("critic_step", critic(difference, value=lambda loss: 0.0), "Return the loss"),
+    ("critic_step", critic(difference, value=lambda loss: torch.ones(3)), "as one number"),
+    ("any_generator", lambda z_dim, side, channels, width: 3, "Return the network"),
+    ("any_generator", lambda z_dim, side, channels, width: right.any_generator.reference(z_dim, 2 * side, channels, width), "one for each doubling"),
+    ("any_generator", lambda z_dim, side, channels, width: right.any_generator.reference(z_dim, side, 2, width), "expected pictures"),
+    ("any_generator", lambda z_dim, side, channels, width: right.any_generator.reference(z_dim, side, channels, 2 * width), "expected the channels"),
+    ("any_generator", generator(with_bias), "has a bias"),
+    ("any_generator", generator(lambda layers, *_: [a for a in layers if not isinstance(a, nn.BatchNorm2d)]), "one after each transposed convolution but the last"),
+    ("any_generator", generator(lambda layers, *_: [*layers[:-1], nn.Threshold(99.0, 2.0)]), "Values beyond -1 and 1"),
+    ("any_generator", generator(lambda layers, *_: [nn.LeakyReLU() if isinstance(a, nn.ReLU) else a for a in layers]), "ReLUs and one Tanh"),
+    ("lab", lambda images, labels: images, "expected the generator"),
+    ("lab", lambda images, labels: nn.Linear(32, 64), "expected pictures (2000, 1, 8, 8)"),
+    ("lab", lambda images, labels: Copies(images), "that is copying"),
+    ("lab", one_gaussian, "should be recognised"),
+    ("lab", seven_digits, "Which digits are missing"),
+]  # fmt: skip

@@ -1,0 +1,31 @@
+"""Which digits a GAN draws when its generator makes 1, 3 or 10 steps for one of the discriminator, with batch normalisation and without; 600 generator steps, five seeds."""
+
+NOTEBOOK = "08"
+RUNS = [
+    {"batch_norm": batch_norm, "generator_steps": generator_steps, "seed": seed}
+    for seed in range(5)
+    for batch_norm in ("yes", "no")
+    for generator_steps in (1, 3, 10)
+]
+LOOKS = 6  # at the last generator, in the second half of the training: the means are stored
+# The quickest rows are those of 10 steps: one digit at a time, recognised or not.
+TOLERANCE = {"classes": 1.5, "recognised": 0.7, "best": 0.5}
+
+
+def run(lesson, batch_norm: str, generator_steps: int, seed: int) -> dict[str, float]:
+    lesson.judge = lesson.train_judge(0)  # the same for all
+    lesson.torch.manual_seed(seed)
+    gan = lesson.gan_without("nothing" if batch_norm == "yes" else "batch normalisation")
+    steps, z, looks = 600 // generator_steps, lesson.torch.randn(1000, lesson.Z), []
+    lesson.play(
+        gan,
+        steps,
+        [lesson.images],
+        generator_steps=generator_steps,
+        watch=lambda step: looks.append(lesson.verdict(lesson.sample(gan.generator, z))),
+        every=steps // (2 * LOOKS),
+        progress=None,
+    )
+    late = looks[-LOOKS:]
+    means = {what: sum(look[what] for look in late) / len(late) for what in ("classes", "recognised")}
+    return means | {"best": max(look["recognised"] for look in looks)}
