@@ -12,7 +12,7 @@
 # - provoke mode collapse and recognise it, walk through the latent space, and ask a conditional GAN for the digit that you want.
 #
 # **Time:** it runs in @TIME@ on two CPU cores; with all sections, the exercises and the lab, three hours and a quarter.
-# **Before this:** convolution, transposed convolution and batch normalisation (notebooks 01 and 03), a training loop in PyTorch.
+# **Before this:** convolution, transposed convolution and batch normalisation (notebooks 01 and 03), a training loop (notebook 00).
 
 # %% [markdown] slideshow={"slide_type": "notes"}
 # **A plan for 75 minutes**
@@ -285,8 +285,8 @@ claim(
 )
 
 # %% [markdown] slideshow={"slide_type": "notes"}
-# Remind the class of the memoriser of notebook 00: empirical risk zero, and useless. Here it is again, as a painter. Ask for other measures: the Frechet distance (Heusel et al. 2017) compares
-# mean and covariance of features of real and drawn pictures; precision and recall for samples (Kynkaanniemi et al. 2019) take quality and coverage apart as we do.
+# Remind the class of the memoriser of notebook 00: empirical risk zero, and useless. Here it is again, as a painter. Ask for other measures: the Fréchet distance (Heusel et al. 2017) compares
+# mean and covariance of features of real and drawn pictures; precision and recall for samples (Kynkäänniemi et al. 2019) take quality and coverage apart as we do.
 
 # %% [markdown]
 # ## 3. Two networks play a game (12 min)
@@ -311,7 +311,7 @@ def discriminator_loss(real_logits, fake_logits):
 # **What does the best possible $D$ know?** Where reals have the density $p$ and fakes the density $q$, among all pictures at $\mathbf{x}$ the share $\frac{p(\mathbf{x})}{p(\mathbf{x}) + q(\mathbf{x})}$ is real. No $D$ can do better than to say just
 # that (Goodfellow et al. 2014, proposition 1). So a trained $D$ **contains the ratio of two densities**, though neither was ever written down. And where $p = q$, it can only say ½.
 #
-# **Before you run it:** one number a picture again. Reals come from $\mathcal{N}(0, 1)$, fakes from $\mathcal{N}(1.5, 0.7)$. A small network learns to tell them apart. What does it say at 0.75, half-way? And far to the left, at -3?
+# **Before you run it:** one number a picture again. Reals come from $\mathcal{N}(0, 1)$, fakes from $\mathcal{N}(1.5, 0.7^2)$. A small network learns to tell them apart. What does it say at 0.75, half-way? And far to the left, at -3?
 #
 # <details><summary>Answer</summary>
 #
@@ -380,7 +380,7 @@ def non_saturating(fake_logits):
 # %% [markdown]
 # At the start $G$ draws noise, and $D$ soon sees through it: $\sigma(a) \approx 0$. Put that into the table.
 #
-# Now the two networks, as Radford and others (2016) build them, so small that they suit 8 x 8 pixels. A **DCGAN** has convolutions only. $G$ grows the picture with transposed convolutions, $1 \to 2 \to 4 \to 8$ pixels a side. $D$ is the same backwards.
+# Now the two networks, as Radford and others (2016) build them, so small that they suit 8 x 8 pixels. A **DCGAN** has convolutions only. $G$ grows the picture with transposed convolutions, $1 \to 2 \to 4 \to 8$ pixels a side. (Kernel 4 with stride 2 is divisible, so no checkerboard is built in: notebook 03, section 7.) $D$ is the same backwards, with **leaky ReLU**, which lets a fifth of a negative input through.
 
 
 # %% tags=["measure"]
@@ -944,7 +944,7 @@ show(collapse_figure(), "Effective number of classes against the generator's ste
 # %% [markdown]
 # ## 9. A walk in latent space (10 min)
 #
-# Each $\mathbf{z}$ is a picture. What lies **between** two of them? If $G$ had learned 1,200 pictures by heart, there would be nothing sensible in between.
+# Each $\mathbf{z}$ is a picture, and the space of all $\mathbf{z}$ is called the **latent space**. What lies **between** two of them? If $G$ had learned 1,200 pictures by heart, there would be nothing sensible in between.
 #
 # Two roads lead from $\mathbf{z}_0$ to $\mathbf{z}_1$. The straight one (lerp), $(1-t)\,\mathbf{z}_0 + t\,\mathbf{z}_1$, and the arc (slerp, White 2016):
 #
@@ -1392,7 +1392,7 @@ summary()
 # - T. Salimans et al. *Improved Techniques for Training GANs*. NeurIPS 2016. https://arxiv.org/abs/1606.03498 (inception score, minibatch discrimination, label smoothing)
 # - T. White. *Sampling Generative Networks*. 2016. https://arxiv.org/abs/1609.04468 (slerp)
 # - M. Arjovsky, S. Chintala, L. Bottou. *Wasserstein GAN*. ICML 2017. https://arxiv.org/abs/1701.07875
-# - M. Heusel et al. *GANs Trained by a Two Time-Scale Update Rule Converge to a Local Nash Equilibrium*. NeurIPS 2017. https://arxiv.org/abs/1706.08500 (Frechet inception distance)
+# - M. Heusel et al. *GANs Trained by a Two Time-Scale Update Rule Converge to a Local Nash Equilibrium*. NeurIPS 2017. https://arxiv.org/abs/1706.08500 (Fréchet inception distance)
 # - I. Gulrajani et al. *Improved Training of Wasserstein GANs*. NeurIPS 2017. https://arxiv.org/abs/1704.00028
 # - T. Karras, T. Aila, S. Laine, J. Lehtinen. *Progressive Growing of GANs for Improved Quality, Stability, and Variation*. ICLR 2018. https://arxiv.org/abs/1710.10196 (standard deviation over the batch)
 # - Y. Yazıcı et al. *The Unusual Effectiveness of Averaging in GAN Training*. ICLR 2019. https://arxiv.org/abs/1806.04498
