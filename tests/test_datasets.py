@@ -282,6 +282,21 @@ def test_a_list_with_some_of_the_breeds_is_used_as_it_is(data):
     assert set(datasets.pets(size=32).train.targets["breed"].tolist()) == {0, 1, 2}
 
 
+def test_a_drive_that_is_gone(data, monkeypatch, capsys):
+    filtered(data)
+
+    def gone(*args):
+        raise OSError(112, "Host is down", str(data))
+
+    monkeypatch.setitem(datasets._FINDERS, "dogs_vs_cats", gone)
+    assert "dogs_vs_cats" not in datasets.source_line()
+    assert datasets.dogs_vs_cats(2, 2, 2, 32).train.source == "critters"
+    assert f"Host is down: '{data}'\nDrawings are used instead.\n" in capsys.readouterr().out
+    monkeypatch.setenv("COURSE_DATA", "photos")
+    with pytest.raises(OSError, match="Host is down"):
+        datasets.dogs_vs_cats(2, 2, 2, 32)
+
+
 @pytest.mark.parametrize("list_name", ["trainval.txt", "test.txt"])
 def test_a_list_of_breeds_without_any_cat_is_refused(data, monkeypatch, list_name):
     pets_like(data)

@@ -58,7 +58,7 @@ def source_line() -> str:
         return "data: photos (COURSE_DATA=critters for drawings)"
     names = []
     for name in _FINDERS if source() == "auto" else ():
-        with suppress(ValueError):  # unusable photos: said when they are asked for
+        with suppress(ValueError, OSError):  # unusable photos, a drive that is gone: said when they are asked for
             if _find(name):
                 names.append(name)
             elif name == "dogs_vs_cats" and _on_a_lent_gpu():
@@ -104,7 +104,7 @@ def _photos(name: str) -> photos.Pools:
             return _fetched(name)
         if sentence := photos.lacking(data_dir(), name):
             raise ValueError(sentence)
-    except (DownloadError, ValueError) as error:
+    except (DownloadError, ValueError, OSError) as error:
         if source() == "photos":
             raise
         print(f"{error}\nDrawings are used instead.")

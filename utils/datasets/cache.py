@@ -43,9 +43,10 @@ def cached(name: str, key: object, make: Callable[[], dict], sources: Path) -> d
 
 def _forget_oldest(name: str, folder: Path) -> None:
     """Of each name the files used last are kept: a folder that grows, or code that changes, leaves one each time."""
-    for path in sorted(folder.glob(f"{name}-*.pt"), key=os.path.getmtime)[:-_KEPT]:
-        with suppress(OSError):  # Windows keeps what another notebook has mapped
-            path.unlink()
+    with suppress(FileNotFoundError):  # another notebook was quicker
+        for path in sorted(folder.glob(f"{name}-*.pt"), key=os.path.getmtime)[:-_KEPT]:
+            with suppress(OSError):  # Windows keeps what another notebook has mapped
+                path.unlink()
 
 
 def writable(folder: Path) -> bool:
