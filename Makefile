@@ -15,7 +15,7 @@ PHOTO_BUILT = $(shell grep -lE '(from utils.datasets import|datasets\.).*\b(dogs
 LAB_FLAGS = $$([ "$$(id -u)" = 0 ] && echo --allow-root) \
 	$$([ -n "$$DISPLAY$$WAYLAND_DISPLAY" ] || [ "$$(uname)" = Darwin ] || echo --no-browser)
 
-.PHONY: help lab check test test-photos notebooks address seeds measure bench slides preflight
+.PHONY: help lab check test test-photos notebooks address seeds measure bench slides preflight live
 
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' Makefile
@@ -66,3 +66,6 @@ slides: $(VENV)/.requirements  ## the notebooks as slides with speaker notes, in
 
 preflight: $(VENV)/.requirements  ## before a lecture: is this machine ready? (NOTEBOOK=05, COURSE_DATA as in the lecture)
 	$(PY) -m tools.preflight $(NOTEBOOK)
+
+live: $(VENV)/.requirements  ## every explorer driven in a browser, every kernel interrupted and restarted (NOTEBOOK=03 for one)
+	$(PY) -m pytest -m live -k "$(NOTEBOOK)" -rP tests/test_live.py

@@ -1,4 +1,6 @@
-"""Tests see no COURSE_* setting of whoever runs them, except those that are marked `photos`, which need real ones."""
+"""Tests see no COURSE_* setting of whoever runs them, except those that are marked `photos`, which need real ones.
+
+Those and the ones that are marked `live`, which take many minutes, are skipped unless they are asked for."""
 
 import os
 from pathlib import Path
@@ -8,8 +10,10 @@ import pytest
 ON_PHOTOS = os.environ.get("COURSE_DATA") == "photos"  # as `make test-photos` sets it
 
 
-def pytest_collection_modifyitems(items):
+def pytest_collection_modifyitems(config, items):
     for item in items:
+        if item.get_closest_marker("live") and config.option.markexpr != "live":
+            item.add_marker(pytest.mark.skip(reason="runs whole notebooks for many minutes: make live"))
         if item.get_closest_marker("photos") and not ON_PHOTOS:
             item.add_marker(pytest.mark.skip(reason="needs real photos: make test-photos"))
 
