@@ -27,7 +27,7 @@ SETTINGS = {"COURSE_DATA": "critters", "COURSE_SEED": "0", "COURSE_STRICT": "1"}
 PATIENCE = 1200  # seconds for a whole notebook on a slow or busy machine
 # From letting a control go to the new picture. Longer only where the text above the explorer says so.
 PROMISED = 0.5
-LONGER = {"02_residual_blocks": 4}  # computes the gradients of two networks of up to 110 layers
+LONGER = {"02_residual_blocks": 10}  # gradients of two networks of up to 110 layers
 ERROR = "[data-mime-type='application/vnd.jupyter.error'], [data-mime-type='application/vnd.jupyter.stderr']"
 # JupyterLab makes a new <img> for each picture, so a redrawing is noticed even where the picture comes out the same.
 REDRAWN = "explorer => explorer.querySelector('img:not([data-old])')?.complete"
@@ -93,7 +93,7 @@ def run_all(page, address):
 @each_notebook
 def test_every_control_of_every_explorer_redraws(path, folder):
     notebook = nbformat.read(path, as_version=4)
-    expected = []  # the names of the controls of each explorer
+    expected, slow = [], []  # the names of the controls of each explorer; of those that are slow
     for cell in code_cells(notebook):
         cell.outputs, cell.execution_count = [], None
         calls = [node for node in ast.walk(ast.parse(cell.source)) if isinstance(node, ast.Call)]
@@ -106,15 +106,15 @@ def test_every_control_of_every_explorer_redraws(path, folder):
         assert explorers.count() == len(expected)
         for explorer, names in zip(explorers.all(), expected, strict=True):
             controls = explorer.locator(".widget-dropdown, .widget-hslider").all()
-            assert [c.locator(".widget-label").inner_text() for c in controls] == [n.replace("_", " ") for n in names]
+            assert [c.locator(".widget-label").text_content() for c in controls] == [n.replace("_", " ") for n in names]
             for name, control in zip(names, controls, strict=True):
                 times, pictures = drive(page, explorer, control)
                 print(f"{path.stem[:2]} {name}: {median(times):.2f} s (" + " ".join(f"{t:.2f}" for t in times) + ")")
                 assert len(set(pictures)) > 1, f"{name} leaves the picture as it is"
-                # The median, so that one hiccup of the machine is forgiven. While others compute it means nothing.
-                limit, load = LONGER.get(path.stem, PROMISED), os.getloadavg()[0]
-                assert median(times) < limit, f"{name} takes longer than {limit} s: {times} (load {load:.1f})"
+                if median(times) > LONGER.get(path.stem, PROMISED):  # the median forgives one hiccup of the machine
+                    slow.append(name)
             assert explorer.locator(ERROR).count() == 0
+    assert not slow, f"slower than promised; while others compute that means nothing (load {os.getloadavg()[0]:.1f})"
 
 
 def drive(page, explorer, control):
