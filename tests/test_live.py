@@ -49,7 +49,7 @@ def folder(tmp_path):
 
 @contextmanager
 def jupyterlab(folder):
-    """The address of a JupyterLab of its own, on a free port of the loopback address, with settings of nobody."""
+    """The addresses of the notebooks in a JupyterLab with nobody's settings, on a free port of the loopback address."""
     own = {f"JUPYTER_{name}_DIR": str(folder / name.lower()) for name in ("CONFIG", "RUNTIME", "DATA")}
     command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1", "--port=0"]
     with (folder / "server.log").open("w") as log:
@@ -68,25 +68,27 @@ def jupyterlab(folder):
 
 @contextmanager
 def browser_page():
+    """A page in a browser that reaches nothing but this machine, as in a lecture hall."""
     playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install playwright")
     if not CHROMIUM:
         pytest.skip("needs Chromium on the path")
-    no_network = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"  # as in a lecture hall
+    no_network = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"
     with playwright.sync_playwright() as play:
         browser = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", no_network])
         yield browser.new_page(viewport={"width": 1400, "height": 1000})
         browser.close()
 
 
-def run_all(page, address):
+def run_all(page, address, num_cells):
     page.goto(address, timeout=120_000)
     # JupyterLab asks which kernel to take where somebody is faster than the kernel.
     page.get_by_text("Python 3 (ipykernel) | Idle").wait_for(timeout=120_000)
     page.get_by_role("menuitem", name="Run", exact=True).click()
     page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
-    done = """error => document.querySelector(error) ||
-      [...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')].every(prompt => /\\d/.test(prompt.textContent))"""
-    page.wait_for_function(done, arg=ERROR, timeout=1000 * PATIENCE, polling=500)
+    # JupyterLab puts the cells into the page little by little, so they are counted.
+    done = """([error, count]) => document.querySelector(error) || count ==
+      [...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')].filter(prompt => /\\d/.test(prompt.textContent)).length"""
+    page.wait_for_function(done, arg=[ERROR, num_cells], timeout=1000 * PATIENCE, polling=500)
     assert page.locator(ERROR).all_inner_texts() == []
 
 
@@ -101,15 +103,16 @@ def test_every_control_of_every_explorer_redraws(path, folder):
     nbformat.write(notebook, folder / path.name)
 
     with browser_page() as page, jupyterlab(folder) as address:
-        run_all(page, address.format(path.name))
+        run_all(page, address.format(path.name), len(code_cells(notebook)))
         explorers = page.locator(".jp-CodeCell:has(.widget-dropdown, .widget-hslider)")
         assert explorers.count() == len(expected)
         for explorer, names in zip(explorers.all(), expected, strict=True):
             controls = explorer.locator(".widget-dropdown, .widget-hslider").all()
             assert [c.locator(".widget-label").text_content() for c in controls] == [n.replace("_", " ") for n in names]
             for name, control in zip(names, controls, strict=True):
+                print(end=f"{path.stem[:2]} {name}: ")  # before it is moved, so that it is named where no picture comes
                 times, pictures = drive(page, explorer, control)
-                print(f"{path.stem[:2]} {name}: {median(times):.2f} s (" + " ".join(f"{t:.2f}" for t in times) + ")")
+                print(f"{median(times):.2f} s, of", *[f"{t:.2f}" for t in times])
                 assert len(set(pictures)) > 1, f"{name} leaves the picture as it is"
                 if median(times) > LONGER.get(path.stem, PROMISED):  # the median forgives one hiccup of the machine
                     slow.append(name)
