@@ -2,7 +2,6 @@
 
 import copy
 import time
-from contextlib import contextmanager
 from functools import cache
 
 import torch
@@ -13,6 +12,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from tqdm.auto import tqdm
 
 from utils import datasets
+from utils.exercises import one_thread
 from utils.lessons import Exercise
 from utils.training import fit
 
@@ -454,17 +454,6 @@ def train_artist(images, labels, num_steps=1000):
     return average.module
 
 
-@contextmanager
-def _one_thread():
-    """Layers this small run faster on one core than on two that wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
 def _digits(*parts: str) -> tuple[torch.Tensor, torch.Tensor]:
     """x (N, 1, 8, 8) from -1 to 1, y (N,): these parts of the digits together."""
     chosen = [getattr(datasets.digits(), part) for part in parts]
@@ -499,7 +488,7 @@ def coverage(pictures: torch.Tensor) -> tuple[torch.Tensor, float]:
 
 
 def _check_lab(train_artist):
-    with _one_thread():
+    with one_thread():
         start = time.perf_counter()
         generator = train_artist(*_digits("train"))
         seconds = time.perf_counter() - start

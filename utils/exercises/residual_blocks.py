@@ -1,7 +1,6 @@
 """Exercises of notebook 02, residual blocks."""
 
 import time
-from contextlib import contextmanager
 
 import torch
 import torch.nn.functional as F
@@ -10,6 +9,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from torchvision.models.resnet import Bottleneck
 
 from utils import datasets
+from utils.exercises import one_thread
 from utils.lessons import Exercise
 from utils.training import fit
 
@@ -390,17 +390,6 @@ def _digits(part: str) -> tuple[torch.Tensor, torch.Tensor]:
     return (chosen.images.float() - pixels.mean()) / pixels.std(), chosen.targets["label"]
 
 
-@contextmanager
-def _one_thread():
-    """Layers this small run faster on one core than on two that wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
 def _passed(model: nn.Module, x: torch.Tensor) -> list[nn.Conv2d]:
     """The convolutions of 3 x 3 or larger that x passes, in order; one that is passed twice stands twice."""
     passed: list[nn.Conv2d] = []
@@ -416,7 +405,7 @@ def _passed(model: nn.Module, x: torch.Tensor) -> list[nn.Conv2d]:
 
 
 def _check_lab(train_deepest):
-    with _one_thread():
+    with one_thread():
         start = time.perf_counter()
         model = train_deepest()
         seconds = time.perf_counter() - start

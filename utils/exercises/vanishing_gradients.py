@@ -3,13 +3,13 @@
 import copy
 import math
 from collections import Counter
-from contextlib import contextmanager
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from utils import datasets
+from utils.exercises import one_thread
 from utils.lessons import Exercise
 
 # ---- 1. the chain rule by hand ---------------------------------------------------------------------------------------
@@ -365,19 +365,8 @@ def _digits(part: str) -> tuple[torch.Tensor, torch.Tensor]:
     return (chosen.images.flatten(1).float() - pixels.mean()) / pixels.std(), chosen.targets["label"]
 
 
-@contextmanager
-def _one_thread():
-    """Layers this small run faster on one core than on two that wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
 def _check_lab(train_deep):
-    with _one_thread():
+    with one_thread():
         model = train_deep()
         assert isinstance(model, nn.Module), (
             f"train_deep returned a {type(model).__name__}; expected the trained network. Return it."
