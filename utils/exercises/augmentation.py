@@ -296,7 +296,7 @@ def early_stopping(losses, patience):
 
 def _check_early_stopping(early_stopping):
     cases = (  # losses, patience, best, last
-        ([5.0, 4.0, 3.0, 3.5, 3.2, 3.1, 1.0], 3, 2, 5),
+        ([5.0, 4.0, 3.0, 3.5, 3.2, 3.1, 3.3, 1.0], 3, 2, 5),
         ([5.0, 4.0, 4.5, 3.0, 3.5, 2.0, 2.5], 3, 5, 6),
         ([3.0, 4.0, 5.0, 2.0], 2, 0, 2),
         ([3.0, 2.0, 1.0], 5, 2, 2),
