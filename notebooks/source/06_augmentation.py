@@ -189,7 +189,7 @@ print(f"to learn from: {train_set}, out of {len(pool)}\nvalidation: {val_set}\nt
 # The judge is the pretrained network of notebook 05 with a linear layer on its frozen features, trained on the whole pool. It has seen no changed picture.
 
 # %%
-pretrained, prepare = models.pretrained("critters")
+pretrained, prepare = models.pretrained(pool.source)
 pretrained.classifier = nn.Identity()
 encoder = pretrained.to(device)
 points, point_labels = predict(encoder, DataLoader(pool.with_transform(prepare), batch_size=100), progress="looking at the pool")
@@ -286,12 +286,12 @@ show(picture_rows(rows, ["as it is", *[""] * 5]), "One drawing in the first colu
 
 # %%
 same = torch.stack([train_set.images[0]] * 32)
-one_call = v2.RandomRotation(15)(same)
-many_calls = torch.stack([v2.RandomRotation(15)(image) for image in same])
+one_call = v2.RandomRotation(15, smooth)(same)
+many_calls = torch.stack([v2.RandomRotation(15, smooth)(image) for image in same])
 kinds = [len(images.unique(dim=0)) for images in (one_call, many_calls)]
 claim(
     "Given a batch, a transform turns all its pictures by the same angle; called for each picture, each by its own",
-    kinds[0] == 1 and kinds[1] == len(same),
+    kinds[0] == 1 and kinds[1] > 0.9 * len(same),
     f"of {len(same)} equal pictures came {kinds[0]} different one, and {kinds[1]} different ones",
 )
 
@@ -634,7 +634,7 @@ groups = by(alone, "way", "accuracy")
 fig, ax = plt.subplots(figsize=(10, 7))
 order = dots(ax, groups, xlabel=f"accuracy on new pictures after {alone[0]['epochs']} epochs (a dot is a run)")
 worse = [name for name in order if np.mean(groups[name]) < np.mean(groups["none"])]
-ax.set_title(f"{order[-1].capitalize()} helps most; {len(worse)} of {len(order) - 1} do worse than nothing" if worse else f"{order[-1].capitalize()} helps most, and none harms")
+ax.set_title(f"Best alone: {order[-1]}. Worse than nothing: {len(worse)} of {len(order) - 1}")
 show(fig, f"Accuracy with each transform alone, a dot a run, the mean as a bar, sorted. Best is {order[-1]} with {np.mean(groups[order[-1]]):.1%}; without any it is {np.mean(groups['none']):.1%}; "
      f"below that lie {', '.join(worse) or 'none of them'}.")  # fmt: skip
 
