@@ -202,7 +202,7 @@ judge = nn.Sequential(encoder, linear.to(device)).eval()
 # %%
 def judged(images, labels):
     """The share of pictures, bytes (N, 3, S, S), that the judge names rightly."""
-    answers, _ = predict(judge, [(prepare(images), labels)], bf16=False)
+    answers, _ = predict(judge, [(prepare(images), labels)])
     return (answers.argmax(1) == labels).float().mean().item()
 
 
@@ -1842,7 +1842,7 @@ def style_network():
 
 
 # %% tags=["measure"]
-STYLE_STEPS, STYLE_WEIGHT = 60, 30.0
+STYLE_STEPS, STYLE_WEIGHT = 40, 30.0
 
 
 def stylised(contents, examples, network, steps=STYLE_STEPS, weight=STYLE_WEIGHT):
