@@ -81,7 +81,7 @@ def one_cat():
     try:
         from skimage.data import chelsea
     except ImportError:
-        return torch.tensor(draw("cat", seed=12, size=128, pose="sit").image).permute(2, 0, 1), "drawing"
+        return torch.tensor(draw("cat", seed=15, size=128).image).permute(2, 0, 1), "drawing"
     photo = torch.tensor(chelsea()).permute(2, 0, 1)
     return TF.resize(TF.center_crop(photo, [300, 300]), [128, 128]), "photo"
 
@@ -119,7 +119,7 @@ CHANGES = {  # name -> what it does to a picture, or to many, at a strength s fr
     "turn": lambda image, s: TF.rotate(image, 180 * s, InterpolationMode.BILINEAR, fill=127),
     "crop": lambda image, s: centre(image, 1 - 0.92 * s),
     "cover": lambda image, s: cover(image, 0.95 * s),
-    "noise": lambda image, s: noisy(image, 1.5 * s),
+    "noise": lambda image, s: noisy(image, 0.6 * s),
     "grey": lambda image, s: TF.adjust_saturation(image, 1 - s),
     "fade": lambda image, s: TF.adjust_contrast(image, 1 - s),
 }
@@ -130,7 +130,7 @@ def picture_rows(rows, columns=None, size=1.15):
     """rows: name -> pictures (C, S, S), bytes or between 0 and 1, as many in every row. columns: what stands above them."""
     images = [image / 255 if image.dtype == torch.uint8 else image.clamp(0, 1) for row in rows.values() for image in row]
     num, side = len(images) // len(rows), images[0].shape[-1] + 2
-    fig, ax = plt.subplots(figsize=(size * num + 1.6, size * len(rows) + 0.4 * bool(columns)))
+    fig, ax = plt.subplots(figsize=(size * num + 2, size * len(rows) + 0.4 * bool(columns)))
     grid = (31 * make_grid(torch.stack(images), nrow=num, pad_value=1)).round() / 31  # 32 levels: a smaller file
     ax.imshow(to_picture(grid), interpolation="nearest")
     ax.set_yticks([side * (k + 0.5) for k in range(len(rows))], rows)
