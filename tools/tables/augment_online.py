@@ -24,11 +24,11 @@ def run(lesson, way: str, epochs: int, seed: int) -> dict[str, float]:
     scale, recipe = lesson.scale, lesson.RECIPES["moderate"]
     if way not in COPIES:
         model = lesson.train_with(recipe if way == "online" else None, seed, pool, epochs, progress=None)
-        return {"accuracy": lesson.accuracy(model, test_set.with_transform(scale))}
+        return {"accuracy": lesson.accuracy(model, test_set)}
     lesson.torch.manual_seed(seed)
     stored = lesson.stored_copies(pool.subset(lesson.NUM_TRAIN, seed=seed), recipe, COPIES[way])
     images, labels = stored.tensors
     model = lesson.own_network()
     prepared = lesson.TensorDataset(scale(images), labels)
     lesson.train(model, prepared, round(epochs / COPIES[way]), progress=None)
-    return {"accuracy": lesson.accuracy(model, test_set.with_transform(scale))}
+    return {"accuracy": lesson.accuracy(model, test_set)}

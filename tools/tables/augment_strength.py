@@ -19,6 +19,6 @@ def run(lesson, way: str, epochs: int, seed: int) -> dict[str, float]:
     model = lesson.train_with(lesson.RECIPES[way], seed, pool, epochs, progress=None)
     scale, pictures = lesson.scale, pool.subset(lesson.NUM_TRAIN, seed=seed)
     return {
-        "accuracy": lesson.accuracy(model, test_set.with_transform(scale)),
-        "known": lesson.accuracy(model, pictures.with_transform(scale)),
+        "accuracy": lesson.accuracy(model, test_set),
+        "known": lesson.accuracy(model, pictures),
     }
