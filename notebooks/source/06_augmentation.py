@@ -14,7 +14,7 @@
 #
 # **Time:** it runs in @TIME@ on two CPU cores; with all sections, the exercises and the lab, three hours and a half.
 # **Before this:** notebook 05, section 2 (a network of our own, and how it overfits).
-# **For a 75-minute lecture:** sections 1 to 4, 6 and 8. Sections 5, 7 and 9 to 13 are optional, and each stands by itself (13 after 12).
+# **For a 75-minute lecture:** sections 1 to 4 and 6. The others are optional, and each stands by itself, but 8 and 9 take the digits of 7, and 13 the sketches of 12.
 
 # %% slideshow={"slide_type": "skip"}
 # Set-up, the same in every notebook: finds the course's files here, in Kaggle's data sets or on the net. Just run it.
@@ -593,7 +593,7 @@ def scores_alone(way, seed, num_epochs, pool, test_set):
 
 
 # %% [markdown]
-# Two of them live, on one seed, beside the figure below: a transform and a preparation.
+# Two of them live, on one seed, to compare with the figure below: a transform and a preparation.
 
 # %%
 live = {way: scores_alone(way, seeds[0], EPOCHS, pool, test_set) for way in tqdm(("colour jitter", "ZCA"))}
@@ -691,10 +691,10 @@ claim(
 # %% [markdown]
 # ### More variety needs more time
 #
-# The moderate recipe is sensible, and yet after 40 epochs it often gains nothing. Each picture comes along 40 times, and never twice the same. Give it three times as long:
+# The moderate recipe is sensible, and yet after 40 epochs it often gains nothing. Each picture comes along 40 times, and never twice the same. Give it twice as long:
 
 # %% tags=["measure"]
-LONG = 120
+LONG = 80
 
 # %%
 moderate = train_with(RECIPES["moderate"], seeds[0], pool, num_epochs=LONG)
@@ -702,7 +702,7 @@ moderate = train_with(RECIPES["moderate"], seeds[0], pool, num_epochs=LONG)
 # %%
 moderate_new = accuracy(moderate, test_set)
 claim(
-    "Moderate augmentation with three times the epochs does better than no augmentation",
+    "Moderate augmentation with twice the epochs does better than no augmentation",
     moderate_new > new["none"][0] + 0.03,
     f"{moderate_new:.1%} against {new['none'][0]:.1%} on new pictures",
 )
@@ -735,11 +735,11 @@ show(fig, f"Accuracy on new pictures against the number of epochs for five recip
 # **Offline**: make the changed copies once, store them, and train on the larger data set. **Online** (the lectures say *in-place*): change each picture at the moment when it is loaded. The size of
 # an epoch stays the same, 200 pictures, and the pictures differ in every epoch.
 #
-# **Before you run it:** ten epochs. Offline with four stored copies of each picture, or online: how many different pictures does the network see, with the moderate recipe? And with flips?
+# **Before you run it:** 100 pictures, ten epochs. Offline with four stored copies of each picture, or online: how many different pictures does the network see, with the moderate recipe? And with flips?
 #
 # <details><summary>Answer</summary>
 #
-# Offline at most 800, however long you train. Online every one of 2,000 is new with the moderate recipe. With flips alone there are no more than 400 different ones in the world, online or offline.
+# Offline at most 400, however long you train. Online every one of 1,000 is new with the moderate recipe. With flips alone there are no more than 200 different ones in the world, online or offline.
 #
 # </details>
 
@@ -795,7 +795,7 @@ print(f"{len(offline['moderate'])} stored copies: {megabytes:.1f} MB on disk (25
 print(*[f"{name}: {1e6 * seconds:,.0f} microseconds a picture, in every epoch" for name, seconds in per_picture.items()], sep="\n")
 
 # %% [markdown]
-# What does the variety bring? Offline with 1, 4 and 16 copies against online, with the moderate recipe and **the same number of steps** (measured earlier).
+# What does the variety bring? Offline with 1, 4 and 16 copies against online, with the moderate recipe and **the same number of steps**, those of 80 epochs (measured earlier).
 
 # %%
 online = longest(measured("augment_online"))
@@ -1004,9 +1004,9 @@ show(fig, f"Accuracy against the angle by which test digits are turned. Without 
 at = {name: dict(zip(angles, values, strict=True)) for name, values in by_angle.items()}
 claim(
     "Training with turned pictures makes the network invariant to just these turns, and for all angles there is a price at 0 degrees",
-    at["up to 30 degrees"][30] > at["no turning"][30] + 0.05
-    and at["all angles"][90] > at["no turning"][90] + 0.3
-    and at["all angles"][0] < at["no turning"][0] - 0.01,
+    at["up to 30 degrees"][30] > at["no turning"][30] + 0.2
+    and at["all angles"][90] > at["no turning"][90] + 0.4
+    and at["all angles"][0] < at["no turning"][0] - 0.03,
     f"at 90 degrees {at['all angles'][90]:.0%} against {at['no turning'][90]:.0%}, at 0 degrees {at['all angles'][0]:.1%} against {at['no turning'][0]:.1%}",
 )
 
@@ -1158,7 +1158,7 @@ six_nine = {name: error[[6, 9]].mean().item() for name, error in errors.items()}
 others = errors["all angles"][[0, 1, 2, 3, 4, 5, 7, 8]].mean().item()
 claim(
     "Where a change changes the label it does harm: trained at all angles, the network errs on 6 and 9 far more often than on other digits",
-    six_nine["all angles"] > others + 0.1 and six_nine["all angles"] > six_nine["no turning"] + 0.1,
+    six_nine["all angles"] > others + 0.05 and six_nine["all angles"] > six_nine["no turning"] + 0.1,
     f"errors on 6 and 9 {six_nine['all angles']:.0%}, on the others {others:.0%}; without turning {six_nine['no turning']:.1%} on 6 and 9",
 )
 
@@ -1227,7 +1227,8 @@ show(fig, f"Accuracy on noisy test drawings with each transform alone, a dot a r
 # %%
 torch.manual_seed(seeds[0])
 batch, batch_labels = train_set.images[:6] / 255, train_set.targets["label"][:6]
-strips = {"untouched": (batch, F.one_hot(batch_labels, 2).float())} | {name: mix(batch, batch_labels) for name, mix in MIX.items()}
+shown = {"MixUp": v2.MixUp(num_classes=2, alpha=8), "CutMix": v2.CutMix(num_classes=2, alpha=8)}  # a large alpha keeps the share near a half
+strips = {"untouched": (batch, F.one_hot(batch_labels, 2).float())} | {name: mix(batch, batch_labels) for name, mix in shown.items()}
 
 # %%
 images = [image for mixed, _ in strips.values() for image in mixed]
@@ -1434,7 +1435,7 @@ claim(
 # A network that can learn by heart, and data that tempt it to: 150 digits, of which every fifth has a **wrong label**. Two dense layers of 128 neurons.
 
 # %% tags=["measure"]
-NUM_FEW, WRONG, REG_EPOCHS = 150, 0.2, 150
+NUM_FEW, WRONG, REG_EPOCHS = 150, 0.2, 100
 
 
 def few_digits(seed, data):
@@ -1573,7 +1574,7 @@ claim(
 # A slide says of dropout: it roughly doubles the number of iterations, while an epoch takes less time. We test both. How many epochs until the training loss, measured with all neurons on, is below 0.1? And how long does an epoch take?
 
 # %%
-PATIENT_EPOCHS = 150
+PATIENT_EPOCHS = 60
 clean = TensorDataset(digits.tensors[0][:300].flatten(1), digits.tensors[1][:300])
 needed, times = {}, {}
 for p in (0.0, 0.5):
@@ -1847,7 +1848,7 @@ show(picture_rows({"drawing": contents, "style from": some_examples, "transferre
 still = judged(restyled, train_set.targets["label"][:6])
 claim(
     "Gradient descent on the pixels brings the style close to that of the example",
-    style_losses[-1] < 0.4 * style_losses[0],
+    style_losses[-1] < 0.25 * style_losses[0],
     f"the style loss falls to {style_losses[-1] / style_losses[0]:.0%} of what it was in {len(style_losses)} steps; the judge still names {still:.0%} of the pictures rightly",
 )
 
