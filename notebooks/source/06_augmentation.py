@@ -269,7 +269,7 @@ ALONE = {
     "perspective": with_room(v2.RandomPerspective(0.3, p=1)),
     "erasing": v2.RandomErasing(p=0.7, scale=(0.05, 0.25), value=127),
     "colour jitter": v2.ColorJitter(brightness=0.3, contrast=0.3, saturation=0.3, hue=0.05),
-    "noise": v2.Compose([to_numbers, v2.GaussianNoise(sigma=0.1)]),
+    "noise": v2.Compose([to_numbers, v2.GaussianNoise(sigma=0.05)]),
 }
 
 
@@ -575,21 +575,19 @@ claim(
 
 # %% tags=["measure"]
 MIX = {"MixUp": v2.MixUp(num_classes=2, alpha=0.4), "CutMix": v2.CutMix(num_classes=2, alpha=1.0)}  # section 10
+NOISE = 0.06  # its standard deviation, black to white being 1
 PREPARE = {"equalisation": lambda images: v2.Compose([v2.RandomEqualize(p=1), scale]), "standardisation": standardise, "ZCA": zca}
 
 
 def scores_alone(way, seed, num_epochs, pool, test_set):
-    """One way alone: accuracy on test pictures, untouched, with noise, and turned by 30 degrees; and on the training pictures."""
+    """One way alone: accuracy on test pictures, untouched and with noise, and on the training pictures."""
     pictures, augment = pool.subset(NUM_TRAIN, seed=seed), ALONE.get(way)
     prepare = PREPARE[way](pictures.images) if way in PREPARE else scale
     torch.manual_seed(seed)
     model = own_network().to(device)
     train(model, pictures.with_transform(v2.Compose([augment, prepare]) if augment else prepare), num_epochs, MIX.get(way), progress=None)
-    turned = with_room(v2.Lambda(lambda image: TF.rotate(image, 30, smooth), tv_tensors.Image))
-    noise = v2.Lambda(lambda image: tv_tensors.Image(noisy(image, 0.15)), tv_tensors.Image)
-    tests = {"accuracy": prepare, "noisy": v2.Compose([noise, prepare]), "turned": v2.Compose([turned, prepare])}
-    found = {name: accuracy(model, test_set, test) for name, test in tests.items()}
-    return found | {"known": accuracy(model, pictures, prepare)}
+    in_noise = accuracy(model, test_set, lambda images: prepare(tv_tensors.Image(noisy(images, NOISE))))
+    return {"accuracy": accuracy(model, test_set, prepare), "noisy": in_noise, "known": accuracy(model, pictures, prepare)}
 
 
 # %% [markdown]
@@ -1210,7 +1208,7 @@ claim(
 # %%
 groups = by(alone, "way", "noisy")
 fig, ax = plt.subplots(figsize=(10, 6.5))
-order = dots(ax, groups, xlabel="accuracy on new pictures with noise (standard deviation 0.15)")
+order = dots(ax, groups, xlabel=f"accuracy on new pictures with noise (standard deviation {NOISE:g})")
 ax.set_title(f"In noise, {order[-1]} helps most")
 show(fig, f"Accuracy on noisy test drawings with each transform alone, a dot a run, sorted: best {order[-1]} with {np.mean(groups[order[-1]]):.1%}, without any {np.mean(groups['none']):.1%}.")
 
@@ -1435,7 +1433,7 @@ claim(
 # A network that can learn by heart, and data that tempt it to: 150 digits, of which every fifth has a **wrong label**. Two dense layers of 128 neurons.
 
 # %% tags=["measure"]
-NUM_FEW, WRONG, REG_EPOCHS = 150, 0.2, 100
+NUM_FEW, WRONG, REG_EPOCHS = 150, 0.2, 150
 
 
 def few_digits(seed, data):
@@ -1495,7 +1493,8 @@ def regularised(seed, data, val, num_epochs=REG_EPOCHS, p=0.0, norm="none", l1=0
 #
 # <details><summary>Answer</summary>
 #
-# Look at two numbers each: how many of its own (partly wrong) labels it has learned, and how it does on new digits. Those that learn the wrong labels too have nothing left to gain.
+# Look at two numbers each: how many of its own (partly wrong) labels it has learned, and how it does on new digits. Dropout and the prices on weights stop at about the share that is right, and gain. Batch normalisation, which
+# is often listed among regularisers, helps the network to learn the wrong labels as well as the right ones.
 #
 # </details>
 
@@ -1527,8 +1526,8 @@ means = {name: np.mean(values) for name, values in groups.items()}
 own = {name: np.mean([share for share, _ in pairs]) for name, pairs in side_by_side.items()}
 claim(
     "Without regularisation the network learns wrong labels by heart; dropout, L1 and L2 keep it from that and do better on new digits",
-    own["none"] > 0.95 and min(means[name] for name in ("dropout", "L1", "L2")) > means["none"] + 0.02,
-    f"none: {own['none']:.0%} of its labels, {means['none']:.1%} on new digits; " + ", ".join(f"{name} {means[name]:.1%}" for name in ("dropout", "L1", "L2")),
+    all(own[name] < own["none"] - 0.05 and means[name] > means["none"] + 0.02 for name in ("dropout", "L1", "L2")),
+    "own labels and new digits: " + ", ".join(f"{name} {own[name]:.0%} and {means[name]:.1%}" for name in ("none", "dropout", "L1", "L2")),
 )
 
 
@@ -1574,7 +1573,7 @@ claim(
 # A slide says of dropout: it roughly doubles the number of iterations, while an epoch takes less time. We test both. How many epochs until the training loss, measured with all neurons on, is below 0.1? And how long does an epoch take?
 
 # %%
-PATIENT_EPOCHS = 60
+PATIENT_EPOCHS = 80
 clean = TensorDataset(digits.tensors[0][:300].flatten(1), digits.tensors[1][:300])
 needed, times = {}, {}
 for p in (0.0, 0.5):
@@ -1588,7 +1587,7 @@ print(f"an epoch: {1000 * times[0.0]:.1f} ms without, {1000 * times[0.5]:.1f} ms
 factor = np.mean(needed[0.5]) / np.mean(needed[0.0])
 claim(
     "With dropout it takes more iterations to fit the same data",
-    min(needed[0.5]) < PATIENT_EPOCHS and factor > 1.15,
+    max(needed[0.5]) < PATIENT_EPOCHS and factor > 1.3,
     f"{factor:.1f} times as many; an epoch takes {times[0.5] / times[0.0]:.2f} times as long",
 )
 
@@ -2018,7 +2017,7 @@ exercises.early_stopping.check(early_stopping)
 # You may look at `val_set`, but not train on it, and not touch `test_set`.
 #
 # `classify` gets pictures as bytes, a uint8 tensor (N, 3, 64, 64) on the CPU, and returns their labels, (N,), 0 for cat and 1 for dog. So the preparation belongs into it. The check scores it on the test set. Without augmentation the network of section 3 gets some 80 %;
-# 80 % passes, 87 % is good, 90 % is very good.
+# 84 % passes, 88 % is good, 91 % is very good.
 
 
 # %%

@@ -1,4 +1,4 @@
-"""Each transform and preparation of the lesson alone: accuracy on test drawings, untouched, noisy and turned, and on the 200 training drawings."""
+"""Each transform and preparation of the lesson alone: accuracy on test drawings, untouched and noisy, and on the 200 training drawings."""
 
 from functools import cache
 
@@ -9,7 +9,7 @@ WAYS = (
 )  # fmt: skip
 RUNS = [{"way": "none", "epochs": 10, "seed": seed} for seed in range(2)]  # quick ones, which a test runs again
 RUNS += [{"way": way, "epochs": 40, "seed": seed} for seed in range(2) for way in WAYS]
-TOLERANCE = {"accuracy": 0.1, "noisy": 0.15, "turned": 0.12, "known": 0.15}
+TOLERANCE = {"accuracy": 0.1, "noisy": 0.15, "known": 0.15}
 
 
 @cache
