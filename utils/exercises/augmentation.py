@@ -350,8 +350,9 @@ def make_classifier():
 
     head = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 2)]
     model = nn.Sequential(block(3, 16), block(16, 32), block(32, 64), block(64, 64), *head)
-    flipped = train_set.with_transform(v2.Compose([v2.RandomHorizontalFlip(), scale]))
-    loader, epochs = DataLoader(flipped, batch_size=32, shuffle=True), 60
+    shifted = v2.RandomCrop(64, padding=6, padding_mode="reflect")
+    varied = train_set.with_transform(v2.Compose([v2.RandomHorizontalFlip(), shifted, scale]))
+    loader, epochs = DataLoader(varied, batch_size=32, shuffle=True), 60
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
     scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=epochs * len(loader))
     fit(model, loader, num_epochs=epochs, optimizer=optimizer, scheduler=scheduler, bf16=False)
