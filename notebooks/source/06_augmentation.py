@@ -318,7 +318,7 @@ fig, ax = plt.subplots(figsize=(9, 4.5))
 order = sorted(clock, key=clock.get)
 bars = ax.barh(order, [clock[name] for name in order])
 ax.bar_label(bars, fmt="{:,.0f}", padding=4)
-ax.set(xlabel="microseconds for a picture of 64 x 64, on one CPU core", title="A flip is nearly free, bending is not")
+ax.set(xscale="log", xlabel="microseconds for a picture of 64 x 64, on one CPU core (each line is ten times the last)", title="A flip is nearly free, bending is not")
 ax.grid(axis="y", visible=False)
 show(fig, f"Microseconds for one picture: {order[0]} takes {clock[order[0]]:.0f}, {order[-1]} {clock[order[-1]]:,.0f}.")
 
@@ -1697,8 +1697,8 @@ def scores_in_styles(model, dataset, names=tuple(STYLES)):
 #
 # <details><summary>Answer</summary>
 #
-# It depends on what changes. You hardly notice the difference between a drawing and its negative; a network that was never shown one does. Networks learn whatever works on their training pictures, colour and texture included, and nobody has told them
-# that only the shape counts.
+# You still see the animal in all of them. A network that was never shown such a style may not: networks learn whatever works on their training pictures, colour, brightness and texture included, and nobody has told them that only the
+# shape counts.
 #
 # </details>
 
@@ -1730,7 +1730,7 @@ show(fig, "Accuracy of three networks, trained on drawings, on test drawings in 
 
 # %%
 claim(
-    "A network trained on drawings of one style does far worse on another, which people would hardly mind",
+    "A network trained on drawings of one style does far worse on another, in which people still see the animals",
     all(low < in_styles[name]["as drawn"] - 0.1 for name, (low, _) in worst.items()),
     ", ".join(f"{name}: {in_styles[name]['as drawn']:.0%} as drawn, {low:.0%} in {style}" for name, (low, style) in worst.items()),
 )
@@ -1843,6 +1843,9 @@ restyled, style_losses = stylised(contents, some_examples, network)
 # %%
 show(picture_rows({"drawing": contents, "style from": some_examples, "transferred": restyled, "true sketch": pencil(contents)}), "Four rows of six: drawings of cats and dogs; sketches of other animals; the drawings in the style of these sketches, by neural style transfer; and for comparison real sketches of the drawings.")
 
+# %% [markdown]
+# Compare the last two rows. The transfer brings lines and paper, and leaves some of the colour and darkness: what this network calls style is not all that you see in a sketch.
+
 # %%
 still = judged(restyled, train_set.targets["label"][:6])
 claim(
@@ -1910,7 +1913,7 @@ print("price of the style-transferred copies: "
       f"a grey picture: {1e-6 * microseconds(v2.Grayscale(3)) * 200:.3f} s for 200")  # fmt: skip
 
 # %% [markdown]
-# Read it as a comparison of prices, too. Style transfer took minutes to prepare what a line with `RandomGrayscale` does at once; the question is only whether what it brings more is worth that. (It is used in earnest to make networks rely on shape instead of texture: Geirhos et al. 2019, with
+# Read it as a comparison of prices, too. Style transfer is a gradient descent for every picture, and `RandomGrayscale` a line that costs next to nothing: is what it brings more worth that? (It is used in earnest to make networks rely on shape instead of texture: Geirhos et al. 2019, with
 # the styles of thousands of paintings.)
 
 # %% [markdown]
