@@ -12,7 +12,7 @@
 # - measure what a network is invariant to, and move masks and boxes along with their picture,
 # - tell dropout, L1, L2, weight decay, early stopping and batch normalisation apart, by what they do and by what they cost.
 #
-# **Time:** it runs in @TIME@ on two CPU cores; with all sections, the exercises and the lab, three hours and a half.
+# **Time:** it runs in @TIME@ on two CPU cores; with all sections, the exercises and the lab, five hours.
 # **Before this:** notebook 05, section 2 (a network of our own, and how it overfits).
 # **For a 75-minute lecture:** sections 1 to 4 and 6. The others are optional, and each stands by itself, but 8 and 9 take the digits of 7, and 13 the sketches of 12.
 
@@ -1225,7 +1225,7 @@ show(fig, f"Accuracy on noisy test drawings with each transform alone, a dot a r
 # %%
 torch.manual_seed(seeds[0])
 batch, batch_labels = train_set.images[:6] / 255, train_set.targets["label"][:6]
-shown = {"MixUp": v2.MixUp(num_classes=2, alpha=8), "CutMix": v2.CutMix(num_classes=2, alpha=8)}  # a large alpha keeps the share near a half
+shown = {"MixUp": v2.MixUp(num_classes=2, alpha=8.0), "CutMix": v2.CutMix(num_classes=2, alpha=8.0)}  # a large alpha keeps the share near a half
 strips = {"untouched": (batch, F.one_hot(batch_labels, 2).float())} | {name: mix(batch, batch_labels) for name, mix in shown.items()}
 
 # %%
