@@ -1230,8 +1230,8 @@ strips = {"untouched": (batch, F.one_hot(batch_labels, 2).float())} | {name: mix
 
 # %%
 images = [image for mixed, _ in strips.values() for image in mixed]
-titles = [f"{name}:\n{100 * target[0]:.0f} % cat, {100 * target[1]:.0f} % dog" for name, (_, targets) in strips.items() for target in targets]
-show(image_grid(images, titles, columns=6, size=1.5), "Six drawings; the same mixed in pairs by MixUp, like double exposures; and by CutMix, with a rectangle of another drawing. Above each the shares of its label.")
+titles = [f"{name}\n{100 * target[0]:.0f} % cat" for name, (_, targets) in strips.items() for target in targets]
+show(image_grid(images, titles, columns=6, size=1.5), "Six drawings; the same mixed in pairs by MixUp, like double exposures; and by CutMix, with a rectangle of another drawing. Above each the share of its label that is cat; the rest is dog.")
 
 # %%
 mixed, targets = strips["MixUp"]
