@@ -570,7 +570,7 @@ claim(
 # %% [markdown]
 # ### All of them
 #
-# Every transform alone, on several seeds, is too much for a lesson, so that was measured earlier: the same network, the same loop, one transform (or preparation) at a time.
+# Every transform alone, each on more than one seed, is too much for a lesson, so that was measured earlier: the same network, the same loop, one transform (or preparation) at a time.
 
 
 # %% tags=["measure"]
@@ -637,8 +637,9 @@ show(fig, f"Accuracy with each transform alone, a dot a run, the mean as a bar, 
      f"below that lie {', '.join(worse) or 'none of them'}.")  # fmt: skip
 
 # %% [markdown]
-# Three things to read from it. The seeds scatter by several points: a table of one run each, as it stands in many blog posts, says little. A transform of the list may **harm**: it can take away what
-# the task needs, or cost training time that the network does not have (next section). And the order belongs to **this** task: drawings that already stand at every angle and in every corner gain little from more of that.
+# Three things to read from it. The seeds scatter by several points: a table of one run each, as it stands in many blog posts, says little. A transform of the list may **harm**. Equalisation and ZCA take away
+# what this task needs. What turns, stretches or zooms must compute new pixels between the old ones, so it blurs a little, and needs more time than the network has here (next section); a shift by whole pixels keeps them sharp. And the
+# order belongs to **this** task: on other pictures, measure anew.
 
 # %% [markdown]
 # ## 4. Mild, moderate, too heavy (15 min)
