@@ -7,7 +7,7 @@ RUNS = [{"way": "none", "epochs": 10, "seed": 0}]  # a quick one, which a test r
 RUNS += [
     {"way": way, "epochs": 40, "seed": seed}
     for seed in range(2)
-    for way in ("none", "flip", "moderate", "grey", "style transfer", "true sketches")
+    for way in ("none", "flip", "moderate", "colour jitter", "style transfer", "true posters")
 ]
 TOLERANCE = {"as_drawn": 0.1, "pencil": 0.15, "poster": 0.15, "negative": 0.15, "night": 0.15}
 
