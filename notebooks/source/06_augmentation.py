@@ -160,7 +160,7 @@ show(picture_rows(rows, columns, size=1.25), f"A {cat_noun} of a cat, changed in
 # %%
 def draw_change(change="cover", strength=0.4):
     images = [cat, CHANGES[change](cat, strength)]
-    fig = picture_rows({"": images}, ["this is a cat", f"{change}, strength {strength:g}: still a cat?"], size=2.6)
+    fig = picture_rows({"": images}, ["this is a cat", f"{change} {strength:g}: still a cat?"], size=3)
     return fig, f"The cat untouched, and the same cat after the change '{change}' with strength {strength:g}."
 
 
@@ -213,7 +213,7 @@ def judged(images, labels):
 # <details><summary>Answer</summary>
 #
 # What removes the information (crop, cover, noise, fade) leads anyone to guessing in the end. Grey takes nothing away that tells a cat from a dog. Turning takes nothing away either, and yet
-# the judge suffers: it has never seen an animal upside down. You were not confused by that row, and it was. This is what augmentation is for.
+# the judge suffers: it has never seen an animal upside down. You were not confused by that row, and it was. Noise is another case: you see the animal long after the judge does not. This is what augmentation is for.
 #
 # </details>
 
