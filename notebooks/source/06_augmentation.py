@@ -684,7 +684,7 @@ heavy = train_with(RECIPES["heavy"], seeds[0], pool)
 heavy_known, heavy_new = (accuracy(heavy, data) for data in (train_set, test_set))
 claim(
     "Too heavy harms: after as many epochs the network does worse than without augmentation, on new pictures and on its own",
-    heavy_new < new["none"][0] - 0.06 and heavy_known < known[0] - 0.1,
+    heavy_new < new["none"][0] - 0.1 and heavy_known < known[0] - 0.2,
     f"new pictures {heavy_new:.1%} against {new['none'][0]:.1%}; its own {heavy_known:.0%} against {known[0]:.0%}",
 )
 
