@@ -65,6 +65,18 @@ def test_explore_draws_at_once_and_its_controls_redraw(shown):
     assert not plt.get_fignums()
 
 
+def test_explore_says_what_cannot_be_drawn(shown):
+    def refuse(depth):
+        if depth == 2:
+            raise ValueError("two is too few")
+        return draw(depth, "plain")
+
+    figures.explore(refuse, depth=[10, 2])
+    with pytest.raises(ValueError):
+        shown[-1][0].children[0].value = 2
+    assert "This choice cannot be drawn, ValueError: two is too few" in shown[-1][0].data
+
+
 def test_explore_refuses_what_leaves_no_choice():
     with pytest.raises(ValueError, match="no choices"):
         figures.explore(draw)

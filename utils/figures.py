@@ -87,7 +87,11 @@ def explore(draw: Callable[..., tuple[Figure, str]], **choices) -> None:
     plt.close(fig)
 
     def redraw(_change) -> None:
-        fig, alt = draw(**{name: control.value for name, control in controls.items()})
+        try:
+            fig, alt = draw(**{name: control.value for name, control in controls.items()})
+        except Exception as error:  # raised in a control it would only stand in the kernel's log
+            caption.update(_caption(f"This choice cannot be drawn, {type(error).__name__}: {error}"))
+            raise
         picture.update(fig, metadata=_with_alt(alt))
         caption.update(_caption(alt))
         plt.close(fig)
