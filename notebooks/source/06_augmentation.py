@@ -14,7 +14,15 @@
 #
 # **Time:** it runs in @TIME@ on two CPU cores; with all sections, the exercises and the lab, five hours.
 # **Before this:** notebook 05, section 2 (a network of our own, and how it overfits).
-# **For a 75-minute lecture:** sections 1 to 4 and 6. The others are optional, and each stands by itself, but 8 and 9 take the digits of 7, and 13 the posters of 12.
+
+# %% [markdown] slideshow={"slide_type": "notes"}
+# **A plan for 75 minutes**
+#
+# - **Core:** sections 1, 2, 3, 4 and 6: what is still a cat, every transform seen, each one measured alone, mild to too heavy, and why never on
+#   validation data.
+# - **Optional:** 5 (workers), 7 (invariance), 8 (a flip that changes the label), 9 (noise), 10 (MixUp), 11 (regularisers: a lesson of its own), 12
+#   before 13 (other styles, style transfer).
+# - **Where to stop:** after the second mistake of section 6.
 
 # %% slideshow={"slide_type": "skip"}
 # Set-up, the same in every notebook: finds the course's files here, in Kaggle's data sets or on the net. Just run it.
@@ -27,7 +35,7 @@ course = next((f for f in [cwd, *cwd.parents, *kaggle] if (f / ours).is_file()),
 if not (course / ours).is_file():
     failed, git = subprocess.getstatusoutput(f'git clone -q --depth 1 --branch @REF@ @REPO@ "{course}"')
     if failed:
-        sys.exit(f"No network? Switch it on (Kaggle: Settings > Internet), or attach the course as a data set.\n{git}")
+        sys.exit(f"Git could not get the course. No network? Kaggle: Settings > Internet, or attach it as data.\n{git}")
 sys.path.insert(0, str(course))
 for name in [n for n, m in sys.modules.items() if n.split(".")[0] == "utils" and str(course / "utils") not in str(m)]:
     del sys.modules[name]  # another package of that name
@@ -828,7 +836,8 @@ for num_workers in range(min(num_cores, 2) + 1):
 # %% [markdown]
 # On a machine with two cores there is little to win beyond two workers, and for small pictures in memory with a cheap transform none at all: then the processes cost more than they bring. So measure, and start with as many
 # workers as you have cores. (This is a fact about your machine, so it is no claim.)
-#
+
+# %% [markdown]
 # ## 6. Never on validation or test data (15 min)
 #
 # Validation and test answer one question: how good is it on pictures as they will come? So they get the same *preparation* as the training pictures and no *augmentation*. Two mistakes are common. They push the number in
@@ -895,7 +904,8 @@ claim(
 
 # %% [markdown]
 # So: **divide first, then augment, and only the training part.** The same goes for several photos of one animal, or several images of one patient: all of them belong on one side.
-#
+
+# %% [markdown]
 # ## 7. Invariance and equivariance, measured (20 min)
 #
 # Two words for two wishes, with a change $T$ (a shift, a turn) and a network $f$:
@@ -1119,10 +1129,11 @@ claim(
 
 # %% [markdown]
 # (The first would be exactly 1 if both were computed alike: a picture is smoothed between pixels, while a mask takes the *nearest* one, so that it stays true or false. A box turned by 30 degrees is another matter: it stays upright, so it becomes the box around the turned box, and a little too large.)
-#
+
+# %% [markdown]
 # ## 8. A change that changes the label (10 min)
 #
-# "A flip does not change the label" is knowledge about cats. It is wrong for letters (b and d), for arrows, for hearts in an X-ray picture (they are on the left), and for digits.
+# "A flip does not change the label" is knowledge about cats. It is wrong for letters (b and d), for arrows, for hearts in an X-ray picture (they lie to one side), and for digits.
 
 # %%
 sixes, nines = (digits.tensors[0][digits.tensors[1] == digit][:6] for digit in (6, 9))
@@ -1171,7 +1182,8 @@ claim(
 
 # %% [markdown]
 # So no list of transforms is right for every task. Ask of each: **would I still give it the same label?**
-#
+
+# %% [markdown]
 # ## 9. Less sensitive to noise (10 min)
 #
 # A camera in bad light adds noise. Does a network that has seen noise mind it less? Digits again: trained without, and with noise of a random strength in each picture.
@@ -1276,7 +1288,7 @@ for way in ("none", *MIX):
 #
 # ### Dropout: turn neurons off
 #
-# In training, **dropout** (Srivastava et al. 2014) sets every neuron's output to 0 with probability $p$, anew for every example, and multiplies the others by $1 / (1 - p)$, so that their expected sum stays. When the network
+# In training, **dropout** (Srivastava et al. 2014) sets every neuron's output (a *unit's* in notebook 01) to 0 with probability $p$, anew for every example, and multiplies the others by $1 / (1 - p)$, so that their expected sum stays. When the network
 # is used, all are on.
 
 
@@ -1764,8 +1776,9 @@ else:
 
 # %% [markdown]
 # Do not expect much: drawn cats and dogs of ours have little in common with photos but the idea. Synthetic data help where the program that makes them is close to the real thing, or so varied that the real thing is only one more variation
-# (**domain randomisation**, Tobin et al. 2017). The pretrained backbone of notebook 05 is an example of the second: it was trained on imaginary animals.
-#
+# (**domain randomisation**, Tobin et al. 2017). The pretrained network of notebook 05 is an example of the second: it was trained on drawings of many other animals, real and imaginary.
+
+# %% [markdown]
 # ## 13. Neural style transfer as augmentation (20 min)
 #
 # Can a picture be given another style without a program for that style, from **one example** of it? Gatys, Ecker and Bethge (2016): take a trained network's features $F^l$ of layer $l$, (channels, places).
@@ -1794,7 +1807,7 @@ def gram(features):
 
 
 # %% [markdown]
-# Which network? With ImageNet's weights where they are (SqueezeNet, 5 MB; the paper took VGG-19, a hundred times as large), else the small backbone that the course brings along.
+# Which network? With ImageNet's weights where they are (SqueezeNet, 5 MB; the paper took VGG-19, a hundred times as large), else the small network that the course brings along.
 
 
 # %% tags=["measure"]
@@ -1950,7 +1963,7 @@ exercises.random_flip.check(random_flip)
 # exercises.random_flip.solution()
 
 # %% [markdown]
-# **Exercise 2: the box moves along.** Flip a picture (C, H, W) left to right, its mask (H, W), and its box, a tensor of four numbers $x_0, y_0, x_1, y_1$ in pixels, with $x$ from 0 at the left edge to $W$ at the right one. Without `v2`. Return
+# **Exercise 2: the box moves along.** Flip a picture (C, H, W) left to right, its mask (H, W), and its box, a tensor of four numbers $x_1, y_1, x_2, y_2$ in pixels, with $x$ from 0 at the left edge to $W$ at the right one. Without `v2`. Return
 # picture, mask and box.
 
 
@@ -2050,7 +2063,8 @@ exercises.lab.check(classify)
 
 # %% [markdown]
 # **Photos instead.** In `load` (section 1) write `datasets.dogs_vs_cats(num_train=600, num_val=200, size=64)`. Photos of 64 pixels are harder, and 200 are few: which of the findings still hold there?
-#
+
+# %% [markdown]
 # ## Summary
 #
 # - A change that you would not relabel is knowledge. Far enough, every change destroys the label, and some destroy it at once (6 and 9).
@@ -2068,9 +2082,21 @@ summary()
 
 # %% [markdown]
 # ### Lecture topics
-# A1 this is a cat, this is still a cat · A2 every transform, seen, timed and measured alone; equalisation, standardisation, ZCA · A3 offline and online, workers · A4 never on validation or test data · A5 invariance and equivariance, masks and
-# boxes · A6 how much it helps a small data set · A7 too heavy, and changes of the label · A8 less sensitive to noise · A9 MixUp and CutMix · A10 dropout, L1, L2, elastic net, weight decay, early stopping, batch normalisation · A11 trained on
-# drawings, tested elsewhere · A12 neural style transfer as augmentation
+#
+# | topic | section | lectures |
+# |---|---|---|
+# | A1 this is a cat, this is still a cat | 1 | A, B, C |
+# | A2 every transform, seen, timed and measured alone; equalisation, standardisation, ZCA | 2, 3 | C, D, E |
+# | A3 offline and online, workers | 5 | C, D, E |
+# | A4 never on validation or test data | 6 | D |
+# | A5 invariance and equivariance, masks and boxes | 7 | A, B |
+# | A6 how much it helps a small data set | 3 | A, B, C, D, E |
+# | A7 too heavy, and changes of the label | 4, 8 | D |
+# | A8 less sensitive to noise | 9 | A, B |
+# | A9 MixUp and CutMix | 10 | beyond |
+# | A10 dropout, L1, L2, elastic net, weight decay, early stopping, batch normalisation | 11 | D, E |
+# | A11 trained on drawings, tested elsewhere | 12 | A, B |
+# | A12 neural style transfer as augmentation | 13 | E |
 #
 # ### Further reading
 # - C. Shorten, T. M. Khoshgoftaar. *A survey on Image Data Augmentation for Deep Learning*. Journal of Big Data 2019

@@ -586,7 +586,7 @@ class Watch:
 set_seed(5)
 gan = GAN(small_weights(make_generator()), small_weights(make_discriminator()))
 watch = Watch(gan)
-d_losses, g_losses = play(gan, MAIN_STEPS, [images], watch=watch, progress="DCGAN")
+d_losses, g_losses = play(gan, MAIN_STEPS, [images], watch=watch, every=50, progress="DCGAN")
 
 # %%
 snapshots = [step for step in (0, 100, 200, 500, 1000, MAIN_STEPS) if step in watch.pictures]

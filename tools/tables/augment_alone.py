@@ -8,7 +8,7 @@ WAYS = (
     "equalisation", "standardisation", "ZCA", "MixUp", "CutMix",
 )  # fmt: skip
 RUNS = [{"way": "none", "epochs": 10, "seed": seed} for seed in range(2)]  # quick ones, which a test runs again
-RUNS += [{"way": way, "epochs": 40, "seed": seed} for seed in range(2) for way in WAYS]
+RUNS += [{"way": way, "epochs": 40, "seed": seed} for seed in range(5) for way in WAYS]
 TOLERANCE = {"accuracy": 0.1, "noisy": 0.15, "known": 0.15}
 
 

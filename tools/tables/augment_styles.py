@@ -6,7 +6,7 @@ NOTEBOOK = "06"
 RUNS = [{"way": "none", "epochs": 10, "seed": 0}]  # a quick one, which a test runs again
 RUNS += [
     {"way": way, "epochs": 40, "seed": seed}
-    for seed in range(2)
+    for seed in range(5)
     for way in ("none", "flip", "moderate", "colour jitter", "style transfer", "true posters")
 ]
 TOLERANCE = {"as_drawn": 0.1, "pencil": 0.15, "poster": 0.15, "negative": 0.15, "night": 0.15}
