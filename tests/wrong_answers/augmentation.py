@@ -21,7 +21,7 @@ def flip_in_place(images, p):
 
 
 def moved(box, mask=lambda mask: mask.flip(-1), dim=-1):
-    """A flip whose new box is box(width, x0, y0, x1, y1)."""
+    """A flip whose new box is box(width, x1, y1, x2, y2)."""
     return lambda image, mask_, box_: (
         image.flip(dim),
         mask(mask_),
@@ -29,8 +29,8 @@ def moved(box, mask=lambda mask: mask.flip(-1), dim=-1):
     )
 
 
-def right_box(width, x0, y0, x1, y1):
-    return width - x1, y0, width - x0, y1
+def right_box(width, x1, y1, x2, y2):
+    return width - x2, y1, width - x1, y2
 
 
 def mixed(pictures, targets):
@@ -101,8 +101,8 @@ WRONG = [
     ("random_flip", flip(lambda x, p: (torch.rand(len(x)) > p)[:, None, None, None]), "numbers below p"),
     ("random_flip", flip_in_place, "changes the batch that it was given"),
     ("flip_all", moved(lambda width, *box: box), "stayed behind"),
-    ("flip_all", moved(lambda width, x0, y0, x1, y1: (width - x0, y0, width - x1, y1)), "change places too"),
-    ("flip_all", moved(lambda width, x0, y0, x1, y1: (width - 1 - x1, y0, width - 1 - x0, y1)), "between pixels"),
+    ("flip_all", moved(lambda width, x1, y1, x2, y2: (width - x1, y1, width - x2, y2)), "change places too"),
+    ("flip_all", moved(lambda width, x1, y1, x2, y2: (width - 1 - x2, y1, width - 1 - x1, y2)), "between pixels"),
     ("flip_all", moved(right_box, mask=lambda mask: mask), "The mask stayed behind"),
     ("flip_all", moved(right_box, dim=-2), "upside down"),
     ("mix_up", mixed(lambda a, b, s: mix(b, a, s), mix), "gave it to the partner"),

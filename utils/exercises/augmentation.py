@@ -69,8 +69,8 @@ random_flip = Exercise(
 
 def flip_all(image, mask, box):
     width = image.shape[-1]
-    x0, y0, x1, y1 = box
-    return image.flip(-1), mask.flip(-1), torch.stack([width - x1, y0, width - x0, y1])
+    x1, y1, x2, y2 = box
+    return image.flip(-1), mask.flip(-1), torch.stack([width - x2, y1, width - x1, y2])
 
 
 def _check_flip_all(flip_all):
@@ -95,7 +95,7 @@ def _check_flip_all(flip_all):
     about = f"The box {box.tolist()} of a picture 10 pixels wide became {found}; expected {wanted}."
     assert found != box.tolist(), f"{about} It stayed behind."
     assert found != [8.0, 1.0, 5.0, 3.0], (
-        f"{about} Its left edge is right of its right edge: x0 and x1 change places too."
+        f"{about} Its left edge is right of its right edge: x1 and x2 change places too."
     )
     assert found != [4.0, 1.0, 7.0, 3.0], f"{about} Edges lie between pixels: x goes to W - x, not to W - 1 - x."
     assert found[1::2] == [1.0, 3.0], f"{about} A flip left to right leaves y as it is."
@@ -109,7 +109,7 @@ flip_all = Exercise(
     hints=(
         "Draw it: a box from 2 to 5 in a picture 10 pixels wide. Where are its edges after the flip?",
         "x goes to W - x. What was the left edge is the right one afterwards.",
-        "torch.stack([width - x1, y0, width - x0, y1])",
+        "torch.stack([width - x2, y1, width - x1, y2])",
     ),
     reference=flip_all,
 )
