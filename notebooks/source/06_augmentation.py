@@ -1677,7 +1677,7 @@ ax.set_title(f"On drawings, {order[-1]} helps most")
 show(fig, "Accuracy on new drawings with each regulariser, a dot a run, sorted: " + ", ".join(f"{name} {np.mean(groups[name]):.1%}" for name in order[::-1]) + ".")
 
 # %% [markdown]
-# Prices on weights and dropout move little here; a flip does more than any of them. Without batch normalisation the network hardly learns in this time, and its place, before or after the activation, matters much less. And look at early stopping: one of
+# Prices on weights and dropout move little here; a flip does more than any of them. Without batch normalisation the network hardly learns in this time, and its place, before or after the activation, matters much less. And look at early stopping: some of
 # its runs broke off before the network had begun to learn, because the learning rate rises first and the validation loss had not fallen for a `patience` of 8 epochs. Stopping early and a schedule that needs its whole length do not go together.
 
 # %% [markdown] slideshow={"slide_type": "notes"}
