@@ -57,6 +57,8 @@ def source_line() -> str:
     if source() == "photos":
         return "data: photos (COURSE_DATA=critters for drawings)"
     names = []
+    if source() == "auto":
+        data_dir()  # that it is a file is an error at once
     for name in _FINDERS if source() == "auto" else ():
         with suppress(ValueError, OSError):  # unusable photos, a drive that is gone: said when they are asked for
             if _find(name):
@@ -97,6 +99,7 @@ def _photos(name: str) -> photos.Pools:
     """
     if source() == "critters":
         return {}
+    data_dir()  # that it is a file is an error, too, and no reason for drawings
     try:
         if found := _find(name):
             return found
