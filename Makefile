@@ -31,7 +31,7 @@ $(VENV)/.requirements: requirements.txt
 lab: $(VENV)/.requirements  ## open JupyterLab at the first notebook
 	$(PY) -m jupyterlab --ip 127.0.0.1 $(LAB_FLAGS) --LabApp.default_url=/lab/tree/$(firstword $(sort $(wildcard $(BUILT))))
 
-check: $(VENV)/.requirements  ## unit tests and the form of the notebooks (3 minutes on two cores)
+check: $(VENV)/.requirements  ## unit tests and the form of the notebooks (6 minutes on two cores)
 	$(PY) -m ruff check .
 	$(PY) -m pytest tests
 
