@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from torchvision.models import mobilenet_v2
 
+from tools import measure
 from utils import datasets, models
 from utils.critters import SPECIES, draw_many
 from utils.models import SmallResNet
@@ -144,3 +145,16 @@ def test_imagenet_weights_know_cats_from_dogs():
         shares = model(prepare(test.images)).softmax(dim=1)
     dogs = shares[:, 151:269].sum(1) > shares[:, 281:286].sum(1)  # ImageNet's 118 breeds of dogs, and its 5 cats
     assert (dogs == test.targets["label"].bool()).float().mean() > 0.75
+
+
+# ---- counting --------------------------------------------------------------------------------------------------------
+
+
+def test_counts():
+    layer = nn.Conv2d(3, 16, 3, padding=1)
+    assert models.num_parameters(layer) == 16 * 3 * 3 * 3 + 16
+    assert models.count_macs(layer, 2, 3, 10, 10) == 2 * 10 * 10 * 16 * 3 * 3 * 3
+    with torch.device("meta"):
+        huge = nn.Linear(10**6, 10**6)
+    assert models.count_macs(huge, 1, 10**6) == 10**12
+    assert measure.lesson("03").count_macs(layer, 2, 3, 10, 10) == models.count_macs(layer, 2, 3, 10, 10)

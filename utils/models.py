@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models import MobileNet_V2_Weights, WeightsEnum, mobilenet_v2
 from torchvision.models.resnet import BasicBlock
 from torchvision.ops import Conv2dNormActivation
@@ -15,7 +16,15 @@ from torchvision.transforms import v2
 
 from utils.datasets import cache, data_dir
 
-__all__ = ["SmallResNet", "UNet", "hold_batch_norm", "imagenet_state", "pretrained"]
+__all__ = [
+    "SmallResNet",
+    "UNet",
+    "count_macs",
+    "hold_batch_norm",
+    "imagenet_state",
+    "num_parameters",
+    "pretrained",
+]
 
 _BACKBONE = cache.CHECKOUT / "data/backbone.pt"
 
@@ -159,3 +168,19 @@ def hold_batch_norm(model: nn.Module) -> None:
         if type(module) is nn.BatchNorm2d:
             module.__class__ = HeldBatchNorm2d  # the same parameters and buffers; only train() differs
             module.eval()
+
+
+def num_parameters(module: nn.Module) -> int:
+    """The number of parameters of a module, all weights and biases, as notebook 00 counts them."""
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def count_macs(model: nn.Module, *shape: int) -> int:
+    """Multiply-accumulates of one forward pass of an input of this shape, as notebook 03 counts them.
+
+    PyTorch's counter has two operations for each. The input is made where the model is; a model on "meta" costs no memory.
+    """
+    place = next(model.parameters()).device
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model(torch.zeros(shape, device=place))
+    return counter.get_total_flops() // 2

@@ -62,6 +62,7 @@ from utils import datasets
 from utils.exercises import residual_blocks as exercises
 from utils.figures import curves, explore, show
 from utils.lessons import claim, measured, summary
+from utils.models import num_parameters
 from utils.training import evaluate, fit, predict
 
 # %% slideshow={"slide_type": "skip"}
@@ -82,10 +83,6 @@ alexnet.features[0].weight.shape, alexnet.features[0].weight.device
 
 # %%
 # NBVAL_CHECK_OUTPUT
-def num_parameters(model):
-    return sum(parameter.numel() for parameter in model.parameters())
-
-
 print(f"AlexNet: {num_parameters(alexnet):,} parameters")
 
 # %% [markdown]

@@ -60,6 +60,7 @@ from utils import critters, datasets
 from utils.exercises import convolutions as exercises
 from utils.figures import explore, image_grid, show, to_picture
 from utils.lessons import claim, measured, summary
+from utils.models import num_parameters
 from utils.training import evaluate, fit, predict
 
 course_seed = torch.initial_seed()  # as utils.start() has set it
@@ -344,7 +345,7 @@ print(f"direct {direct_cost:,}\nbottleneck {bottleneck_cost:,}")
 # Counting needs no numbers, only shapes. So we build the layers on the device `meta`, where tensors have a shape and no contents.
 
 
-# %%
+# %% tags=["measure"]
 def count_macs(model, *shape):
     """Multiply-accumulates of one forward pass, half of what PyTorch's counter says."""
     place = next(model.parameters()).device
@@ -590,10 +591,6 @@ class Inception(nn.Module):
 
 # %%
 # NBVAL_CHECK_OUTPUT
-def num_parameters(module):
-    return sum(parameter.numel() for parameter in module.parameters())
-
-
 with torch.device("meta"):
     inception_3a = Inception(192, 64, 96, 128, 16, 32, 32)
     x = torch.zeros(1, 192, 28, 28)

@@ -59,6 +59,7 @@ from utils.critters import draw_lesion
 from utils.exercises import unet as exercises
 from utils.figures import curves, explore, image_grid, show, to_picture
 from utils.lessons import claim, measured, summary
+from utils.models import num_parameters
 from utils.training import fit, predict
 
 # %% slideshow={"slide_type": "skip"}
@@ -428,7 +429,7 @@ images = torch.rand(2, 3, 65, 71)
 gap = (mine(images) - theirs(images)).abs().max().item()
 claim(
     "Our U-Net is utils.models.UNet: the same parameters, the same output, also for sides that are odd",
-    sum(p.numel() for p in theirs.parameters()) == sum(p.numel() for p in mine.parameters()) == 121_177 and gap < 1e-6,
+    num_parameters(theirs) == num_parameters(mine) == 121_177 and gap < 1e-6,
     f"121,177 parameters; largest difference {gap:.0e}; output {tuple(mine(images).shape)}",
 )
 
@@ -586,7 +587,7 @@ WIDTHS = {"concat": 8, "sum": 9, "none": 9}
 # %%
 # NBVAL_CHECK_OUTPUT
 for skip, width in WIDTHS.items():
-    print(f"{skip:7} {sum(p.numel() for p in UNet(width, skip=skip).parameters()):,} parameters")
+    print(f"{skip:7} {num_parameters(UNet(width, skip=skip)):,} parameters")
 
 # %% [markdown]
 # **Before you run it:** by which measure will the network without skips lose most: pixel accuracy, IoU, or boundary IoU? And where in the picture?
@@ -1182,7 +1183,7 @@ claim(
 # %%
 few = pool.subset(40, seed=seed)
 encoder, prepare_for_encoder = models.pretrained(pool.source)
-print(type(encoder).__name__, f"{sum(p.numel() for p in encoder.features.parameters()):,} parameters in", len(encoder.features), "layers")
+print(type(encoder).__name__, f"{num_parameters(encoder.features):,} parameters in", len(encoder.features), "layers")
 
 # %% [markdown]
 # Its `features` halve the picture several times. What it gives just before each halving is a skip. This finds the places by running it once:

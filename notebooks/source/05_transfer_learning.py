@@ -59,7 +59,6 @@ import torchvision
 from matplotlib.ticker import PercentFormatter
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
-from torch.utils.flop_counter import FlopCounterMode
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 from tqdm.auto import tqdm
@@ -69,6 +68,7 @@ from utils.critters import draw_lesion
 from utils.exercises import transfer_learning as exercises
 from utils.figures import curves, explore, image_grid, show
 from utils.lessons import claim, measured, summary
+from utils.models import count_macs, num_parameters
 from utils.training import evaluate, fit, predict
 
 # %% slideshow={"slide_type": "skip"}
@@ -287,19 +287,16 @@ def pool_head():
 
 # %%
 # NBVAL_CHECK_OUTPUT
-def num_parameters(layers):
-    return sum(parameter.numel() for parameter in nn.Sequential(*layers).parameters())
-
-
-print(f"blocks {num_parameters([own_network([])]):,}")
-print(f"flatten head {num_parameters(flatten_head(side=4)):,}")
-print(f"pooling head {num_parameters(pool_head()):,}")
+print(f"blocks {num_parameters(own_network([])):,}")
+flatten, pooling = nn.Sequential(*flatten_head(side=4)), nn.Sequential(*pool_head())
+print(f"flatten head {num_parameters(flatten):,}")
+print(f"pooling head {num_parameters(pooling):,}")
 
 # %%
 claim(
     "At 64 x 64 pixels, the head with global average pooling has less than a five-hundredth of the flatten head's weights",
-    num_parameters(pool_head()) * 500 < num_parameters(flatten_head(side=4)),
-    f"{num_parameters(pool_head())} against {num_parameters(flatten_head(side=4)):,}",
+    num_parameters(pooling) * 500 < num_parameters(flatten),
+    f"{num_parameters(pooling)} against {num_parameters(flatten):,}",
 )
 
 # %% [markdown]
@@ -361,7 +358,7 @@ claim(
 
 # %%
 pretrained, prepare = models.pretrained(train_set.source)
-print(f"{type(pretrained).__name__}, {num_parameters([pretrained]):,} weights. Its parts: `features`, and `classifier`, the head:")
+print(f"{type(pretrained).__name__}, {num_parameters(pretrained):,} weights. Its parts: `features`, and `classifier`, the head:")
 print(pretrained.classifier)
 
 # %% [markdown]
@@ -987,7 +984,7 @@ def parts(model):
 
 # %%
 for number, part in enumerate(parts(encoder), start=1):
-    print(f"part {number}: {len(part):2} layers, {num_parameters([part]):9,} weights")
+    print(f"part {number}: {len(part):2} layers, {num_parameters(part):9,} weights")
 
 # %% [markdown]
 # ### A learning rate for each part
@@ -1620,10 +1617,9 @@ claim("With its last layer replaced, every network gives two outputs", all(shape
 # %%
 def costs(name, size):
     model, weights = skeleton(name), torchvision.models.get_model_weights(name).DEFAULT
-    with FlopCounterMode(display=False) as counter:
-        model(torch.empty(1, 3, size, size, device="meta"))
+    gmacs = count_macs(model, 1, 3, size, size) / 1e9
     published = weights.meta["_metrics"]["ImageNet-1K"]["acc@1"]
-    row = {"parameters": num_parameters([model]), "GMACs": counter.get_total_flops() / 2e9, "published GMACs": weights.meta["_ops"]}
+    row = {"parameters": num_parameters(model), "GMACs": gmacs, "published GMACs": weights.meta["_ops"]}
     return row | {"published parameters": weights.meta["num_params"], "ImageNet top-1, %": published}
 
 

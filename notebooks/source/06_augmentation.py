@@ -69,6 +69,7 @@ from utils.critters import draw
 from utils.exercises import augmentation as exercises
 from utils.figures import curves, explore, image_grid, show, to_picture
 from utils.lessons import claim, measured, summary
+from utils.models import num_parameters
 from utils.training import evaluate, fit, predict
 
 # %% slideshow={"slide_type": "skip"}
@@ -507,7 +508,7 @@ def own_network(block=block, head=nn.Identity):
 
 # %%
 # NBVAL_CHECK_OUTPUT
-print(f"{sum(parameter.numel() for parameter in own_network().parameters()):,} weights")
+print(f"{num_parameters(own_network()):,} weights")
 
 # %% [markdown]
 # The loop is that of notebook 05. (`mix` has its turn in section 10, `options` in section 11.)

@@ -53,7 +53,6 @@ import torch.nn.functional as F
 from matplotlib.colors import to_hex
 from matplotlib.ticker import PercentFormatter
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 from tqdm.auto import tqdm
@@ -62,7 +61,7 @@ from utils import datasets
 from utils.exercises import multi_task as exercises
 from utils.figures import curves, explore, show, to_picture
 from utils.lessons import claim, measured, summary
-from utils.models import UNet
+from utils.models import UNet, count_macs, num_parameters
 
 # %% slideshow={"slide_type": "skip"}
 course_seed = torch.initial_seed()  # as utils.start() has set it
@@ -231,11 +230,6 @@ for task, output in network(torch.zeros(2, 3, 64, 64)).items():
 
 # %% [markdown]
 # To draw the network, ask its modules themselves: a hook on each part notes what the part gives.
-
-
-# %% tags=["measure"]
-def num_parameters(module):
-    return sum(parameter.numel() for parameter in module.parameters())
 
 
 # %%
@@ -1076,13 +1070,6 @@ else:
 
 
 # %%
-def multiplications(networks):
-    with FlopCounterMode(display=False) as counter:
-        for network in networks:
-            network(torch.zeros(1, 3, 64, 64))
-    return counter.get_total_flops() // 2  # PyTorch counts a multiplication and an addition as two
-
-
 def kept_bytes(networks, images):
     """What one forward pass keeps for the backward pass, without the parameters."""
     own = {parameter.data_ptr() for network in networks for parameter in network.parameters()}
@@ -1102,7 +1089,11 @@ def kept_bytes(networks, images):
 # %%
 one, three = [Network(tasks)], [Network([task]) for task in tasks]
 batch = torch.zeros(48, 3, 64, 64)
-costs = {"parameters": lambda nets: sum(map(num_parameters, nets)), "multiplications": multiplications, "bytes kept": lambda nets: kept_bytes(nets, batch)}
+costs = {
+    "parameters": lambda nets: sum(map(num_parameters, nets)),
+    "multiplications": lambda nets: sum(count_macs(net, 1, 3, 64, 64) for net in nets),
+    "bytes kept": lambda nets: kept_bytes(nets, batch),
+}
 table = {name: (count(one), count(three)) for name, count in costs.items()}
 for name, (shared, separate) in table.items():
     print(f"{name:16} {shared:12,} shared, {separate:12,} in three networks: {separate / shared:.1f} times")

@@ -60,7 +60,6 @@ import torchvision
 from matplotlib.ticker import PercentFormatter
 from PIL import Image, ImageDraw
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models import detection
 from torchvision.ops import box_iou, masks_to_boxes, nms
 from torchvision.transforms import v2
@@ -70,6 +69,7 @@ from utils import datasets, models
 from utils.exercises import winning_tricks as exercises
 from utils.figures import curves, explore, image_grid, show, to_picture
 from utils.lessons import claim, measured, summary
+from utils.models import count_macs, num_parameters
 from utils.training import predict
 
 # %% slideshow={"slide_type": "skip"}
@@ -696,20 +696,12 @@ show(image_grid([pictures[name][0] for name in views["ten crops"]], columns=10, 
 # </details>
 
 # %%
-def multiplications(model, *shape):
-    place = next(model.parameters()).device
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        model(torch.zeros(1, *shape, device=place))
-    return counter.get_total_flops() // 2  # the counter has two for each multiply-add
-
-
-# %%
 points, seconds, macs = {}, {}, {}
 embed(judged.images[:100], None)  # the first time is slower
 for name, view in tqdm(pictures.items()):
     start = time.perf_counter()
     points[name] = embed(view, None)
-    seconds[name], macs[name] = time.perf_counter() - start, multiplications(encoder, *view.shape[1:])
+    seconds[name], macs[name] = time.perf_counter() - start, count_macs(encoder, 1, *view.shape[1:])
 
 # %%
 heads = [with_borrowed(40, seed) for seed in seeds]
@@ -1316,7 +1308,7 @@ for name, make in tqdm(families.items()):
     losses[name] = {key: value.item() for key, value in family(pictures, wanted).items()}
     with torch.no_grad():
         detections[name] = family.eval()(pictures[:1])[0]
-    print(f"{name:13}{sum(p.numel() for p in family.parameters()):8,} weights; losses: {', '.join(losses[name])}; gives {', '.join(detections[name])}")
+    print(f"{name:13}{num_parameters(family):8,} weights; losses: {', '.join(losses[name])}; gives {', '.join(detections[name])}")
 
 # %%
 claim(
@@ -1665,7 +1657,7 @@ budget_rows = measured("winning_budget")
 for width, number in dict.fromkeys((row["width"], row["networks"]) for row in budget_rows):
     values = [(row["nll"], row["accuracy"]) for row in budget_rows if row["width"] == width]
     mean_nll, mean_accuracy = (sum(column) / len(values) for column in zip(*values, strict=True))
-    print(f"{number:2} of width {width:2}: {number * multiplications(small_net(width), 1, 8, 8):9,} multiplications, NLL {mean_nll:.2f}, accuracy {mean_accuracy:.1%}")
+    print(f"{number:2} of width {width:2}: {number * count_macs(small_net(width), 1, 1, 8, 8):9,} multiplications, NLL {mean_nll:.2f}, accuracy {mean_accuracy:.1%}")
 print(f"good: NLL of at most {exercises.LAB_GOOD}; very good: at most {exercises.LAB_VERY_GOOD}")
 
 

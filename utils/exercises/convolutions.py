@@ -9,6 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from utils import critters, datasets
 from utils.lessons import Exercise
+from utils.models import num_parameters
 
 # ---- 1. keep the size ------------------------------------------------------------------------------------------------
 
@@ -103,10 +104,6 @@ def _check_make_inception(make_inception):
 
 def _reference_inception(*numbers):
     return make_inception.reference(*numbers)
-
-
-def num_parameters(module: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in module.parameters())
 
 
 def _check_reach(module, x, channels):

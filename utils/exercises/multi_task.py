@@ -9,6 +9,7 @@ from torchvision.ops import roi_align
 
 from utils import datasets
 from utils.lessons import Exercise
+from utils.models import num_parameters
 
 # ---- 1. mirror boxes -------------------------------------------------------------------------------------------------
 
@@ -240,8 +241,8 @@ def _check_shared_network(shared_network):
         assert torch.allclose(outputs[task], head(encoder(images))), (
             f"The answer to {task!r} is not head(encoder(images))."
         )
-    named = sum(parameter.numel() for parameter in network.parameters())
-    wanted = sum(p.numel() for module in (encoder, *heads.values()) for p in module.parameters())
+    named = num_parameters(network)
+    wanted = sum(map(num_parameters, (encoder, *heads.values())))
     assert named == wanted, (
         f"network.parameters() gives {named} numbers, and encoder and heads have {wanted}: an optimizer would miss the rest. A plain dict hides its modules; nn.ModuleDict shows them."
     )

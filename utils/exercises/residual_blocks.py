@@ -11,6 +11,7 @@ from torchvision.models.resnet import Bottleneck
 from utils import datasets
 from utils.exercises import one_thread
 from utils.lessons import Exercise
+from utils.models import num_parameters
 from utils.training import fit
 
 # ---- 1. the residual block -------------------------------------------------------------------------------------------
@@ -141,8 +142,8 @@ def _check_count_bottleneck(count_bottleneck):
         shortcut = None if fits else nn.Sequential(nn.Conv2d(in_channels, out, 1, bias=False), nn.BatchNorm2d(out))
         with torch.device("meta"):
             block = Bottleneck(in_channels, width)
-        right = sum(p.numel() for p in block.parameters())
-        right += 0 if fits else sum(p.numel() for p in shortcut.parameters())
+        right = num_parameters(block)
+        right += 0 if fits else num_parameters(shortcut)
         came = count_bottleneck(in_channels, width)
         assert isinstance(came, int), f"Expected a whole number; a {type(came).__name__} came."
         case = f"in_channels = {in_channels}, width = {width}"

@@ -10,7 +10,7 @@ from torchvision.models import mobilenet_v2
 
 from utils import datasets
 from utils.lessons import Exercise
-from utils.models import SmallResNet
+from utils.models import SmallResNet, num_parameters
 
 # ---- 1. replace the head ---------------------------------------------------------------------------------------------
 
@@ -72,7 +72,7 @@ def freeze(model):
 def _check_freeze(freeze):
     model = SmallResNet(num_classes=2, width=8)
     count = freeze(model)
-    head = sum(parameter.numel() for parameter in model.classifier.parameters())
+    head = num_parameters(model.classifier)
     frozen = [not parameter.requires_grad for parameter in model.features.parameters()]
     assert isinstance(count, int), (
         f"Expected how many numbers are left to train, an integer; a {type(count).__name__} came."
@@ -90,7 +90,7 @@ def _check_freeze(freeze):
     assert count == head, (
         f"Your function returned {count}; {head} numbers are left to train. Count with p.numel() those that have requires_grad."
     )
-    return f"{head} numbers are left to train, of {sum(p.numel() for p in model.parameters()):,}."
+    return f"{head} numbers are left to train, of {num_parameters(model):,}."
 
 
 freeze = Exercise(

@@ -301,8 +301,8 @@ def _check_two_stage_unet(two_stage_unet):
         assert kinds.count(nn.BatchNorm2d) == 6, (
             f"{kinds.count(nn.BatchNorm2d)} batch normalisations were found; each 3 x 3 convolution has one behind it, so 6."
         )
-        count = sum(parameter.numel() for parameter in model.parameters())
-        right = sum(parameter.numel() for parameter in models.UNet(3, width, levels=2, in_channels=1).parameters())
+        count = models.num_parameters(model)
+        right = models.num_parameters(models.UNet(3, width, levels=2, in_channels=1))
         without = right - 9 * width * width
         assert count != without, (
             f"{count:,} parameters: as many as without the skip. Is it concatenated? The last stage reads twice the channels."
