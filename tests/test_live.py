@@ -139,8 +139,8 @@ def drive(page, explorer, control):
         place = (first + step) % count
         explorer.locator("img").evaluate("picture => picture.dataset.old = 1")
         if is_slider:
+            handle.hover()  # waits until it stands still: cells above it get their height only as they come into view
             grip, rail = handle.bounding_box(), track.bounding_box()
-            page.mouse.move(grip["x"] + grip["width"] / 2, grip["y"] + grip["height"] / 2)
             page.mouse.down()
             page.mouse.move(rail["x"] + rail["width"] * place / (count - 1), grip["y"] + grip["height"] / 2, steps=3)
             start = time.perf_counter()
