@@ -186,7 +186,8 @@ def test_numbers_are_balanced_nested_and_only_they_are_read(data, monkeypatch, c
     assert capsys.readouterr().out == ""
     assert len(datasets.dogs_vs_cats(1000, 0, 4).train) == 16
     assert "1,000 photos were asked for in train, and all 16 that are there are used" in capsys.readouterr().out
-    for number in (-1, 2.5, "all"):
+    assert [len(split) for split in datasets.dogs_vs_cats(*np.array([5, 2, 4]), size=np.int64(64))] == [5, 2, 4]
+    for number in (-1, 2.5, "all", True, np.int64(-1)):
         with pytest.raises(ValueError, match="pictures were asked for: expected a whole number"):
             datasets.dogs_vs_cats(number)
     with pytest.raises(ValueError, match="size='64'"):
@@ -301,7 +302,9 @@ def test_a_drive_that_is_gone(data, monkeypatch, capsys):
 def test_a_list_of_breeds_without_any_cat_is_refused(data, monkeypatch, list_name):
     pets_like(data)
     file = data / "oxford-iiit-pet/annotations" / list_name
-    file.write_text("".join(line for line in file.read_text().splitlines(True) if line.startswith("#") or line.split()[2] != "1"))
+    file.write_text(
+        "".join(line for line in file.read_text().splitlines(True) if line.startswith("#") or line.split()[2] != "1")
+    )
     assert datasets.pets(2, 2, 2, 32).train.source == "critters"
     monkeypatch.setenv("COURSE_DATA", "photos")
     with pytest.raises(ValueError, match=f"{list_name} names no cats or no dogs: expected both. Copy the file anew."):
@@ -379,6 +382,9 @@ def test_critters():
     splits = datasets.critters(["owl", "cat", "frog"], 7, 3, 3, size=32, seed=1)
     assert splits.train.classes == ["owl", "cat", "frog"] and splits.train.counts() == {"owl": 3, "cat": 2, "frog": 2}
     assert_apart(splits)
+    assert pixels(datasets.critters(["owl", "cat", "frog"], *np.array([7, 3, 3]), np.int64(32), 1).train) == pixels(
+        splits.train
+    )
     other = datasets.critters(["owl", "cat", "frog"], 7, 3, 3, size=32, seed=2)
     assert not pixels(splits.train) & pixels(other.train) and not pixels(splits.train) & pixels(other.val)
     boxes = splits.train.targets["box"]
@@ -752,6 +758,7 @@ def test_subsets(animals):
     counts = animals.subset(9).counts()
     assert sorted(counts.values()) == [4, 5] and pixels(animals.subset(4, 0)) != pixels(animals.subset(4, 1))
     assert animals.subset(5)._images is animals._images  # the memory is shared
+    assert torch.equal(animals.subset(np.int64(5)).indices, animals.subset(5).indices)
     cats = animals.subset(animals.targets["label"] == 0)
     assert cats.counts() == {"cat": 10, "dog": 0} and len(cats.subset(3)) == 3
     assert torch.equal(animals.subset([3, 5, -1]).images, animals.images[[3, 5, -1]])
@@ -760,6 +767,9 @@ def test_subsets(animals):
     for num, error in (
         (21, ValueError),
         (-1, ValueError),
+        (np.int64(21), ValueError),
+        (True, ValueError),
+        (0.5, ValueError),
         ([20], IndexError),
         (torch.ones(3) > 0, ValueError),
         ([0.5], ValueError),

@@ -3,6 +3,7 @@
 import ipywidgets
 import matplotlib
 import matplotlib.pyplot as plt
+import numpy as np
 import pytest
 import torch
 
@@ -65,6 +66,12 @@ def test_explore_draws_at_once_and_its_controls_redraw(shown):
     assert not plt.get_fignums()
 
 
+def test_explore_has_a_slider_for_numpys_numbers_too(shown):
+    figures.explore(draw, depth=np.array([10, 2, 30]))
+    assert isinstance(shown[-1][0].children[0], ipywidgets.SelectionSlider)
+    assert [label for label, _ in shown[-1][0].children[0].options] == ["2", "10", "30"]
+
+
 def test_explore_says_what_cannot_be_drawn(shown):
     def refuse(depth):
         if depth == 2:
@@ -112,6 +119,20 @@ def test_curves_writes_names_at_the_ends_without_overlap():
     assert all(above.y0 >= below.y1 - 1 for below, above in zip(boxes, boxes[1:], strict=False))
     assert len(ax.collections) == 1  # the band of the two runs
     plt.close(fig)
+
+
+def test_curves_of_runs_that_diverged_have_their_names_where_they_end():
+    nan, inf = float("nan"), float("inf")
+    lines = {"whole": [3, 2, 1], "diverged": [3, 5, nan], "ran off": [3, inf, inf], "one of two": [[1, 0], [1, nan]]}
+    ends = {"whole": (3, 1), "diverged": (2, 5), "ran off": (1, 3), "one of two": (1, 1)}
+    for name, end in ends.items():
+        fig, ax = plt.subplots()
+        figures.curves(
+            ax, {"nothing": [nan] * len(np.transpose(lines[name])), name: lines[name]}, "epoch", "loss", "Title"
+        )
+        fig.canvas.draw()
+        assert [(text.get_text(), text.xy) for text in ax.texts] == [(name, end)]
+        plt.close(fig)
 
 
 def test_curves_labels_sit_at_their_lines_on_a_log_axis():

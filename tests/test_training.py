@@ -6,6 +6,7 @@ import shutil
 import signal
 import threading
 import zipfile
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -226,6 +227,23 @@ def test_a_second_press_interrupts_at_once():
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+def test_a_second_press_ends_the_cell_also_in_its_next_fit(monkeypatch, capsys):
+    shell = SimpleNamespace(execution_count=7)
+    monkeypatch.setattr(training, "get_ipython", lambda: shell)
+
+    def fit_and_press():
+        model, loader, options = setup()
+        return fit(model, StopAfter(loader, 2, 1), **options)
+
+    assert len(fit_and_press()["train_loss"]) == 1
+    assert "What else is in this cell goes on; press stop again to end that, too." in capsys.readouterr().out
+    with pytest.raises(KeyboardInterrupt):
+        fit_and_press()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    shell.execution_count += 1  # another cell, or the same one run again
+    assert len(fit_and_press()["train_loss"]) == 1
+
+
 def test_fit_runs_outside_the_main_thread():
     model, loader, options = setup()
     thread = threading.Thread(target=fit, args=(model, loader), kwargs=options)
@@ -348,6 +366,13 @@ def test_stopped_in_the_last_validation_all_is_done_and_the_best_weights_are_tak
     history = fit(model, loader, DataLoader(task(), 48), patience=5, **options | {"num_epochs": 2})
     assert history["val_loss"] == [0.5, 0.9] and "Stopped" not in capsys.readouterr().out
     assert torch.equal(model[0].weight, best[0])
+
+
+def test_numbers_of_epochs_may_be_numpys(tmp_path):
+    for epochs in np.arange(1, 3):
+        model, loader, options = setup()
+        options |= {"num_epochs": epochs, "patience": epochs, "checkpoint": tmp_path / "run.pt"}
+        assert len(fit(model, loader, DataLoader(task(), 48), resume=True, **options)["train_loss"]) == epochs
 
 
 def test_a_cell_with_fit_run_twice(tmp_path):

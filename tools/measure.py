@@ -7,6 +7,7 @@ Each table has a file tools/tables/NAME.py with
     NOTEBOOK: the notebook that it belongs to, such as "02"
     RUNS: a list of dicts, the settings of each run; "source" ("critters" or "photos") among them where that matters
     TOLERANCE: for each result, how far a run on another machine may lie from the stored one
+    AGAIN, where not every run comes out alike on another machine: settings of those that do (a test repeats the quickest)
     run(lesson, **settings) -> dict: the results of one run, as numbers
 `lesson` holds what the notebook itself defines, in its cells tagged "measure": the network that is measured is the one that is taught.
 
@@ -17,7 +18,9 @@ import argparse
 import csv
 import importlib
 import os
+import threading
 import time
+from contextlib import nullcontext
 from datetime import date
 from pathlib import Path
 from types import ModuleType
@@ -27,6 +30,7 @@ import torch
 from tqdm import tqdm
 
 from tools.build import ROOT, code_cells, load, sources
+from utils import training
 
 TABLES, MEASURED = ROOT / "tools/tables", ROOT / "data/measured"
 
@@ -53,7 +57,11 @@ def measured(table: ModuleType, taught: ModuleType, settings: dict) -> dict:
     torch.set_num_threads(1)
     start = time.perf_counter()
     try:
-        with mock.patch.dict(os.environ, COURSE_DATA=settings.get("source", "critters")):
+        with (
+            mock.patch.dict(os.environ, COURSE_DATA=settings.get("source", "critters")),
+            # Ctrl-C has to end the run: where fit only returned early, a half-trained network would be stored as measured.
+            mock.patch.object(training, "_stop_button", lambda: nullcontext(threading.Event())),
+        ):
             results = table.run(taught, **settings)
     finally:
         torch.set_num_threads(threads)

@@ -2,6 +2,7 @@
 
 import html
 from collections.abc import Callable, Sequence
+from numbers import Real
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -73,7 +74,7 @@ def explore(draw: Callable[..., tuple[Figure, str]], **choices) -> None:
         values = list(values)
         if len(values) < 2:
             raise ValueError(f"explore: {name} = {values!r} leaves nothing to choose; give two values or more.")
-        numbers = all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values)
+        numbers = all(isinstance(value, Real) and not isinstance(value, bool) for value in values)
         look = {"description": name.replace("_", " "), "style": {"description_width": "initial"}, "value": values[0]}
         if numbers:  # a slider redraws when it is let go, not at every step on the way
             options = [(str(value), value) for value in sorted(values)]
@@ -144,7 +145,8 @@ def curves(ax, lines: dict[str, Sequence], xlabel: str, ylabel: str, title: str,
     """Lines with their names written at their ends. Set a scale or limits of the axes before.
 
     lines: name -> values (points,), or a table (runs, points), drawn as the band from its lowest to its highest run with
-    the median inside. x: (points,), default 1, 2, 3 ... (epochs).
+    the median inside. x: (points,), default 1, 2, 3 ... (epochs). A line that becomes NaN or infinite, as a run that
+    diverges does, has its name at its last finite point; one without any such point is not to be seen, nor is its name.
     """
     ends = []
     for name, values in lines.items():
@@ -154,7 +156,9 @@ def curves(ax, lines: dict[str, Sequence], xlabel: str, ylabel: str, title: str,
         (line,) = ax.plot(steps, middle, marker="o" if len(steps) < 12 else None)
         if len(values) > 1:
             ax.fill_between(steps, values.min(0), values.max(0), color=line.get_color(), alpha=0.2, linewidth=0)
-        ends.append((float(middle[-1]), steps[-1], name, line.get_color()))
+        finite = np.isfinite(middle)
+        if finite.any():
+            ends.append((float(middle[finite][-1]), steps[finite][-1], name, line.get_color()))
     ax.set(xlabel=xlabel, ylabel=ylabel, title=title)
     _label_ends(ax, ends)
 

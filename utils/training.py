@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from IPython import get_ipython
 from torch import nn
 from torch.utils._pytree import tree_map, tree_map_only
 from tqdm.auto import tqdm
@@ -209,7 +210,7 @@ def fit(
     None = where it gains (said when on). progress: the name of the progress bar, or None for none.
 
     The stop button (SIGINT) ends training after the current step and returns the history of the whole epochs; a second press
-    interrupts at once. Raises Diverged where the loss or the weights are NaN or infinite (model and checkpoint keep the last
+    interrupts at once, also where the same cell has begun another fit by then. Raises Diverged where the loss or the weights are NaN or infinite (model and checkpoint keep the last
     good weights); torch.OutOfMemoryError, which says what to halve; ValueError for arguments that do not go together, and for
     a checkpoint that is damaged, or of another model or version.
     """
@@ -282,6 +283,8 @@ def fit(
     if stop.is_set():
         advice = f"resume=True goes on from {checkpoint}." if checkpoint else "The model keeps what it has learned."
         print(f"Stopped in epoch {epoch + 1} of {num_epochs}; the history holds the {epoch} whole ones. {advice}")
+        if _stopped_cell is not None:
+            print("What else is in this cell goes on; press stop again to end that, too.")
     elif run["best"] is not None:
         model.load_state_dict(run["best"])
     return history
@@ -326,20 +329,28 @@ def _evaluation_mode(model: nn.Module):
         model.train(was_training)
 
 
+_stopped_cell: int | None = None  # the notebook's cell in which the stop button was pressed last
+
+
 @contextmanager
 def _stop_button():
     """An event that the stop button (or Ctrl-C) sets, so that a step is finished rather than torn in two.
 
-    A second press interrupts as usual. Outside the main thread Python gives no signals, and nothing is changed.
+    A second press interrupts as usual, and in a notebook so does one in a later fit of the same cell: a cell that trains
+    ten networks would need ten presses. Outside the main thread Python gives no signals, and nothing is changed.
     """
     pressed = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield pressed
         return
 
+    cell = getattr(get_ipython(), "execution_count", None)  # of each run of a cell another
+
     def press(number, frame):
-        if pressed.is_set():
+        global _stopped_cell
+        if pressed.is_set() or cell is not None and cell == _stopped_cell:
             raise KeyboardInterrupt
+        _stopped_cell = cell
         pressed.set()
 
     before = signal.signal(signal.SIGINT, press)

@@ -125,7 +125,7 @@ def stack(num_blocks, trained=False, dead=0):
 
 
 def quickly_trained(model):
-    x, y = right._digits("train")
+    x, y = right.normalised_digits("train")
     optimizer = torch.optim.Adam((p for p in model.parameters() if p.requires_grad), lr=5e-3)
     for _ in range(8):
         for batch in torch.randperm(len(x)).split(64):

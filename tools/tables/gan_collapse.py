@@ -8,8 +8,9 @@ RUNS = [
     for generator_steps in (1, 3, 10)
 ]
 LOOKS = 6  # at the last generator, in the second half of the training: the means are stored
-# The quickest rows are those of 10 steps: one digit at a time, recognised or not.
-TOLERANCE = {"classes": 1.5, "recognised": 0.7, "best": 0.5}
+# A collapsed generator flits from digit to digit, and a rounding error decides when: only of the sound ones can a test ask the same again.
+AGAIN = {"batch_norm": "yes", "generator_steps": 1}
+TOLERANCE = {"classes": 1, "recognised": 0.1, "best": 0.1}  # about four times as far as the five seeds lie apart
 
 
 def run(lesson, batch_norm: str, generator_steps: int, seed: int) -> dict[str, float]:

@@ -223,10 +223,12 @@ def _splits(data: dict[str, dict[str, torch.Tensor]], classes: Sequence[str], no
 
 
 def _numbers(numbers: Sequence[int | None], default: Sequence[int | None]) -> dict[str, int | None]:
+    """How many of each split: plain ints, as the cache's key is their text."""
     for number in numbers:
-        if number is not None and (not isinstance(number, int) or number < 0):
+        if number is not None and (not photos.is_whole_number(number) or number < 0):
             raise ValueError(f"{number!r} pictures were asked for: expected a whole number of 0 or more, or None.")
-    return {split: other if num is None else num for split, num, other in zip(_SPLITS, numbers, default, strict=True)}
+    wanted = (other if num is None else int(num) for num, other in zip(numbers, default, strict=True))
+    return dict(zip(_SPLITS, wanted, strict=True))
 
 
 def _photos_or_drawings(name: str, noun: str, numbers: Sequence[int | None], size: int | None) -> Splits:

@@ -9,7 +9,7 @@ import torch
 from torch.utils.data import Dataset
 from torchvision import tv_tensors
 
-from utils.datasets.photos import by_turns
+from utils.datasets.photos import by_turns, is_whole_number
 
 
 class ImageDataset(Dataset):
@@ -72,17 +72,17 @@ class ImageDataset(Dataset):
         mask that does not fit, IndexError for a position outside.
         """
         everything = torch.arange(len(self)) if self.indices is None else self.indices
-        if isinstance(num, int):
+        if is_whole_number(num):
             if not 0 <= num <= len(self):
                 raise ValueError(f"subset({num}): expected 0 to {len(self)}, the {self.noun}s that are there.")
             order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))
             rows = order[by_turns(self.targets["label"][order].tolist())[:num]]
         else:
             rows = torch.as_tensor(num)
+            if rows.ndim != 1 or rows.is_floating_point() and len(rows):
+                raise ValueError(f"subset({num!r}): expected a whole number, a list of positions or a mask.")
             if rows.dtype == torch.bool and rows.shape != everything.shape:
                 raise ValueError(f"subset: a mask of shape {tuple(rows.shape)}, expected {tuple(everything.shape)}.")
-            if rows.is_floating_point() and len(rows) or rows.ndim != 1:
-                raise ValueError(f"subset({num!r}): expected a whole number, a list of positions or a mask.")
             rows = rows if rows.dtype == torch.bool else rows.long()
         part = copy.copy(self)
         part.indices = everything[rows]

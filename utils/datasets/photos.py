@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
+from numbers import Integral
 from pathlib import Path
 from typing import NamedTuple
 from xml.etree import ElementTree
@@ -221,6 +222,11 @@ def _three_parts(photos: list[Photo]) -> Pools:
     return dict(zip(("train", "val", "test"), divide(photos, (0.7, 0.15, 0.15)), strict=True))
 
 
+def is_whole_number(value: object) -> bool:
+    """An int or one of NumPy's whole numbers; True and False count as none."""
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
 def by_turns(labels: Iterable[int]) -> list[int]:
     """Positions in an order that takes one of each class by turns: all its beginnings are as balanced as can be."""
     seen, turns = Counter(), []
@@ -240,8 +246,9 @@ def load(name: str, pools: Pools, size: int, numbers: dict[str, int | None]) -> 
     one printed line are files that cannot be decoded, and pictures that a smaller split has too (equal in every byte
     once read); others take their place. Raises ValueError for an unusable size and where a class has nothing left.
     """
-    if not isinstance(size, int) or size < 8:
+    if not is_whole_number(size) or size < 8:
         raise ValueError(f"size={size!r}: expected a whole number of pixels, 8 or more.")
+    size = int(size)  # the cache's key is its text, and NumPy's numbers have another
     names = {split: [(str(photo.file), *photo[1:]) for photo in photos] for split, photos in pools.items()}
     # Size and date are looked up only of photos that are likely to be read: on a network drive it takes long.
     likely = [pools[split][i] for split in pools for i in _first(pools[split], numbers.get(split))]

@@ -9,6 +9,7 @@ from torch.utils.data import DataLoader
 from torchvision.transforms import v2
 
 from utils import datasets
+from utils.exercises import share_right
 from utils.lessons import Exercise
 from utils.training import fit
 
@@ -367,14 +368,7 @@ def make_classifier():
 
 def _check_lab(classify):
     test_set = datasets.critters(["cat", "dog"], num_train=600, num_val=200, num_test=1000).test
-    order = torch.randperm(len(test_set))  # drawings come by turns, cat, dog, cat, dog: the order must not tell
-    images, labels = test_set.images[order], test_set.targets["label"][order]
-    answers = torch.cat([torch.as_tensor(classify(part)).cpu() for part in images.split(100)])
-    assert answers.shape == labels.shape, (
-        f"{len(labels)} pictures came; expected one label each, and not an answer of shape {tuple(answers.shape)}."
-    )
-    share = (answers == labels).float().mean().item()
-    score = f"{share:.1%} of {len(labels)} held-out drawings are right"
+    share, score = share_right(classify, test_set)
     assert share >= LAB_PASSES, (
         f"{score}; guessing gives 50 %, no augmentation some 80 %, and {LAB_PASSES:.0%} passes. Flip first; then vary more, and train longer."
     )

@@ -11,8 +11,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, TensorDataset
 from tqdm.auto import tqdm
 
-from utils import datasets
-from utils.exercises import one_thread
+from utils.exercises import digits, one_thread
 from utils.lessons import Exercise
 from utils.training import fit
 
@@ -454,20 +453,13 @@ def train_artist(images, labels, num_steps=1000):
     return average.module
 
 
-def _digits(*parts: str) -> tuple[torch.Tensor, torch.Tensor]:
-    """x (N, 1, 8, 8) from -1 to 1, y (N,): these parts of the digits together."""
-    chosen = [getattr(datasets.digits(), part) for part in parts]
-    x = torch.cat([part.images for part in chosen]).float() / 127.5 - 1
-    return x, torch.cat([part.targets["label"] for part in chosen])
-
-
 @cache
 def _lab_judge() -> nn.Module:
     """A classifier of all digits, the held-out ones too; the seed of whoever calls is left as it is."""
     with torch.random.fork_rng():
         torch.manual_seed(1)
         judge = nn.Sequential(nn.Flatten(), nn.Linear(64, 100), nn.ReLU(), nn.Dropout(0.3), nn.Linear(100, 10))
-        loader = DataLoader(TensorDataset(*_digits("train", "val", "test")), batch_size=64, shuffle=True)
+        loader = DataLoader(TensorDataset(*digits("train", "val", "test")), batch_size=64, shuffle=True)
         optimizer = torch.optim.Adam(judge.parameters(), lr=2e-3)
         fit(judge, loader, num_epochs=20, optimizer=optimizer, bf16=False, progress=None)
     return judge.eval()
@@ -479,7 +471,7 @@ def coverage(pictures: torch.Tensor) -> tuple[torch.Tensor, float]:
     Covered: a picture is closer than the digit's 5th nearest neighbour among the training digits (Naeem, Oh, Uh, Choi, Yoo, Reliable Fidelity and Diversity
     Metrics for Generative Models, ICML 2020). New: median distance to the nearest training digit, divided by that of the held-out digits.
     """
-    (known, _), (held_out, labels) = _digits("train"), _digits("val", "test")
+    (known, _), (held_out, labels) = digits("train"), digits("val", "test")
     known, held_out, pictures = known.flatten(1), held_out.flatten(1), pictures.flatten(1)
     to_known = torch.cdist(held_out, known)
     covered = torch.cdist(held_out, pictures).min(dim=1).values < to_known.kthvalue(5, dim=1).values
@@ -490,7 +482,7 @@ def coverage(pictures: torch.Tensor) -> tuple[torch.Tensor, float]:
 def _check_lab(train_artist):
     with one_thread():
         start = time.perf_counter()
-        generator = train_artist(*_digits("train"))
+        generator = train_artist(*digits("train"))
         seconds = time.perf_counter() - start
         assert isinstance(generator, nn.Module), (
             f"train_artist returned a {type(generator).__name__}; expected the generator, an nn.Module. Return it."

@@ -8,8 +8,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 from torchvision.models.resnet import Bottleneck
 
-from utils import datasets
-from utils.exercises import one_thread
+from utils.exercises import normalised_digits, one_thread
 from utils.lessons import Exercise
 from utils.models import num_parameters
 from utils.training import fit
@@ -376,19 +375,11 @@ def train_deepest():
     model = nn.Sequential(
         *stem, *[Block(16) for _ in range(50)], nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 10)
     )
-    loader, num_epochs = DataLoader(TensorDataset(*_digits("train")), batch_size=64, shuffle=True), 6
+    loader, num_epochs = DataLoader(TensorDataset(*normalised_digits("train")), batch_size=64, shuffle=True), 6
     optimizer = torch.optim.Adam(model.parameters())
     scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, 5e-3, total_steps=num_epochs * len(loader))
     fit(model, loader, num_epochs=num_epochs, optimizer=optimizer, scheduler=scheduler, bf16=False, progress="training")
     return model
-
-
-def _digits(part: str) -> tuple[torch.Tensor, torch.Tensor]:
-    """x (N, 1, 8, 8), y (N,) of the digits' "train" or "test", the pixels normalised as in the notebook."""
-    splits = datasets.digits()
-    pixels = splits.train.images.float()
-    chosen = getattr(splits, part)
-    return (chosen.images.float() - pixels.mean()) / pixels.std(), chosen.targets["label"]
 
 
 def _passed(model: nn.Module, x: torch.Tensor) -> list[nn.Conv2d]:
@@ -413,7 +404,7 @@ def _check_lab(train_deepest):
         assert isinstance(model, nn.Module), (
             f"train_deepest returned a {type(model).__name__}; expected the trained network. Return it."
         )
-        x, y = _digits("test")
+        x, y = normalised_digits("test")
         model = model.cpu().eval().requires_grad_(True)
         convs = _passed(model, x[:2])
         depth = len(convs)

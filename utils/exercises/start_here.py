@@ -88,18 +88,10 @@ def _same(model, other):
     return all(torch.allclose(a, b, atol=1e-6) for a, b in zip(model.parameters(), other.parameters(), strict=True))
 
 
-def _reference_step(model, optimizer, images, labels):
-    loss = F.cross_entropy(model(images), labels)
-    optimizer.zero_grad()
-    loss.backward()
-    optimizer.step()
-    return loss.item()
-
-
-def _check_training_step(training_step):
-    expected, expected_losses, expected_first = _three_steps(_reference_step)
+def _check_training_step(step):
+    expected, expected_losses, expected_first = _three_steps(training_step.reference)
     start = _three_steps(lambda *args: 0.0)[0]
-    model, losses, first = _three_steps(training_step)
+    model, losses, first = _three_steps(step)
     assert not isinstance(losses[0], torch.Tensor), (
         "A tensor came back, and behind it hangs the whole graph of the computation. Return a plain number: loss.item()."
     )
@@ -109,7 +101,7 @@ def _check_training_step(training_step):
             + (" There are no gradients: is loss.backward() there?" if model.weight.grad is None else
                " There are gradients, but nobody takes the step: optimizer.step() comes after loss.backward().")
         )  # fmt: skip
-    accumulated = _three_steps(_reference_step, zero_grad=False)[0]
+    accumulated = _three_steps(training_step.reference, zero_grad=False)[0]
     assert not _same(model, accumulated), (
         "The first step is right, the later ones too large: backward() adds to the old gradients. "
         "Call optimizer.zero_grad() before it."
@@ -321,7 +313,7 @@ def _live(train, stage, kills=()):
 def _plain(model, optimizer, loader, num_epochs, checkpoint):
     for _ in range(num_epochs):
         for images, labels in loader:
-            _reference_step(model, optimizer, images, labels)
+            training_step.reference(model, optimizer, images, labels)
     return model
 
 

@@ -9,6 +9,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from torchvision.models import mobilenet_v2
 
 from utils import datasets
+from utils.exercises import share_right
 from utils.lessons import Exercise
 from utils.models import SmallResNet, num_parameters
 
@@ -387,14 +388,7 @@ def make_classifier():
 
 def _check_lab(classify):
     test_set = datasets.dogs_vs_cats(num_train=600, num_val=200).test
-    order = torch.randperm(len(test_set))  # drawings come by turns, cat, dog, cat, dog: the order must not tell
-    images, labels = test_set.images[order], test_set.targets["label"][order]
-    answers = torch.cat([torch.as_tensor(classify(part)).cpu() for part in images.split(100)])
-    assert answers.shape == labels.shape, (
-        f"{len(labels)} pictures came; expected one label each, and not an answer of shape {tuple(answers.shape)}."
-    )
-    share = (answers == labels).float().mean().item()
-    score = f"{share:.1%} of {len(labels)} held-out {test_set.noun}s are right"
+    share, score = share_right(classify, test_set)
     assert share >= LAB_GOOD, (
         f"{score}; guessing gives 50 %, and {LAB_GOOD:.0%} counts as good. What do 40 pictures suffice for?"
     )

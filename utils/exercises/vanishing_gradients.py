@@ -8,8 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from utils import datasets
-from utils.exercises import one_thread
+from utils.exercises import normalised_digits, one_thread
 from utils.lessons import Exercise
 
 # ---- 1. the chain rule by hand ---------------------------------------------------------------------------------------
@@ -359,10 +358,8 @@ def train_deep():
 
 def _digits(part: str) -> tuple[torch.Tensor, torch.Tensor]:
     """x (N, 64), y (N,) of the digits' "train" or "test", the pixels normalised as in the notebook."""
-    splits = datasets.digits()
-    pixels = splits.train.images.flatten(1).float()
-    chosen = getattr(splits, part)
-    return (chosen.images.flatten(1).float() - pixels.mean()) / pixels.std(), chosen.targets["label"]
+    x, y = normalised_digits(part)
+    return x.flatten(1), y
 
 
 def _check_lab(train_deep):

@@ -11,6 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from torchvision.ops import box_iou
 
 from utils import datasets
+from utils.exercises import digits
 from utils.exercises.convolutions import _export
 from utils.lessons import Exercise
 
@@ -388,12 +389,10 @@ def build_ensemble(images, labels):
 def _lab_data():
     """(images, labels) of 400 noisy digits to learn from, and of all others: drawn anew, as nobody knows the seed."""
     generator = torch.Generator().manual_seed(secrets.randbits(60))
-    train_set, val_set, test_set = datasets.digits()
-    parts = [(part.images / 127.5 - 1, part.targets["label"]) for part in (train_set, val_set, test_set)]
-    images, labels = (torch.cat(column) for column in zip(*parts, strict=True))
+    images, labels = digits("train", "val", "test")
     images = images + 0.6 * torch.randn(images.shape, generator=generator)
     known = torch.zeros(len(labels), dtype=torch.bool)
-    known[train_set.subset(400, seed=secrets.randbits(30)).indices] = True
+    known[datasets.digits().train.subset(400, seed=secrets.randbits(30)).indices] = True
     order = torch.randperm(int((~known).sum()), generator=generator)
     return (images[known], labels[known]), (images[~known][order], labels[~known][order])
 
