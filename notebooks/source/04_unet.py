@@ -617,7 +617,7 @@ nets["sum"] = trained_unet(seed, train_set, skip="sum")
 nets["none"] = trained_unet(seed, train_set, skip="none")
 
 # %% [markdown]
-# One more measure, for what is **thin**: the pixels that vanish when the mask is first eaten away by 2 pixels and then grown back by 2 (an *opening*). Which share of them does an answer find? (In photos, some of it are slits in masks that were drawn in haste.)
+# One more measure, for what is **thin**: the pixels that vanish when the mask is first eaten away by 2 pixels and then grown back by 2 (an *opening*). Which share of them does an answer find? (In photos, some of these pixels are slits in masks that were drawn in haste.)
 
 
 # %% tags=["measure"]
@@ -1238,7 +1238,7 @@ class PretrainedUNet(nn.Module):
 
 
 # %% [markdown]
-# With 40 masks the encoder stays **frozen**, its batch norm too; only the decoder is trained. To be fair to the other side, there are two rivals from scratch: the U-Net of this notebook, and the very same network with all its
+# With 40 masks the encoder stays **frozen** (its weights do not change), its batch norm too; only the decoder is trained. To be fair to the other side, there are two rivals from scratch: the U-Net of this notebook, and the very same network with all its
 # weights **random**, all of them trained.
 
 

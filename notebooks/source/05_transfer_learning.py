@@ -12,7 +12,7 @@
 # - turn pictures into points with a pretrained network, and see what it knows before any training,
 # - train a classifier on frozen features, fine-tune the whole network, and choose between the two.
 #
-# **Time:** it runs in @TIME@ on two CPU cores; with all sections, the exercises and the lab, three hours and a half.
+# **Time:** it runs in @TIME@ on two CPU cores; with all sections, the exercises and the lab, about four hours.
 # **Before this:** notebook 00: a training loop, convolution and pooling.
 
 # %% [markdown] slideshow={"slide_type": "notes"}
@@ -356,7 +356,7 @@ claim(
 # ## 3. Pictures as points (15 min)
 #
 # Somebody else has trained a network on a large data set, for another task. Its head is of no use to us: it names other things. But
-# what it computes just *before* its head is a description of the picture in some hundred numbers, its **features**. Cut off the head, and
+# what it computes just *before* its head is a description of the picture in some hundred numbers or more, its **features**. Cut off the head, and
 # the network turns every picture into a **point**. This is an **embedding**.
 
 # %%
@@ -725,7 +725,7 @@ claim(
 #
 # Now let go: train **all** weights, starting from the pretrained ones. What we do, and why:
 #
-# 1. **Start with the trained head** of section 4. A fresh one is wrong about everything, and its large gradients would change features
+# 1. **Start with the trained head** of section 4. A fresh one can only guess, and its large gradients would change features
 #    that were good (Kumar et al. 2022).
 # 2. **Keep batch normalisation in evaluation mode.** It scales with averages over the pictures it was trained on. A batch of ours would give
 #    rough ones.

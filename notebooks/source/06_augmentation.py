@@ -23,6 +23,8 @@
 # - **Optional:** 5 (workers), 7 (invariance), 8 (a flip that changes the label), 9 (noise), 10 (MixUp), 11 (regularisers: a lesson of its own), 12
 #   before 13 (other styles, style transfer).
 # - **Where to stop:** after the second mistake of section 6.
+#
+# Run the cells of section 5 too, also where you do not show them: section 6 uses its `stored_copies`.
 
 # %% slideshow={"slide_type": "skip"}
 # Set-up, the same in every notebook: finds the course's files here, in Kaggle's data sets or on the net. Just run it.
@@ -647,7 +649,7 @@ show(fig, f"Accuracy with each transform alone, a dot a run, the mean as a bar, 
 
 # %% [markdown]
 # Three things to read from it. The seeds scatter by several points: a table of one run each, as it stands in many blog posts, says little. A transform of the list may **harm**. Equalisation and ZCA take away
-# what this task needs. What turns, stretches or zooms must compute new pixels between the old ones, so it blurs a little, and needs more time than the network has here (next section); a shift by whole pixels keeps them sharp. And the
+# what this task needs. What turns or distorts must compute new pixels between the old ones, so it blurs a little, and may need more time than the network has here (next section); a shift by whole pixels keeps them sharp. And the
 # order belongs to **this** task: on other pictures, measure anew.
 
 # %% [markdown]
@@ -699,7 +701,7 @@ claim(
 # %% [markdown]
 # ### More variety needs more time
 #
-# The moderate recipe is sensible, and yet after 40 epochs it often gains nothing. Each picture comes along 40 times, and never twice the same. We train it for 40 epochs, and for three times as long:
+# The moderate recipe is sensible, and yet after 40 epochs it gains nothing as a rule. Each picture comes along 40 times, and never twice the same. We train it for 40 epochs, and for three times as long:
 
 # %% tags=["measure"]
 LONG = 120
@@ -818,7 +820,7 @@ show(fig, "Accuracy on new pictures without augmentation, with stored copies, an
      + ", ".join(f"{name} {np.mean(groups[name]):.1%}" for name in order) + ".")  # fmt: skip
 
 # %% [markdown]
-# Variety is what counts. One or four changed copies in place of the pictures do worse than the pictures themselves: they are learned by heart as well, and are a little blurred. Sixteen do about what online does, and need sixteen times the disk.
+# Variety is what counts (the runs are few, so read the order and not the points). One or four changed copies in place of the pictures do worse than the pictures themselves: they are learned by heart as well, and are a little blurred. Sixteen do about what online does, and need sixteen times the disk.
 #
 # ### Workers
 #
@@ -934,7 +936,7 @@ claim(
 )
 
 # %% [markdown]
-# What the architecture does not give, the data can teach. We measure on handwritten digits of 8 x 8 pixels, because there a training takes two seconds. This turns a whole batch, each picture by **its own** angle:
+# What the architecture does not give, the data can teach. We measure on handwritten digits of 8 x 8 pixels, because there a training takes a few seconds. This turns a whole batch, each picture by **its own** angle:
 
 
 # %% tags=["measure"]
@@ -997,7 +999,7 @@ def right_at(model, degrees):
 #
 # <details><summary>Answer</summary>
 #
-# Each is good where it was trained and no further: the first has a peak, the second a plateau, the third is nearly level, but **lower** at 0. Invariance is not free: who treats all angles alike gives away what the angle
+# Each is good where it was trained and no further: the first has a peak, the second a plateau, the third is nearly level, but **lower** at 0. Invariance is not free: a network that treats all angles alike gives away what the angle
 # tells. What is it that the angle tells? Section 8.
 #
 # </details>
@@ -1788,6 +1790,8 @@ else:
 # Then look for a picture $x$ whose content is that of a drawing and whose style is that of the example, by gradient descent **on the pixels**:
 #
 # $$ L(x) = \sum_l \lVert G^l(x) - G^l(\text{style}) \rVert^2 \cdot w + \lVert F^c(x) - F^c(\text{content}) \rVert^2 . $$
+#
+# Here $w$ is the weight of the style, and $c$ the layer of the content. (The code divides each term by the size of what it aims at, so that all layers count alike.)
 
 
 # %% tags=["measure"]
