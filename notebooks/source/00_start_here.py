@@ -729,7 +729,7 @@ claim(
 #
 # ### Can a network memorise?
 #
-# Take 800 digits and a dense network. Once with their labels; once with the labels **shuffled**, so that a picture's label has nothing to do with what
+# Take 800 digits and a network of dense layers. Once with their labels; once with the labels **shuffled**, so that a picture's label has nothing to do with what
 # it shows. What a digit looks like then says nothing about its label, and there is nothing to learn.
 
 
@@ -833,7 +833,7 @@ for _ in range(num_epochs):
         optimizer.step()  # 5. a small step downhill
 
 # %% [markdown]
-# And this is how it is tested: evaluation mode, no gradients, count the right answers.
+# And this is how it is tested: evaluation mode (it makes a difference from notebook 01, section 7, on), no gradients, count the right answers.
 
 # %%
 model.eval()
@@ -1047,7 +1047,8 @@ unbroken = resumed = weights_only = None
 free_memory()
 
 # %% [markdown] slideshow={"slide_type": "notes"}
-# Live: in the cell after StopAt's, give fit num_epochs=600 and train_loader itself in place of StopAt(...), press the real stop button, and call fit again with resume=True. The question that comes: why replay the broken epoch instead of going
+# Live: in the cell with `first_part`, give fit num_epochs=600 and train_loader itself in place of StopAt(...), press the real stop button, and call fit again with resume=True. Then run
+# the cell as it was: the cells below expect it so. The question that comes: why replay the broken epoch instead of going
 # on in the middle? Because a checkpoint after every step would cost more time than it saves; the epoch is the usual compromise. The lab asks for it.
 
 # %% [markdown]

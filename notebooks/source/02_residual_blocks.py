@@ -541,7 +541,7 @@ claim(
 #
 # $$\text{plain: } y = \mathrm{relu}(f(x)),\ f(x) = x \qquad\qquad \text{residual: } y = \mathrm{relu}(x + f(x)),\ f(x) = 0$$
 #
-# A plain block has to find kernels that undo each other, for every channel, through two normalisations. A residual block has to make $f$ zero: let the last scale $\gamma$ go to
+# A plain block has to find kernels that hand on each channel as it is, twice, and scales that undo two normalisations. A residual block has to make $f$ zero: let the last scale $\gamma$ go to
 # zero, 16 numbers.
 #
 # We put it to the test. One block, fresh. Its task: give back its input, which is what the first layers of a network make of digits.

@@ -415,7 +415,7 @@ claim(
 # ### Does the bottleneck cost accuracy?
 #
 # The slide says that a bottleneck "does not impact performance". That is a claim about learning, so we train. Drawings of six animals, 32 x 32 pixels, and one network whose **middle layer** is
-# exchanged.
+# exchanged. (The optimizer is AdamW, which is Adam with weight decay: notebook 06, section 11. Its learning rate climbs and falls, as in notebook 02, section 3.)
 
 # %% tags=["measure"]
 species = ["fox", "panda", "tiger", "owl", "rabbit", "frog"]
@@ -1547,7 +1547,7 @@ with torch.device("meta"):
     print(f"{count_macs(network(direct()), 1, 3, 32, 32):,} multiplications; a tenth of that is {count_macs(network(direct()), 1, 3, 32, 32) // 10:,}")
 
 # %% [markdown]
-# Write `train_small()`: it builds a network, trains it on `train_set` (as bytes: uint8, (N, 3, 32, 32)) in any way you like, and returns it. The network must take pictures as **bytes** too, so the scaling belongs into its `forward`,
+# Write `train_small()`: it builds a network, trains it on `train_set` (as bytes: uint8, (N, 3, 32, 32)) in any way you like, and returns it. The network must take pictures as **bytes** too, so the scaling belongs in its `forward`,
 # and return six logits a picture.
 #
 # The check draws 900 new animals that nobody has seen, exports your network with `torch.export`, and runs the exported graph. So it sees every operation: convolutions and matrix products are counted by PyTorch's counter, products of tensors

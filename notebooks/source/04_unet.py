@@ -19,7 +19,8 @@
 #
 # - **Core:** sections 1, 2, 3 and 4: measures, the network in full view, the training, and what the skips are good for.
 # - **Optional:** 5 (up-sampling), 6 (loss and imbalance), 7 (any size, tiles), 8 (few masks).
-# - **Where to stop:** after the ten seeds of section 4. If you are late, stop at its map of mistakes.
+# - **Where to stop:** after the ten seeds of section 4. If you are late, stop at its figure of wrong pixels against the distance from the
+#   outline.
 
 # %% slideshow={"slide_type": "skip"}
 # Set-up, the same in every notebook: finds the course's files here, in Kaggle's data sets or on the net. Just run it.

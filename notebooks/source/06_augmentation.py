@@ -22,9 +22,9 @@
 #   validation data.
 # - **Optional:** 5 (workers), 7 (invariance), 8 (a flip that changes the label), 9 (noise), 10 (MixUp), 11 (regularisers: a lesson of its own), 12
 #   before 13 (other styles, style transfer).
-# - **Where to stop:** after the second mistake of section 6.
+# - **Where to stop:** after the second mistake of section 6. If you are late, leave out "Three that are no augmentation" in section 2.
 #
-# Run the cells of section 5 too, also where you do not show them: section 6 uses its `stored_copies`.
+# Run the cells that you do not show all the same: section 6 uses the `stored_copies` of section 5, and every training the preparations of section 2.
 
 # %% slideshow={"slide_type": "skip"}
 # Set-up, the same in every notebook: finds the course's files here, in Kaggle's data sets or on the net. Just run it.
@@ -1243,7 +1243,7 @@ show(fig, f"Accuracy on noisy test drawings with each transform alone, a dot a r
 # $$ \tilde x = \lambda \, x_i + (1 - \lambda) \, x_j, \qquad \tilde y = \lambda \, y_i + (1 - \lambda) \, y_j, \qquad \lambda \sim \text{Beta}(\alpha, \alpha) . $$
 #
 # **CutMix** (Yun et al. 2019) pastes a rectangle of one picture into another; $\lambda$ is the share of the area that is left. A label is now a pair of probabilities, and `F.cross_entropy` takes them as they are. Both need a whole batch, so they
-# belong into the loader's `collate_fn` (see `train` in section 3).
+# belong in the loader's `collate_fn` (see `train` in section 3).
 
 # %%
 torch.manual_seed(seeds[0])
@@ -1952,7 +1952,7 @@ print(f"a picture by style transfer takes {seconds_each:.2f} s here, one by colo
 #
 # Write your answer in place of the dots and run the cell: the check tells you what it expected and what came. Stuck? Take away the `#` in the cell below it.
 #
-# **Exercise 1: a coin for each.** `images` is a batch (N, C, H, W). Flip each picture left to right with probability `p`, each by its own coin, without a loop over the pictures. Return the batch.
+# **Exercise 1: a coin for each.** `images` is a batch (N, C, H, W). Flip each picture left to right with probability `p`, each by its own coin, without a loop over the pictures. Return a new batch, and leave `images` as it is.
 
 
 # %%
@@ -2050,7 +2050,7 @@ exercises.early_stopping.check(early_stopping)
 # You have the 200 pictures of `pool.subset(200)`, and no pretrained network this time (notebook 05 has done that). Everything else is allowed: transforms, mixing, regularisers, another network, smaller or larger pictures, more epochs, copies of the test picture flipped and averaged.
 # You may look at `val_set`, but not train on it, and not touch `test_set`.
 #
-# `classify` gets pictures as bytes, a uint8 tensor (N, 3, 64, 64) on the CPU, and returns their labels, (N,), 0 for cat and 1 for dog. So the preparation belongs into it. The check scores it on the test set. The network of section 3 without augmentation does not pass:
+# `classify` gets pictures as bytes, a uint8 tensor (N, 3, 64, 64) on the CPU, and returns their labels, (N,), 0 for cat and 1 for dog. So the preparation belongs in it. The check scores it on the test set. The network of section 3 without augmentation does not pass:
 # 84 % passes, 88 % is good, 91 % is very good.
 
 

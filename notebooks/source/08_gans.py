@@ -238,7 +238,7 @@ def verdict(pictures):
 #
 # <details><summary>Answer</summary>
 #
-# It recognises nine in ten real digits, and nearly as many of the mixture's. One Gaussian does much worse, and single pixels worse still, but not 0: of some noise the judge is quite
+# It recognises most of the real digits, and nearly as many of the mixture's. One Gaussian does much worse, and single pixels worse still, but not 0: of some noise the judge is quite
 # sure. It has to choose one of ten, and nobody ever told it that there is anything else. A judge of this kind compares; it does not certify.
 #
 # </details>
@@ -1084,7 +1084,7 @@ def sample_digits(gan, labels):
 #
 # <details><summary>Answer</summary>
 #
-# In by far the most cases, and with far fewer steps than the GAN of section 5 was given: labels make the task easier, for each class is simpler than all ten together.
+# In nearly all cases, and with far fewer steps than the GAN of section 5 was given: labels make the task easier, for each class is simpler than all ten together.
 #
 # </details>
 

@@ -1621,7 +1621,7 @@ exercises.suppress.check(suppress)
 # exercises.suppress.solution()
 
 # %% [markdown]
-# **Exercise 5: calibration error.** From probabilities `p` (N, classes) and `labels` (N,): the expected calibration error with ten bins of equal width, a number.
+# **Exercise 5: calibration error.** From probabilities `p` (N, classes) and `labels` (N,): the expected calibration error with ten bins of equal width, a number (float). A confidence of exactly 1 belongs in the last bin.
 
 
 # %%
