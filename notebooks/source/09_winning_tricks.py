@@ -214,7 +214,7 @@ def accuracy(model, inputs, labels):
 # <details><summary>Answer</summary>
 #
 # With 50, HOG beats the pixels: the knowledge that edges matter is a gift that no label had to pay for. The network beats pixels too, as convolution and pooling are hand engineering as well: somebody knew that neighbours
-# belong together. HOG and the network are close: which of the two is ahead changes from draw to draw. With 1,200 digits all are good, and little is left between them.
+# belong together. HOG and the network are close; in most draws the network is a little ahead. With 1,200 digits all are good, and little is left between them.
 #
 # </details>
 
