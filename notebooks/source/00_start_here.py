@@ -22,6 +22,8 @@
 # - **Optional:** 4 and 5 together: a lesson of its own on risk, and on the function that knows everything.
 # - **Where to stop:** after the claim of section 7 that the resumed run equals the unbroken one. If you are late, leave out who uses which GPU in
 #   section 1 and "Why now?" in section 3.
+#
+# Run the cells of sections 4 and 5 too, also where you do not show them: section 6 uses the digits that section 5 has prepared.
 
 # %% slideshow={"slide_type": "skip"}
 # Set-up, the same in every notebook: finds the course's files here, in Kaggle's data sets or on the net. Just run it.
@@ -125,7 +127,7 @@ else:
 # The work of deep learning is matrix products. A product of two $n \times n$ matrices takes about $2 n^3$ operations: $n$ multiplications and
 # $n$ additions for each of the $n^2$ results.
 #
-# Timing a GPU has a trap. PyTorch only *asks* the GPU to compute, and goes on at once. Who stops the clock then has measured how long
+# Timing a GPU has a trap. PyTorch only *asks* the GPU to compute, and goes on at once. Whoever stops the clock at that moment has measured how long
 # it takes to ask. `torch.cuda.synchronize()` waits until the work is done.
 
 
@@ -248,6 +250,8 @@ print(tuple(digit.shape), digit.dtype, "label", digits_train.targets["label"][0]
 # %% [markdown]
 # The shape is `(channels, height, width)`. A grey image has one channel. The type is `uint8`, a byte: whole numbers from 0 (black)
 # to 255 (white).
+#
+# (In this course an *image* and a *picture* are the same thing. A **drawing** is a picture that a program of the course has made, a **photo** is one from a camera.)
 
 
 # %%
@@ -500,8 +504,8 @@ claim(
 # %% [markdown]
 # ### Channels
 #
-# A colour image has three channels. A kernel of a layer then has three slices, one for each, and its answers are added up. And a layer has
-# many kernels, each with its own answer: these answers are the channels of the next layer.
+# A colour image has three channels. A kernel of a layer then has three slices, one for each channel, and the answers of the three slices are added up. And a layer has
+# many kernels, each with its own answer: these answers are the channels that the next layer gets.
 
 # %%
 channels = [animals[3]] + [channel[None] for channel in animals[3]]
@@ -569,7 +573,7 @@ for module in small_cnn():
 #
 # | ingredient | what changed |
 # |---|---|
-# | research | ReLU, dropout, better initialisation, residual connections: deep networks can be trained at all |
+# | research | ReLU, dropout, better initialisation, residual connections: deep networks can be trained at all (notebooks 01, 02 and 06) |
 # | computers | GPUs: AlexNet (2012) was trained on two gaming cards, in five to six days |
 # | data | ImageNet: 1.2 million labelled photos of 1,000 classes in its yearly competition |
 # | open libraries | Torch, Theano, Caffe, then TensorFlow (2015) and PyTorch (2016): what took months takes an afternoon |
@@ -601,7 +605,7 @@ show(imagenet_figure(), "Published results, not run here: the top-5 error of the
 #
 # - **Observations**: pairs $(x_i, y_i)$, $i = 1 \dots n$. Here $x_i$ is a digit as a vector, and $y_i$ is 1 for a zero, 0 for any other digit.
 # - A **model**: a function with parameters, $f_w(x)$. The simplest is linear, $f_w(x) = w \cdot x + b$.
-# - A **cost**: how wrong the model is, on average. Squared error: $J(w, b) = \frac{1}{n} \sum_i (f_w(x_i) - y_i)^2$.
+# - A **cost**, or **loss**: how wrong the model is, on average. Squared error: $J(w, b) = \frac{1}{n} \sum_i (f_w(x_i) - y_i)^2$.
 #
 # This is **regression**. To learn is to find the parameters with the lowest cost.
 
@@ -682,7 +686,7 @@ show(regression_figure(), f"Left: the cost falls to {reached:.4f}, near the lowe
 #
 # $$ R(f) = \mathbb{E}_{(x, y) \sim P}\,[\,\ell(f(x), y)\,] \qquad\qquad R_n(f) = \frac{1}{n} \sum_{i=1}^{n} \ell(f(x_i), y_i) $$
 #
-# Here $\ell$ is 0 for a right answer and 1 for a wrong one. Learning minimises $R_n$ and hopes for $R$. There is a function that is perfect at the first:
+# Here $\ell$, the loss of a single answer, is 0 where it is right and 1 where it is wrong. Learning minimises $R_n$ and hopes for $R$. There is a function that is perfect at the first:
 #
 # $$ f(x) = \begin{cases} y_i & \text{if } x = x_i \text{ for some } i \\ 0 & \text{else} \end{cases} $$
 
@@ -720,11 +724,12 @@ claim(
 
 # %% [markdown]
 # So a low training error alone means nothing. This is why every data set is divided: a part to learn from (**training**), one to watch and to choose by
-# (**validation**), one to measure with at the end (**test**). And this is why the test part is not touched.
+# (**validation**), one to measure with at the end (**test**). And this is why the test part is not touched. Pictures that a network was not
+# trained on are called *new*, *unseen* or *held-out*; where we measure at the end, they are the test pictures.
 #
 # ### Can a network memorise?
 #
-# Take 800 digits and a dense network. Once with their labels; once with the labels **shuffled**, so that a picture's label has nothing to do with what
+# Take 800 digits and a network of dense layers. Once with their labels; once with the labels **shuffled**, so that a picture's label has nothing to do with what
 # it shows. What a digit looks like then says nothing about its label, and there is nothing to learn.
 
 
@@ -784,17 +789,17 @@ claim(
 
 # %% [markdown]
 # The training curves look alike. Only data that the network has not seen tell the two apart. **No free lunch** (Wolpert 1996) says it in general:
-# averaged over all ways in which labels could belong to pictures, no method beats guessing. Learning works because the world is not like that: pictures that look alike
+# averaged over all ways in which labels could belong to pictures, no method beats guessing on pictures that it has not seen. Learning works because the world is not like that: pictures that look alike
 # mostly mean the same.
 
 # %% [markdown] slideshow={"slide_type": "notes"}
-# Ask who would have trusted the left half of the right-hand figure. Many will say that "few weights generalise, many memorise": the same network, with the same
+# Ask who would have trusted the line "known" of the right-hand panel, if it were the only one. Many will say that "few weights generalise, many memorise": the same network, with the same
 # many weights, does both here. What decides is whether there is anything in the data.
 
 # %% [markdown]
 # ## 6. The training loop, in full view (15 min)
 #
-# Now the network of section 3. A classifier gives ten numbers, one a class: **logits**. Softmax makes probabilities of them, $p_c = e^{a_c} / \sum_k e^{a_k}$, and the cost is the
+# Now the network of section 3. A classifier gives ten numbers $a_c$, one for each class $c$: **logits**. Softmax makes probabilities of them, $p_c = e^{a_c} / \sum_k e^{a_k}$, and the cost is the
 # **cross-entropy**, $-\log p_{\text{right}}$, on average. Going through all data for each step would be slow, so each step takes a random **batch**. Once through
 # all batches is an **epoch**.
 
@@ -811,7 +816,8 @@ def fresh(seed):
 
 
 # %% [markdown]
-# This is the loop. You will meet it in every notebook, every paper, every job. Five lines do the work:
+# This is the loop. You will meet it in every notebook. Five lines do the work. (The optimizer is Adam: gradient descent with a step length of its own for each weight;
+# notebook 01, section 3, says how.)
 
 # %%
 num_epochs = 6
@@ -827,7 +833,7 @@ for _ in range(num_epochs):
         optimizer.step()  # 5. a small step downhill
 
 # %% [markdown]
-# And this is how it is tested: evaluation mode, no gradients, count the right answers.
+# And this is how it is tested: evaluation mode (it makes a difference from notebook 01, section 7, on), no gradients, count the right answers.
 
 # %%
 model.eval()
@@ -843,7 +849,7 @@ claim(
 # %% [markdown]
 # ### The same, as one line
 #
-# (The optimizer is Adam: gradient descent with a step length of its own for each weight; notebook 01, section 3, says how.) From now on the loop is `fit`, and the test is `evaluate`. They add a progress bar, a history and checkpoints. (`fit` also changes the order in which weights lie in memory,
+# From now on the loop is `fit`, and the test is `evaluate`. They add a progress bar, a history and checkpoints. (`fit` also changes the order in which weights lie in memory,
 # because that is often faster. It changes last digits, so we switch it off here.)
 #
 # **Before you run it:** the same seed, the same data. Are the weights at the end *nearly* the same, or the same?
@@ -1041,7 +1047,8 @@ unbroken = resumed = weights_only = None
 free_memory()
 
 # %% [markdown] slideshow={"slide_type": "notes"}
-# Live: press the real stop button during the first cell of this section with num_epochs = 600, and resume. The question that comes: why replay the broken epoch instead of going
+# Live: in the cell with `first_part`, give fit num_epochs=600 and train_loader itself in place of StopAt(...), press the real stop button, and call fit again with resume=True. Then run
+# the cell as it was: the cells below expect it so. The question that comes: why replay the broken epoch instead of going
 # on in the middle? Because a checkpoint after every step would cost more time than it saves; the epoch is the usual compromise. The lab asks for it.
 
 # %% [markdown]

@@ -4,7 +4,7 @@
 # [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/@SLUG@/blob/@REF@/notebooks/01_vanishing_gradients.ipynb)
 # [![Open in Kaggle](https://kaggle.com/static/images/open-in-kaggle.svg)](https://kaggle.com/kernels/welcome?src=https://github.com/@SLUG@/blob/@REF@/notebooks/01_vanishing_gradients.ipynb)
 #
-# **Question:** A network of 5 layers learns, the same network of 20 layers learns nothing. What happens on the way down,
+# **Question:** A network of 5 layers learns, the same kind of network with 20 layers learns nothing. What happens on the way down,
 # and what mends it?
 #
 # **You will be able to**
@@ -12,7 +12,7 @@
 # - choose a remedy (ReLU, initialisation, normalisation, skip connections, clipping) and say what it does *not* mend,
 # - write clipping, He initialisation, group normalisation and a residual block yourself.
 #
-# **Time:** it runs in @TIME@ on two CPU cores; with the exercises, about 2 hours.
+# **Time:** it runs in @TIME@ on two CPU cores; with all sections, the exercises and the lab, about three hours.
 # **Before this:** notebook 00, section 6 (a training loop in PyTorch); the chain rule.
 
 # %% [markdown] slideshow={"slide_type": "notes"}
@@ -22,6 +22,8 @@
 #   connections.
 # - **Optional:** 4 (explosion), 7 (normalisation: twenty minutes, and notebook 02 uses it), 9 (all remedies in one figure).
 # - **Where to stop:** after the claims of section 8. Show section 9's figure as the last slide if five minutes are left.
+#
+# Run the cells of section 4 too, also where you do not show them: section 5 uses its seeds.
 
 # %% slideshow={"slide_type": "skip"}
 # Set-up, the same in every notebook: finds the course's files here, in Kaggle's data sets or on the net. Just run it.
@@ -216,7 +218,7 @@ x_test, y_test = (test_set.images.flatten(1).float() - mean) / std, test_set.tar
 
 # %% [markdown]
 # **Before you run it:** we send the digits through *one* fresh sigmoid layer, once as bytes from 0 to 255, once normalised to mean 0 and
-# standard deviation 1. How many of the units are saturated, with a derivative below 0.01?
+# standard deviation 1. How many of its 64 outputs (its **units**) are saturated, with a derivative below 0.01?
 #
 # <details><summary>Answer</summary>
 #
@@ -696,8 +698,8 @@ def he(weight):
 #
 # <details><summary>Answer</summary>
 #
-# He keeps it. Xavier halves $\mathrm{E}[z^2]$ in each layer, because ReLU does. PyTorch's default has a sixth of He's variance, and divides it by 6 in
-# each layer.
+# He keeps it. Xavier halves $\mathrm{E}[z^2]$ in each layer, because ReLU does. PyTorch's default has a sixth of He's variance, and so divides
+# $\mathrm{E}[z^2]$ by 6 in each layer.
 #
 # </details>
 
@@ -753,7 +755,7 @@ attempt("tanh, Xavier", activation=nn.Tanh, init=xavier)
 
 # %% [markdown] slideshow={"slide_type": "notes"}
 # Why is PyTorch's default so small? It is an old rule (LeCun et al. 1998 argue for a variance near 1/n, and the uniform with bound 1/sqrt(n) has a third of
-# it), kept so that old code keeps its results. For a few layers it does not matter. Ask: what would He's rule do to a sigmoid network? (It stays at a guess.)
+# it), kept so that old code keeps its results. For a few layers it does not matter. Ask: what would He's rule do to a sigmoid network? (Its gradient still vanishes: try it in the explorer of section 9.)
 
 # %% [markdown]
 # ## 7. Third remedy: normalisation (20 min)
@@ -833,7 +835,7 @@ show(axes_figure(), "Eight channels of six digits after one convolution. The ora
 # Our stack of layers has no pixels, only units. There batch and layer normalisation make sense, and group normalisation with the units
 # in groups.
 #
-# **Before you run it:** the sigmoid network of 20 layers again. Only `norm` changes. Do both of these two help?
+# **Before you run it:** the sigmoid network of 20 layers again. Only `norm` changes. Does batch normalisation help? Does layer normalisation?
 #
 # <details><summary>Answer</summary>
 #

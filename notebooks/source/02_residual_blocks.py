@@ -12,7 +12,7 @@
 # - explain the degradation problem, and show it,
 # - write a residual block, its three shortcuts and a whole ResNet-18, equal to torchvision's to the last digit that counts.
 #
-# **Time:** it runs in @TIME@ on two CPU cores; with the exercises and the lab, about three hours.
+# **Time:** it runs in @TIME@ on two CPU cores; with all sections, the exercises and the lab, about three hours and a half.
 # **Before this:** notebook 01: gradient profiles, normalisation, the first skip connection.
 
 # %% [markdown] slideshow={"slide_type": "notes"}
@@ -24,6 +24,8 @@
 #   the next lecture).
 # - **Where to stop:** after the claim of section 8 that ours and torchvision's give the same numbers. If you are late, stop at the ten seeds of section
 #   5.
+#
+# Run the cells of sections 2 and 6 too, also where you do not show them: section 3 uses the digits that section 2 has prepared, section 8 the projection of section 6.
 
 # %% slideshow={"slide_type": "skip"}
 # Set-up, the same in every notebook: finds the course's files here, in Kaggle's data sets or on the net. Just run it.
@@ -251,7 +253,7 @@ claim(
 )
 
 # %% [markdown]
-# **Where are VGG-16's 138 million?** Its convolutions double their channels with every stage, from 64 to 512. They are not to blame:
+# **Where are VGG-16's 138 million?** Its convolutions stand in stages, from one pooling to the next, and the channels double from stage to stage, from 64 up to 512. They are not to blame:
 
 # %%
 with torch.device("meta"):
@@ -423,7 +425,8 @@ def he(model):
 
 
 # %% [markdown]
-# Every network gets the same **budget**: 12 epochs of SGD with momentum (each step also follows the steps before it, as a rolling ball does), a learning rate that climbs to 0.05 and falls again.
+# Every network gets the same **budget**: 12 epochs of SGD with momentum (each step also follows the steps before it, as a rolling ball does), a learning rate that climbs to 0.05 and falls again. (`weight_decay` makes
+# every weight a little smaller in each step: notebook 06, section 11.)
 
 
 # %% tags=["measure"]
@@ -535,7 +538,7 @@ claim(
 #
 # $$\text{plain: } y = \mathrm{relu}(f(x)),\ f(x) = x \qquad\qquad \text{residual: } y = \mathrm{relu}(x + f(x)),\ f(x) = 0$$
 #
-# A plain block has to find kernels that undo each other, for every channel, through two normalisations. A residual block has to make $f$ zero: let the last scale $\gamma$ go to
+# A plain block has to find kernels that hand on each channel as it is, twice, and scales that undo two normalisations. A residual block has to make $f$ zero: let the last scale $\gamma$ go to
 # zero, 16 numbers.
 #
 # We put it to the test. One block, fresh. Its task: give back its input, which is what the first layers of a network make of digits.
@@ -592,7 +595,7 @@ claim(
 )
 
 # %% [markdown]
-# An honest remark. This is about *one* block. Put several residual blocks in a row, and at first each of them adds something of its own size: the sum grows, and the advantage shrinks or goes.
+# But this is about *one* block. Put several residual blocks in a row, and at first each of them adds something of its own size: the sum grows, and the advantage shrinks or goes.
 # There is a cure, and torchvision has it as an option (`zero_init_residual`): **start with the last scale $\gamma$ at zero**. Then $f = 0$, and a residual block *is* the identity before
 # any training, however many there are. (In exercise 5 of notebook 01 you did that with linear layers.) We try it with 27 blocks, those of a network of 56 layers.
 
@@ -1272,7 +1275,7 @@ claim(
 # %% [markdown]
 # ### How far can you trust a gradient?
 #
-# A gradient is the direction of descent **here**. After a step it is another one. Training works if the two resemble each other. So: take a fresh network, move all its kernels a
+# A gradient says where downhill is **here**. After a step it is another one. Training works if the two resemble each other. So: take a fresh network, move all its kernels a
 # little in a random direction, and compare the gradients before and after, by the cosine of the angle between them. A step of 0.01 moves each kernel by a hundredth of its own length.
 
 

@@ -11,16 +11,18 @@
 # - make a network cheaper with 1x1 and depthwise convolutions, and tell multiplications from seconds,
 # - make pictures larger with transposed convolutions, use one network on any image size, and convolve signals and clips.
 #
-# **Time:** it runs in @TIME@ on two CPU cores; with the exercises and the lab, about three hours and a half.
+# **Time:** it runs in @TIME@ on two CPU cores; with all sections, the exercises and the lab, about four hours.
 # **Before this:** notebook 00, section 3 (convolution, padding, stride, channels).
 
 # %% [markdown] slideshow={"slide_type": "notes"}
 # **A plan for 75 minutes**
 #
-# - **Core:** sections 1, 3, 4 and 7: the arithmetic, the 1 x 1 convolution, the two numbers of its cost, and the transposed convolution up to the
-#   checkerboard.
+# - **Core:** sections 1, 3, 4 and 7: the arithmetic, the 1 x 1 convolution, the two numbers of its cost, and the transposed convolution with
+#   its checkerboard.
 # - **Optional:** 2 (receptive field), 5 (Inception), 6 (depthwise separable), 8 (any image size), 9 (one and three dimensions).
 # - **Where to stop:** after the comparison with nearest and bilinear in section 7. If you are late, stop at the checkerboard.
+#
+# Run the cells of section 2 too, also where you do not show them: section 3 uses its drawing.
 
 # %% slideshow={"slide_type": "skip"}
 # Set-up, the same in every notebook: finds the course's files here, in Kaggle's data sets or on the net. Just run it.
@@ -207,7 +209,7 @@ claim(
 # Look at the first two lines. Three layers of $3 \times 3$ see as much as one of $7 \times 7$. With $C$ channels they have $3 \cdot 9\,C^2 = 27\,C^2$ weights instead of $49\,C^2$, and two ReLUs
 # more. That was the idea of VGG (Simonyan and Zisserman 2015). The third line: dilation sees far with few layers.
 #
-# **Before you run it:** four blocks of $3 \times 3$ and pooling, as in notebook 05. Has the pixel at the rim of the receptive field as much influence as the one in the middle?
+# **Before you run it:** four blocks of $3 \times 3$ and pooling, such as the network of notebook 05 has. Has the pixel at the rim of the receptive field as much influence as the one in the middle?
 #
 # <details><summary>Answer</summary>
 #
@@ -342,7 +344,7 @@ print(f"direct {direct_cost:,}\nbottleneck {bottleneck_cost:,}")
 # PyTorch has a counter for this. It watches every operation, and counts a multiplication and the addition that follows it as **two** operations (FLOPs). Papers often count the pair as one: a
 # multiply-accumulate, **MAC**. Always ask which one is meant.
 #
-# Counting needs no numbers, only shapes. So we build the layers on the device `meta`, where tensors have a shape and no contents.
+# Counting needs no numbers, only shapes. So we build the layers on the device `meta` (notebook 02, section 1), where tensors have a shape and no contents.
 
 
 # %% tags=["measure"]
@@ -414,7 +416,7 @@ claim(
 # ### Does the bottleneck cost accuracy?
 #
 # The slide says that a bottleneck "does not impact performance". That is a claim about learning, so we train. Drawings of six animals, 32 x 32 pixels, and one network whose **middle layer** is
-# exchanged.
+# exchanged. (The optimizer is AdamW, which is Adam with weight decay: notebook 06, section 11. Its learning rate climbs and falls, as in notebook 02, section 3.)
 
 # %% tags=["measure"]
 species = ["fox", "panda", "tiger", "owl", "rabbit", "frog"]
@@ -484,7 +486,7 @@ print(f"middle layer: {middle_macs[0]:,} directly, {middle_macs[1]:,} through 8 
 #
 # <details><summary>Answer</summary>
 #
-# The bottleneck is not worse. On these few drawings it is usually even a little better: it has fewer weights to learn by heart, and one more ReLU. That is this task and this size of data;
+# The bottleneck is not worse. On these few drawings it is usually even a little better, perhaps because it has fewer weights to learn by heart, and one more ReLU. That is this task and this size of data;
 # a bottleneck that is too narrow does lose, as the figure below shows.
 #
 # </details>
@@ -897,7 +899,7 @@ claim("The gradient of a convolution is a transposed convolution", difference < 
 # %% [markdown]
 # ### How large is the result?
 #
-# Solve the formula of section 1 for $n$. There is a catch: with stride 2, images of 7 and of 8 pixels both become 4, as the formula rounds down. Which one do you want back? **Output padding** $o$ says it. (It pads nothing
+# Solve the formula of section 1 for $n$. There is a catch: with kernel 3, padding 1 and stride 2, images of 7 and of 8 pixels both become 4, as the formula rounds down. Which one do you want back? **Output padding** $o$ says it. (It pads nothing
 # with zeros; it lets the result be $o$ pixels larger.)
 #
 # $$ (n - 1)\,s - 2p + d\,(k - 1) + 1 + o $$
@@ -1176,7 +1178,7 @@ print(f"right on {window_accuracy:.0%} of new windows")
 # <details><summary>Answer</summary>
 #
 # It runs: adaptive pooling always leaves 64 numbers. It is far less often right. "Any size" is a matter of shapes. The filters have learned animals of about 30 pixels, and twice as large they look different.
-# What a network has not seen in training, it need not know.
+# Nothing in its training has asked for animals of that size.
 #
 # </details>
 
@@ -1542,7 +1544,7 @@ with torch.device("meta"):
     print(f"{count_macs(network(direct()), 1, 3, 32, 32):,} multiplications; a tenth of that is {count_macs(network(direct()), 1, 3, 32, 32) // 10:,}")
 
 # %% [markdown]
-# Write `train_small()`: it builds a network, trains it on `train_set` (as bytes: uint8, (N, 3, 32, 32)) in any way you like, and returns it. The network must take pictures as **bytes** too, so the scaling belongs into its `forward`,
+# Write `train_small()`: it builds a network, trains it on `train_set` (as bytes: uint8, (N, 3, 32, 32)) in any way you like, and returns it. The network must take pictures as **bytes** too, so the scaling belongs in its `forward`,
 # and return six logits a picture.
 #
 # The check draws 900 new animals that nobody has seen, exports your network with `torch.export`, and runs the exported graph. So it sees every operation: convolutions and matrix products are counted by PyTorch's counter, products of tensors

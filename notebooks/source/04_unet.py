@@ -19,7 +19,8 @@
 #
 # - **Core:** sections 1, 2, 3 and 4: measures, the network in full view, the training, and what the skips are good for.
 # - **Optional:** 5 (up-sampling), 6 (loss and imbalance), 7 (any size, tiles), 8 (few masks).
-# - **Where to stop:** after the ten seeds of section 4. If you are late, stop at its map of mistakes.
+# - **Where to stop:** after the ten seeds of section 4. If you are late, stop at its figure of wrong pixels against the distance from the
+#   outline.
 
 # %% slideshow={"slide_type": "skip"}
 # Set-up, the same in every notebook: finds the course's files here, in Kaggle's data sets or on the net. Just run it.
@@ -618,7 +619,7 @@ nets["sum"] = trained_unet(seed, train_set, skip="sum")
 nets["none"] = trained_unet(seed, train_set, skip="none")
 
 # %% [markdown]
-# One more measure, for what is **thin**: the pixels that vanish when the mask is first eaten away by 2 pixels and then grown back by 2 (an *opening*). Which share of them does an answer find? (In photos, some of it are slits in masks that were drawn in haste.)
+# One more measure, for what is **thin**: the pixels that vanish when the mask is first eaten away by 2 pixels and then grown back by 2 (an *opening*). Which share of them does an answer find? (In photos, some of these pixels are slits in masks that were drawn in haste.)
 
 
 # %% tags=["measure"]
@@ -1239,7 +1240,7 @@ class PretrainedUNet(nn.Module):
 
 
 # %% [markdown]
-# With 40 masks the encoder stays **frozen**, its batch norm too; only the decoder is trained. To be fair to the other side, there are two rivals from scratch: the U-Net of this notebook, and the very same network with all its
+# With 40 masks the encoder stays **frozen** (its weights do not change), its batch norm too; only the decoder is trained. To be fair to the other side, there are two rivals from scratch: the U-Net of this notebook, and the very same network with all its
 # weights **random**, all of them trained.
 
 

@@ -12,7 +12,7 @@
 # - turn pictures into points with a pretrained network, and see what it knows before any training,
 # - train a classifier on frozen features, fine-tune the whole network, and choose between the two.
 #
-# **Time:** it runs in @TIME@ on two CPU cores; with all sections, the exercises and the lab, three hours and a half.
+# **Time:** it runs in @TIME@ on two CPU cores; with all sections, the exercises and the lab, about four hours.
 # **Before this:** notebook 00: a training loop, convolution and pooling.
 
 # %% [markdown] slideshow={"slide_type": "notes"}
@@ -22,7 +22,7 @@
 #   all side by side.
 # - **Optional:** in section 3 the words, the explorer and the map; 7 (gentler ways), 8 before 9 (what each part sees, when to do what), 10 (input), 11
 #   (other networks).
-# - **Where to stop:** after the figure of section 6 with 20 to thousands of pictures.
+# - **Where to stop:** after the figure of section 6 with 20 to thousands of pictures. If you are late, stop at its first figure, all ways side by side.
 
 # %% slideshow={"slide_type": "skip"}
 # Set-up, the same in every notebook: finds the course's files here, in Kaggle's data sets or on the net. Just run it.
@@ -353,7 +353,7 @@ claim(
 # ## 3. Pictures as points (15 min)
 #
 # Somebody else has trained a network on a large data set, for another task. Its head is of no use to us: it names other things. But
-# what it computes just *before* its head is a description of the picture in some hundred numbers, its **features**. Cut off the head, and
+# what it computes just *before* its head is a description of the picture in some hundred numbers or more, its **features**. Cut off the head, and
 # the network turns every picture into a **point**. This is an **embedding**.
 
 # %%
@@ -722,7 +722,7 @@ claim(
 #
 # Now let go: train **all** weights, starting from the pretrained ones. What we do, and why:
 #
-# 1. **Start with the trained head** of section 4. A fresh one is wrong about everything, and its large gradients would change features
+# 1. **Start with the trained head** of section 4. A fresh one can only guess, and its large gradients would change features
 #    that were good (Kumar et al. 2022).
 # 2. **Keep batch normalisation in evaluation mode.** It scales with averages over the pictures it was trained on. A batch of ours would give
 #    rough ones.
@@ -1835,7 +1835,7 @@ exercises.normalise.check(normalise)
 # `test_set`.
 #
 # `classify` gets pictures as bytes, a uint8 tensor (N, 3, S, S) on the CPU, and returns their labels, (N,), 0 for cat and 1 for dog. So the
-# preparation (`scale`, `prepare` or your own) belongs into it. The check scores it on the test set. 90 % is good.
+# preparation (`scale`, `prepare` or your own) belongs in it. The check scores it on the test set. 90 % is good.
 
 
 # %%
@@ -1856,7 +1856,7 @@ exercises.lab.check(classify)
 # - A pretrained network turns pictures into points. Neighbours are alike before any training for our task. Counting turns words into points.
 # - Frozen features, computed once, and a linear classifier beat our own network: twenty pictures with them beat two hundred without.
 # - So does fine-tuning with a small learning rate. A large one destroys what the network knew, unless early parts get less of it.
-# - Batch normalisation belongs into evaluation mode when you ask, and so does the right preparation: no error tells you that either is wrong.
+# - When you ask a network, its batch normalisation must be in evaluation mode, and the pictures prepared in its way. No error tells you that either is wrong.
 # - First layers see edges and colours. What late parts add helps a task like the one that they learned, and not a different one.
 # - What a network costs is counted without running it. The clock says something else.
 #

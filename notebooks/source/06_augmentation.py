@@ -22,7 +22,9 @@
 #   validation data.
 # - **Optional:** 5 (workers), 7 (invariance), 8 (a flip that changes the label), 9 (noise), 10 (MixUp), 11 (regularisers: a lesson of its own), 12
 #   before 13 (other styles, style transfer).
-# - **Where to stop:** after the second mistake of section 6.
+# - **Where to stop:** after the second mistake of section 6. If you are late, leave out "Three that are no augmentation" in section 2.
+#
+# Run the cells that you do not show all the same: section 6 uses the `stored_copies` of section 5, and every training the preparations of section 2.
 
 # %% slideshow={"slide_type": "skip"}
 # Set-up, the same in every notebook: finds the course's files here, in Kaggle's data sets or on the net. Just run it.
@@ -648,7 +650,7 @@ show(fig, f"Accuracy with each transform alone, a dot a run, the mean as a bar, 
 
 # %% [markdown]
 # Three things to read from it. The seeds scatter by several points: a table of one run each, as it stands in many blog posts, says little. A transform of the list may **harm**. Equalisation and ZCA take away
-# what this task needs. What turns, stretches or zooms must compute new pixels between the old ones, so it blurs a little, and needs more time than the network has here (next section); a shift by whole pixels keeps them sharp. And the
+# what this task needs. What turns or distorts must compute new pixels between the old ones, so it blurs a little, and may need more time than the network has here (next section); a shift by whole pixels keeps them sharp. And the
 # order belongs to **this** task: on other pictures, measure anew.
 
 # %% [markdown]
@@ -700,7 +702,7 @@ claim(
 # %% [markdown]
 # ### More variety needs more time
 #
-# The moderate recipe is sensible, and yet after 40 epochs it often gains nothing. Each picture comes along 40 times, and never twice the same. We train it for 40 epochs, and for three times as long:
+# The moderate recipe is sensible, and yet after 40 epochs it gains nothing as a rule. Each picture comes along 40 times, and never twice the same. We train it for 40 epochs, and for three times as long:
 
 # %% tags=["measure"]
 LONG = 120
@@ -819,7 +821,7 @@ show(fig, "Accuracy on new pictures without augmentation, with stored copies, an
      + ", ".join(f"{name} {np.mean(groups[name]):.1%}" for name in order) + ".")  # fmt: skip
 
 # %% [markdown]
-# Variety is what counts. One or four changed copies in place of the pictures do worse than the pictures themselves: they are learned by heart as well, and are a little blurred. Sixteen do about what online does, and need sixteen times the disk.
+# Variety is what counts (the runs are few, so read the order and not the points). One or four changed copies in place of the pictures do worse than the pictures themselves: they are learned by heart as well, and are a little blurred. Sixteen do about what online does, and need sixteen times the disk.
 #
 # ### Workers
 #
@@ -935,7 +937,7 @@ claim(
 )
 
 # %% [markdown]
-# What the architecture does not give, the data can teach. We measure on handwritten digits of 8 x 8 pixels, because there a training takes two seconds. This turns a whole batch, each picture by **its own** angle:
+# What the architecture does not give, the data can teach. We measure on handwritten digits of 8 x 8 pixels, because there a training takes a few seconds. This turns a whole batch, each picture by **its own** angle:
 
 
 # %% tags=["measure"]
@@ -998,7 +1000,7 @@ def right_at(model, degrees):
 #
 # <details><summary>Answer</summary>
 #
-# Each is good where it was trained and no further: the first has a peak, the second a plateau, the third is nearly level, but **lower** at 0. Invariance is not free: who treats all angles alike gives away what the angle
+# Each is good where it was trained and no further: the first has a peak, the second a plateau, the third is nearly level, but **lower** at 0. Invariance is not free: a network that treats all angles alike gives away what the angle
 # tells. What is it that the angle tells? Section 8.
 #
 # </details>
@@ -1242,7 +1244,7 @@ show(fig, f"Accuracy on noisy test drawings with each transform alone, a dot a r
 # $$ \tilde x = \lambda \, x_i + (1 - \lambda) \, x_j, \qquad \tilde y = \lambda \, y_i + (1 - \lambda) \, y_j, \qquad \lambda \sim \text{Beta}(\alpha, \alpha) . $$
 #
 # **CutMix** (Yun et al. 2019) pastes a rectangle of one picture into another; $\lambda$ is the share of the area that is left. A label is now a pair of probabilities, and `F.cross_entropy` takes them as they are. Both need a whole batch, so they
-# belong into the loader's `collate_fn` (see `train` in section 3).
+# belong in the loader's `collate_fn` (see `train` in section 3).
 
 # %%
 torch.manual_seed(seeds[0])
@@ -1789,6 +1791,8 @@ else:
 # Then look for a picture $x$ whose content is that of a drawing and whose style is that of the example, by gradient descent **on the pixels**:
 #
 # $$ L(x) = \sum_l \lVert G^l(x) - G^l(\text{style}) \rVert^2 \cdot w + \lVert F^c(x) - F^c(\text{content}) \rVert^2 . $$
+#
+# Here $w$ is the weight of the style, and $c$ the layer of the content. (The code divides each term by the size of what it aims at, so that all layers count alike.)
 
 
 # %% tags=["measure"]
@@ -1949,7 +1953,7 @@ print(f"a picture by style transfer takes {seconds_each:.2f} s here, one by colo
 #
 # Write your answer in place of the dots and run the cell: the check tells you what it expected and what came. Stuck? Take away the `#` in the cell below it.
 #
-# **Exercise 1: a coin for each.** `images` is a batch (N, C, H, W). Flip each picture left to right with probability `p`, each by its own coin, without a loop over the pictures. Return the batch.
+# **Exercise 1: a coin for each.** `images` is a batch (N, C, H, W). Flip each picture left to right with probability `p`, each by its own coin, without a loop over the pictures. Return a new batch, and leave `images` as it is.
 
 
 # %%
@@ -2047,7 +2051,7 @@ exercises.early_stopping.check(early_stopping)
 # You have the 200 pictures of `pool.subset(200)`, and no pretrained network this time (notebook 05 has done that). Everything else is allowed: transforms, mixing, regularisers, another network, smaller or larger pictures, more epochs, copies of the test picture flipped and averaged.
 # You may look at `val_set`, but not train on it, and not touch `test_set`.
 #
-# `classify` gets pictures as bytes, a uint8 tensor (N, 3, 64, 64) on the CPU, and returns their labels, (N,), 0 for cat and 1 for dog. So the preparation belongs into it. The check scores it on the test set. The network of section 3 without augmentation does not pass:
+# `classify` gets pictures as bytes, a uint8 tensor (N, 3, 64, 64) on the CPU, and returns their labels, (N,), 0 for cat and 1 for dog. So the preparation belongs in it. The check scores it on the test set. The network of section 3 without augmentation does not pass:
 # 84 % passes, 88 % is good, 91 % is very good.
 
 

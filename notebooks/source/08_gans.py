@@ -21,7 +21,8 @@
 #   mode collapse.
 # - **Optional:** 7 (the tricks removed), 9 (a walk in latent space), 10 before 11 (digits to order, and whether they help a classifier): each a lesson of its
 #   own.
-# - **Where to stop:** after the claims of section 6; mode collapse can be told with its two figures in five minutes.
+# - **Where to stop:** after the claims of section 8. If you are late, stop after those of section 6, and tell mode collapse with its two figures in five
+#   minutes.
 
 # %% slideshow={"slide_type": "skip"}
 # Set-up, the same in every notebook: finds the course's files here, in Kaggle's data sets or on the net. Just run it.
@@ -78,7 +79,7 @@ def set_seed(k):  # each experiment has a seed of its own: it comes out the same
 #
 # So far every picture had a label, and the network learned to guess it. That is **supervised** learning. Now we put the labels away.
 #
-# What is there to learn? How pictures **are distributed**: which occur often, which hardly ever, which never. Who knows that can draw new ones. This is **generative modelling**,
+# What is there to learn? How pictures **are distributed**: which occur often, which hardly ever, which never. Whoever knows that can draw new ones. This is **generative modelling**,
 # a kind of **unsupervised** learning.
 #
 # Our pictures are scikit-learn's digits again, 8 x 8 pixels. We scale them from -1 (black) to 1 (white).
@@ -237,7 +238,7 @@ def verdict(pictures):
 #
 # <details><summary>Answer</summary>
 #
-# It recognises nine in ten real digits, and nearly as many of the mixture's. One Gaussian does much worse, and single pixels worse still, but not 0: of some noise the judge is quite
+# It recognises most of the real digits, and nearly as many of the mixture's. One Gaussian does much worse, and single pixels worse still, but not 0: of some noise the judge is quite
 # sure. It has to choose one of ten, and nobody ever told it that there is anything else. A judge of this kind compares; it does not certify.
 #
 # </details>
@@ -697,7 +698,7 @@ for name, pictures in everybody.items():
     print(f"{name:18} recognised {said['recognised']:4.0%}   classes {said['classes']:4.1f}   score {said['score']:.1f}   new {newness(pictures):.2f}")
 
 # %% [markdown]
-# On 64 pixels the mixture of Gaussians wins, and in a fraction of a second. That is not a mistake of this notebook. A GAN is for pictures whose density nobody can write down; small digits are what we can train in half a minute. **Always
+# On 64 pixels the mixture of Gaussians wins, and in a fraction of a second. That is not a mistake of this notebook. A GAN is for pictures whose density nobody can write down; small digits are what we can train during a lesson. **Always
 # compare with the simplest thing that could work.** (More than 1 in the last column is no merit: noise has most of it.)
 
 # %%
@@ -1083,7 +1084,7 @@ def sample_digits(gan, labels):
 #
 # <details><summary>Answer</summary>
 #
-# In by far the most cases, and after fewer steps than the first digits took in section 5: labels make the task easier, for each class is simpler than all ten together.
+# In nearly all cases, and with far fewer steps than the GAN of section 5 was given: labels make the task easier, for each class is simpler than all ten together.
 #
 # </details>
 
@@ -1344,7 +1345,7 @@ exercises.any_generator.check(any_generator)
 # - **no copying**: your pictures must be about as far from the training digits as new real digits are (at least 0.9 times);
 # - **no rubbish**: a judge (not the one of section 2) must recognise at least half of them.
 #
-# **40 % is good, 75 % is very good.** (One Gaussian leaves whole digits out.) The averaged generator of section 5 is a start. Who has labels may use them.
+# **40 % is good, 75 % is very good.** (One Gaussian leaves whole digits out.) The averaged generator of section 5 is a start. You have the labels, and may use them.
 
 
 # %%

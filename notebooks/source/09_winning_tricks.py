@@ -11,7 +11,7 @@
 # - read an open implementation, reuse its weights without silent mistakes, and take your own folder of pictures to a tested classifier,
 # - build a small detector from a classifier, and tell what capsules and recurrent networks do with a picture.
 #
-# **Time:** it runs in @TIME@ on two CPU cores; with all sections, the exercises and the lab, about four hours.
+# **Time:** it runs in @TIME@ on two CPU cores; with all sections, the exercises and the lab, nearly five hours.
 # **Before this:** notebook 05; for section 7 also notebook 03, section 8.
 
 # %% [markdown] slideshow={"slide_type": "notes"}
@@ -21,7 +21,7 @@
 #   in their order.
 # - **Optional:** 3 (what to average), 6 (your own folder), 7 before 8 (boxes, detectors), 9 (capsules), 10 (a recurrent network): each a lesson of its
 #   own.
-# - **Where to stop:** after the claims of section 4; section 5 can be told in five minutes.
+# - **Where to stop:** after the claims of section 5. If you are late, stop after those of section 4, and tell section 5 in five minutes.
 
 # %% slideshow={"slide_type": "skip"}
 # Set-up, the same in every notebook: finds the course's files here, in Kaggle's data sets or on the net. Just run it.
@@ -214,7 +214,7 @@ def accuracy(model, inputs, labels):
 # <details><summary>Answer</summary>
 #
 # With 50, HOG beats the pixels: the knowledge that edges matter is a gift that no label had to pay for. The network beats pixels too, as convolution and pooling are hand engineering as well: somebody knew that neighbours
-# belong together. With 1,200 digits all are good, and little is left between them.
+# belong together. HOG and the network are close; in most draws the network is a little ahead. With 1,200 digits all are good, and little is left between them.
 #
 # </details>
 
@@ -1228,7 +1228,7 @@ claim(
 )
 
 # %% [markdown]
-# An honest word: this is a detector of one scale, for one shape of box, on an easy ground. The next section has those that are used.
+# This is a detector of one scale, for one shape of box, on an easy ground. The next section has those that are used.
 
 # %% [markdown]
 # ## 8. The detectors of the field (15 min)
@@ -1406,7 +1406,7 @@ claim(
 # %% [markdown]
 # ### Routing by agreement
 #
-# Each small capsule $i$ predicts each digit capsule $j$ with a matrix of its own, $\hat u_{ij} = W_{ij} u_i$: a **vote**. It has one unit of trust $c_{ij}$ to give away, at first in equal parts. Then, three times: the digit capsule is the
+# Each small capsule $i$ predicts each digit capsule $j$ with a matrix of its own, $\hat u_{ij} = W_{ij} u_i$: a **vote**. It has one unit of trust $c_{ij}$ to give away, at first in equal parts ($b_{ij} = 0$). Then, three times: the digit capsule is the
 # squashed sum of the trusted votes, $v_j = \text{squash}(\sum_i c_{ij} \hat u_{ij})$; and votes that agree with it get more trust, $b_{ij} \leftarrow b_{ij} + \hat u_{ij} \cdot v_j$, $c_i = \text{softmax}(b_i)$.
 
 
@@ -1476,7 +1476,8 @@ claim(
 )
 
 # %% [markdown]
-# An honest word: capsules are a fine idea that has not prevailed. Routing is slow, and on larger pictures plain networks with augmentation have stayed ahead. The question behind it, how parts agree on a whole, lives on in attention.
+# Capsules are a fine idea that has not prevailed. Routing is slow, and on larger pictures plain networks with augmentation have stayed ahead. The question behind it, how parts agree on a whole, lives on in *attention*: there each part of the
+# input weighs what all other parts have to say.
 
 # %% [markdown]
 # ## 10. A recurrent network reads a picture (10 min)
@@ -1543,7 +1544,7 @@ claim(
 )
 
 # %% [markdown]
-# An honest word: nobody classifies pictures like this today. Where pictures are sequences, as in films and in text that describes a picture, recurrent networks had their time, and transformers have taken over. Those, too, read a picture
+# Nobody classifies pictures like this today. Where pictures are sequences, as in films and in text that describes a picture, recurrent networks had their time, and *transformers*, networks made of attention, have taken over. Those, too, read a picture
 # as a sequence, of patches (Dosovitskiy et al. 2021).
 
 # %% [markdown]
@@ -1612,7 +1613,7 @@ exercises.suppress.check(suppress)
 # exercises.suppress.solution()
 
 # %% [markdown]
-# **Exercise 5: calibration error.** From probabilities `p` (N, classes) and `labels` (N,): the expected calibration error with ten bins of equal width, a number.
+# **Exercise 5: calibration error.** From probabilities `p` (N, classes) and `labels` (N,): the expected calibration error with ten bins of equal width, a number (float). A confidence of exactly 1 belongs in the last bin.
 
 
 # %%
