@@ -239,7 +239,7 @@ def _check_make_block(make_block):
             f"{case}: {norms} batch normalisations; expected {2 + needed}, one after each convolution{', the projection too' if needed else ''}."
         )
         assert large[0].stride == (stride, stride) and large[1].stride == (1, 1), (
-            f"{case}: the stride belongs into the first 3 x 3 convolution."
+            f"{case}: the stride belongs in the first 3 x 3 convolution."
         )
         assert (y >= 0).all(), f"{case}: there are negative outputs. The last step is a ReLU, after the sum."
         for norm in (layer for layer in block.modules() if isinstance(layer, nn.BatchNorm2d)):

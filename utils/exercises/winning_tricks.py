@@ -278,7 +278,7 @@ calibration_error = Exercise(
     "Calibration error",
     test=_check_calibration_error,
     hints=(
-        "confidence, answer = p.max(dim=1). The bin of a confidence: (confidence * 10).long(), and 1.0 belongs into the last one.",
+        "confidence, answer = p.max(dim=1). The bin of a confidence: (confidence * 10).long(), and 1.0 belongs in the last one.",
         "For each bin that is not empty: share of the answers times |mean confidence - share of right answers|. Add up.",
     ),
     reference=calibration_error,
