@@ -725,8 +725,8 @@ fig, ax = plt.subplots(figsize=(10, 4.8))
 plot_profiles(ax, sizes, at="right")
 ax.set(xlim=(0.5, 26.5), xticks=[1, 5, 10, 15, 20], xlabel="layer", ylabel="E[z²]: size of the inputs")
 ax.set_title("Only He keeps the size through 20 layers of ReLU")
-show(fig, "Mean square of the inputs of each layer's activation, on a logarithmic axis: level with He's initialisation, falling with Xavier's, falling three times as "
-     "steeply with PyTorch's default.")  # fmt: skip
+show(fig, "Mean square of the inputs of each layer's activation, on a logarithmic axis: level with He's initialisation, falling with Xavier's, falling more than "
+     "twice as steeply with PyTorch's default.")  # fmt: skip
 
 # %%
 change = {name: values[-1] / values[0] for name, values in sizes.items()}
