@@ -3,6 +3,7 @@
 A rule takes a built notebook and its name, and returns sentences that say what is wrong: none where all is well.
 """
 
+import ast
 import importlib
 import json
 import re
@@ -211,6 +212,47 @@ def has_a_plan_for_75_minutes(notebook, name):
         yield "no plan for 75 minutes (Core, Optional, Where to stop): copy its cell from tools/template.py"
     elif not 65 <= plan_minutes(notebook) <= 75:
         yield f"its plan for 75 minutes takes {plan_minutes(notebook)} by the minutes of its sections"
+    told = {
+        int(number)
+        for line in re.findall(r"^Run the cells .*", markdown(notebook), re.M)
+        for number in re.findall(r"\d+", line)
+    }
+    for name, (section, skipped) in needed_of_skipped(notebook).items():
+        if skipped not in told:
+            yield f"section {section}, core of its plan, needs {name!r} of section {skipped}, which is not: its plan must say 'Run the cells of section {skipped}'"
+
+
+def needed_of_skipped(notebook):
+    """{name: (core section that uses it, section outside of the plan's core that alone has defined it)}."""
+    core = {int(number) for number in re.findall(r"\d+", plan(notebook).get("Core", "").split(":")[0])}
+    section, defined, needed = 0, {}, {}
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown" and (heading := re.match(r"## (\d+)\.", cell.source)):
+            section = int(heading[1])
+        elif cell.cell_type == "code":
+            statements = ast.parse(cell.source).body
+            used = names(statements, ast.Load) - names(statements, ast.Store)
+            for name in used & defined.keys() if section in core else ():
+                if not defined[name] & (core | {0}):
+                    needed[name] = section, min(defined[name])
+            for statement in statements:
+                own = {statement.name} if isinstance(statement, DEFINITIONS) else names([statement], ast.Store)
+                for name in own:
+                    defined.setdefault(name, set()).add(section)
+    return needed
+
+
+DEFINITIONS = ast.FunctionDef, ast.ClassDef
+
+
+def names(statements, context):
+    """The names that are read (ast.Load) in some statements, or that get a value there (ast.Store), arguments among them."""
+    nodes = [node for statement in statements for node in ast.walk(statement)]
+    found = {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, context)}
+    if context is ast.Store:
+        found |= {node.arg for node in nodes if isinstance(node, ast.arg)}
+        found |= {node.name for node in nodes if isinstance(node, DEFINITIONS)}
+    return found
 
 
 def no_token_is_left(notebook, name):
@@ -410,6 +452,11 @@ BROKEN = {
     "no table of lecture topics": replace("| T5 one topic | 2, 3 | A, beyond |", ""),
     "no plan for 75 minutes": replace("**Where to stop:**", "Stop"),
     "takes 50 by the minutes": replace("sections 1, 2 and 3:", "sections 1 and 2:"),
+    "needs 'y' of section 2": lambda n: (
+        replace("sections 1, 2 and 3:", "sections 1 and 3:")(n),
+        n.cells[6].update(source="y = 1"),
+        n.cells[10].update(source="claim('text', y == 1)"),
+    ),
     "still holds the token @REPO@": set_source("@REPO@"),
     "took 61 s": lambda notebook: notebook.cells[1].metadata.update(execution=timed(61)),
     "no recorded time": lambda notebook: notebook.cells[1].metadata.pop("execution"),
