@@ -457,7 +457,7 @@ BROKEN = {
         n.cells[6].update(source="y = 1"),
         n.cells[10].update(source="claim('text', y == 1)"),
     ),
-    "still holds the token @REPO@": set_source("@REPO@"),
+    "still holds the token @REPO@": set_source("'@REPO@'"),
     "took 61 s": lambda notebook: notebook.cells[1].metadata.update(execution=timed(61)),
     "no recorded time": lambda notebook: notebook.cells[1].metadata.pop("execution"),
     "the whole run took 600 s": lambda n: [c.metadata.update(execution=timed(60)) for c in code_cells(n)],
