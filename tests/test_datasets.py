@@ -301,7 +301,9 @@ def test_a_drive_that_is_gone(data, monkeypatch, capsys):
 def test_a_list_of_breeds_without_any_cat_is_refused(data, monkeypatch, list_name):
     pets_like(data)
     file = data / "oxford-iiit-pet/annotations" / list_name
-    file.write_text("".join(line for line in file.read_text().splitlines(True) if line.startswith("#") or line.split()[2] != "1"))
+    file.write_text(
+        "".join(line for line in file.read_text().splitlines(True) if line.startswith("#") or line.split()[2] != "1")
+    )
     assert datasets.pets(2, 2, 2, 32).train.source == "critters"
     monkeypatch.setenv("COURSE_DATA", "photos")
     with pytest.raises(ValueError, match=f"{list_name} names no cats or no dogs: expected both. Copy the file anew."):
