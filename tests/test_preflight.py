@@ -63,3 +63,19 @@ def test_a_slow_cell_is_no_go(tmp_path, monkeypatch):
     monkeypatch.setattr(preflight, "CELL_SECONDS", 0.2)
     finding = preflight.rehearsal(written(tmp_path, "import time; time.sleep(0.5)"))
     assert not finding.good and "Close other programs" in str(finding)
+
+
+@pytest.mark.parametrize(
+    ("failure", "found"),
+    [
+        (preflight.DeadKernelError("Kernel died"), "the kernel died"),
+        (preflight.CellTimeoutError("timed out"), "10 minutes"),
+    ],
+)
+def test_a_kernel_that_dies_or_hangs_is_no_go(failure, found, tmp_path, monkeypatch):
+    def fails(*_):
+        raise failure
+
+    monkeypatch.setattr(preflight, "execute", fails)
+    finding = preflight.rehearsal(written(tmp_path, "1"))
+    assert not finding.good and found in str(finding) and finding.advice

@@ -28,7 +28,8 @@ LOOK = """
         if (!part.matches("aside") && (right > innerWidth + 1 || bottom > innerHeight + 1)) cut.push([h, v, right, bottom]);
       }
     }
-    document.body.dataset.looked = JSON.stringify({ slides: Reveal.getTotalSlides(), notes: document.querySelectorAll("aside").length, cut });
+    document.body.dataset.looked = JSON.stringify({ slides: Reveal.getTotalSlides(), notes: document.querySelectorAll("aside").length,
+      where: document.querySelectorAll(".where").length, cut });
   })));
 </script>"""
 
@@ -66,6 +67,25 @@ def test_plumbing_shows_only_what_it_gives():
     assert "what it gives" in text and "shown" in text
 
 
+@pytest.mark.parametrize(
+    ("source", "shown"),
+    [
+        ("# NBVAL_CHECK_OUTPUT\nx = 1  # fmt: skip\nprint(x)", "x = 1\nprint(x)"),
+        ('x = 1\nclaim(\n    "One is one",\n    x == 1,\n    "1",\n)', "x = 1"),
+        ("y = f(x)\nfig, ax = plt.subplots()\nax.plot(y)\nfor a in b:\n    a.set()\nshow(fig, '')\nz = 2", "y = f(x)\nz = 2"),
+        ("def draw(step=1):\n    return fig, ''\n\n\nexplore(draw, step=[1, 2])", ""),
+        ("figures = 3\nshown = show_all(figures)", "figures = 3\nshown = show_all(figures)"),
+    ],
+)  # fmt: skip
+def test_a_class_sees_the_code_that_is_taught(source, shown):
+    assert slides.told(source) == shown
+
+
+def test_a_heading_within_a_text_opens_a_slide():
+    text = page([TITLE, cell(new_markdown_cell, "The end of one.\n\n### Another\n\nIts text.", "fragment")])
+    assert re.search(r"The end of one\..*<section>.*Another", text, flags=re.DOTALL)
+
+
 needs_chromium = pytest.mark.skipif(
     not CHROMIUM or not ASSETS.exists(), reason="needs Chromium, and `make slides` once"
 )
@@ -88,6 +108,7 @@ def test_what_is_too_tall_goes_on_on_the_next_slide(tmp_path):
     found = look(page(cells), tmp_path)
     assert found["cut"] == []
     assert found["slides"] >= 6
+    assert found["where"] >= found["slides"] - 3, "a slide that opens no section says in which it is"
     assert found["notes"] > 1, "each part of a slide that was divided has its notes"
 
 

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import nbformat
 import psutil
-from nbclient.exceptions import CellExecutionError
+from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from packaging.requirements import Requirement
 from torchvision.models import MobileNet_V2_Weights
 
@@ -81,7 +81,7 @@ def room() -> Iterator[Finding]:
 
 def data(names: list[str]) -> Iterator[Finding]:
     """The photos of these data sets, and the weights that go with photos: fetched now where a notebook would fetch them."""
-    advice = "Connect to the internet once, or take COURSE_DATA=critters for the lecture: drawings need nothing."
+    advice = "Mend that before the lecture, or take COURSE_DATA=critters for it: drawings need nothing."
     sources = set()
     for name in names:
         try:
@@ -109,6 +109,13 @@ def rehearsal(path: Path) -> Finding:
     except CellExecutionError as error:
         return Finding(
             path.stem, False, f"a cell failed: {error.ename}: {error.evalue}", "Open it, and look at that cell."
+        )
+    except CellTimeoutError:
+        advice = "Take COURSE_DATA=critters or a faster machine, or show the stored outputs."
+        return Finding(path.stem, False, "a cell did not end within 10 minutes", advice)
+    except DeadKernelError:
+        return Finding(
+            path.stem, False, "the kernel died, mostly for want of memory", "Close other programs and try again."
         )
     photos = any("data: photos" in output.get("text", "") for output in code_cells(notebook)[0].outputs)
     times, most = [seconds(cell) for cell in notebook.cells], 60 * MINUTES["photos" if photos else "drawings"]

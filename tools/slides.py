@@ -8,11 +8,13 @@ fetched once and not installed.
 """
 
 import argparse
+import ast
 import re
 import shutil
 import subprocess
 import sys
 import tempfile
+from copy import deepcopy
 from pathlib import Path
 
 import nbformat
@@ -25,6 +27,7 @@ from tools.build import ROOT, built
 SLIDES = ROOT / "slides"
 SIZE = 1280, 720
 HIDDEN = "hide-input"
+TOLD = {"claim", "explore", "show", "summary"}  # calls of which a class needs what they give, not how
 PACKAGES = {  # package -> (the folder in it, its name in slides/assets)
     "sphinx-revealjs==3.2.1": ("sphinx_revealjs/_static/revealjs", "reveal"),
     "nbclassic==1.3.3": ("nbclassic/static/components/MathJax", "mathjax"),
@@ -49,6 +52,36 @@ def fetch_assets() -> None:
             partial.rename(target)
 
 
+def told(source: str) -> str:
+    """What of a cell's code a class has to see: no figure's lines, no claim's, no explorer, no comment for a tool."""
+    if re.search(r"^explore\(", source, flags=re.MULTILINE):
+        return ""
+    lines, plotting = source.splitlines(), False
+    for statement in ast.parse(source).body:
+        begins = re.match(r"fig\b.* = ", ast.unparse(statement))
+        ends = re.match(rf"({'|'.join(TOLD)})\(", ast.unparse(statement))
+        plotting = plotting or bool(begins)
+        if plotting or ends:
+            lines[statement.lineno - 1 : statement.end_lineno] = [None] * (statement.end_lineno - statement.lineno + 1)
+        plotting = plotting and not ends
+    text = "\n".join(line for line in lines if line is not None and not line.startswith("# NBVAL"))
+    return re.sub(r"\n{3,}", "\n\n\n", re.sub(r"  # fmt: skip$", "", text, flags=re.MULTILINE)).strip("\n")
+
+
+def at_headings(cells: list[NotebookNode]) -> list[NotebookNode]:
+    """Cells of which none goes from one heading's text into the next heading: that opens a slide of its own."""
+    found = []
+    for cell in cells:
+        before, heading, after = cell.source.partition("\n\n### ")
+        found.append(cell)
+        if cell.cell_type == "markdown" and heading and not before.startswith("#"):
+            rest = deepcopy(cell)
+            cell.source, rest.source = before, "### " + after
+            rest.id, rest.metadata.slideshow.slide_type = f"{cell.id}-rest", "subslide"
+            found.append(rest)
+    return found
+
+
 def html(notebook: NotebookNode, title: str) -> str:
     """A built notebook as one page of slides that loads only what lies in assets/ beside it."""
     exporter = SlidesExporter(
@@ -66,9 +99,14 @@ def html(notebook: NotebookNode, title: str) -> str:
     notebook.metadata.title = title
     first = notebook.cells[0]
     first.source = re.sub(r"^\[!\[Open.*\n?", "", first.source, flags=re.MULTILINE)  # badges are pictures of the web
+    notebook.cells = at_headings(notebook.cells)
     for cell in notebook.cells:
-        if cell.source.startswith(("# extra code", "show(")):  # what it gives is for the class, how is not
+        if cell.source.startswith("# extra code"):  # what it gives is for the class, how is not
             cell.metadata.tags = [HIDDEN]
+        elif cell.cell_type == "code" and cell.get("outputs"):
+            cell.source = told(cell.source)
+            if not cell.source:
+                cell.metadata.tags = [HIDDEN]
         if cell.source.startswith(("# extra code", "### Lecture topics")) and not cell.get("outputs"):
             cell.metadata.slideshow.slide_type = "skip"
     return exporter.from_notebook_node(notebook)[0]
