@@ -1,6 +1,6 @@
 """The README's picture, docs/overview.png: drawn animals, and below them three ways to use 200 of them, as notebook 05 measured it.
 
-python -m tools.overview
+    python -m tools.overview
 """
 
 import base64
@@ -20,9 +20,7 @@ def animals() -> Image.Image:
     side = WIDTH // COLUMNS
     sheet = Image.new("RGB", (WIDTH, side * ROWS), "white")
     for place, species in enumerate(SPECIES[: COLUMNS * ROWS]):
-        picture = Image.fromarray(draw(species, seed=place + 7, size=128, pose="sit").image).resize(
-            (side - 6, side - 6)
-        )
+        picture = Image.fromarray(draw(species, seed=place + 7, size=128, pose="sit").image).resize((side - 6, side - 6))
         sheet.paste(picture, (place % COLUMNS * side + 3, place // COLUMNS * side + 3))
     return sheet
 
