@@ -1215,7 +1215,7 @@ by_noise = {name: np.array([[right_in_noise(model, sigma) for sigma in sigmas] f
 
 # %%
 fig, ax = plt.subplots(figsize=(9, 4.5))
-curves(ax, by_noise, x=sigmas, xlabel="noise on the test digits (standard deviation; black to white is 1)", ylabel="accuracy", title="Who has seen noise minds it less")
+curves(ax, by_noise, x=sigmas, xlabel="noise on the test digits (standard deviation; black to white is 1)", ylabel="accuracy", title="A network that has seen noise minds it less")
 ax.yaxis.set_major_formatter(PercentFormatter(1))
 show(fig, f"Accuracy against noise, as bands over three seeds. At a standard deviation of 0.4 the network trained without noise has {np.median(by_noise['without'][:, 4]):.0%}, the one trained with noise {np.median(by_noise['with noise'][:, 4]):.0%}.")
 
@@ -1542,7 +1542,7 @@ left.axvline(1 - WRONG, color="black", linestyle=":")
 left.set(xlim=(0, 1.02), xlabel="its own labels learned (dotted: the right ones)")
 left.xaxis.set_major_formatter(PercentFormatter(1))
 right.set_title(f"Best here: {order[-1]}")
-left.set_title("Who learns wrong labels")
+left.set_title("Which networks learn wrong labels")
 show(fig, "Ten regularisers on one network. Left, the share of its own labels, one in five of them wrong, that each has learned; right, accuracy on new digits, a dot a seed, the best on top: "
      + ", ".join(f"{name} {np.mean(groups[name]):.0%}" for name in order[::-1]) + ".")  # fmt: skip
 
@@ -2052,7 +2052,7 @@ exercises.early_stopping.check(early_stopping)
 # You may look at `val_set`, but not train on it, and not touch `test_set`.
 #
 # `classify` gets pictures as bytes, a uint8 tensor (N, 3, 64, 64) on the CPU, and returns their labels, (N,), 0 for cat and 1 for dog. So the preparation belongs in it. The check scores it on the test set. The network of section 3 without augmentation does not pass:
-# 84 % passes, 88 % is good, 91 % is very good.
+# 84 % passes, 88 % is good.
 
 
 # %%
