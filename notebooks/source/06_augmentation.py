@@ -283,8 +283,8 @@ ALONE = {
 
 # %%
 picture = tv_tensors.Image(train_set.images[0])
-rows = {name: [picture, *(transform(picture) for _ in range(3))] for name, transform in ALONE.items()}
-show(picture_rows(rows, ["as it is", *[""] * 3], size=0.9), "One drawing in the first column, and beside it three copies by each of nine transforms: flip, rotation, translation, zoom, crop, "
+rows = {name: [picture, *(transform(picture) for _ in range(2))] for name, transform in ALONE.items()}
+show(picture_rows(rows, ["as it is", *[""] * 2], size=0.9), "One drawing in the first column, and beside it two copies by each of nine transforms: flip, rotation, translation, zoom, crop, "
      "perspective, erasing, colour jitter and noise.")  # fmt: skip
 
 # %% [markdown]
