@@ -283,8 +283,8 @@ ALONE = {
 
 # %%
 picture = tv_tensors.Image(train_set.images[0])
-rows = {name: [picture, *(transform(picture) for _ in range(2))] for name, transform in ALONE.items()}
-show(picture_rows(rows, ["as it is", *[""] * 2], size=0.9), "One drawing in the first column, and beside it two copies by each of nine transforms: flip, rotation, translation, zoom, crop, "
+rows = {name: [picture, *(transform(picture) for _ in range(3))] for name, transform in ALONE.items()}
+show(picture_rows(rows, ["as it is", *[""] * 3], size=0.9), "One drawing in the first column, and beside it three copies by each of nine transforms: flip, rotation, translation, zoom, crop, "
      "perspective, erasing, colour jitter and noise.")  # fmt: skip
 
 # %% [markdown]
@@ -744,8 +744,8 @@ RECIPES = {
 }
 
 # %%
-rows = {name: [recipe(tv_tensors.Image(image)) for image in train_set.images[:5]] for name, recipe in RECIPES.items() if recipe}
-show(picture_rows(rows), "Five drawings, in each row by another recipe: flipped, mild, moderate, and heavy, where many cannot be told any more.")
+rows = {name: [recipe(tv_tensors.Image(image)) for image in train_set.images[:4]] for name, recipe in RECIPES.items() if recipe}
+show(picture_rows(rows), "Four drawings, in each row by another recipe: flipped, mild, moderate, and heavy, where many cannot be told any more.")
 
 # %% [markdown]
 # **Before you run it:** heavy augmentation shows the network far more different pictures than flips do. After the same 40 epochs, is it better or worse on new, untouched pictures? And on its own training pictures?
@@ -1942,8 +1942,9 @@ seconds_each = (time.perf_counter() - start) / len(contents)
 
 # %%
 true_posters = STYLES["poster"](contents)
-show(picture_rows({"drawing": contents, "style from": some_examples, "transferred": restyled, "true poster": true_posters}),
-     "Four rows of five: drawings of cats and dogs; posters of other animals; the drawings in the style of these posters, by neural style transfer; and for comparison true posters of the drawings.")  # fmt: skip
+rows = {"drawing": contents, "style from": some_examples, "transferred": restyled, "true poster": true_posters}
+show(picture_rows({name: row[:4] for name, row in rows.items()}),
+     "Four rows of four: drawings of cats and dogs; posters of other animals; the drawings in the style of these posters, by neural style transfer; and for comparison true posters of the drawings.")  # fmt: skip
 
 # %% [markdown]
 # Compare the last two rows. The transfer brings strong colours and grain, and no flat areas: what this network calls style is not all that you see in a poster.
