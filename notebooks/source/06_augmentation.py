@@ -156,7 +156,7 @@ def picture_rows(rows, columns=None, size=1.0):
 # %%
 strengths = [0, 0.25, 0.5, 0.75, 1]
 rows = {name: [change(cat, s) for s in strengths] for name, change in CHANGES.items()}
-columns = ["untouched", f"strength {strengths[1]:g}", *(f"{s:g}" for s in strengths[2:])]
+columns = [f"strength {strengths[0]:g}", *(f"{s:g}" for s in strengths[1:])]
 show(picture_rows(rows, columns, size=1.15), f"A {cat_noun} of a cat, changed in six ways, each in five steps from untouched to as far as it goes. Turned upside "
      "down it is still a cat; under a grey square, in noise or faded away it is none at the end.")  # fmt: skip
 
