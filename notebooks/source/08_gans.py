@@ -301,7 +301,7 @@ claim(
 # $D$ gives a logit $a = D(\mathbf{x})$, and $\sigma(a)$ is the probability "real". Its loss is the usual cross-entropy of two classes. With $\text{softplus}(a) = \log(1 + e^a)$, so that $-\log\sigma(a) = \text{softplus}(-a)$ and
 # $-\log(1 - \sigma(a)) = \text{softplus}(a)$:
 #
-# $$\text{d\_loss} = \underbrace{\text{mean}\;\text{softplus}(-D(\mathbf{x}))}_{\text{real ones should be called real}} + \underbrace{\text{mean}\;\text{softplus}(D(G(\mathbf{z})))}_{\text{fakes should be called fake}}$$
+# $$\mathrm{d\_loss} = \underbrace{\text{mean}\;\text{softplus}(-D(\mathbf{x}))}_{\text{real ones should be called real}} + \underbrace{\text{mean}\;\text{softplus}(D(G(\mathbf{z})))}_{\text{fakes should be called fake}}$$
 
 # %% tags=["measure"]
 def discriminator_loss(real_logits, fake_logits):
@@ -644,7 +644,7 @@ claim(
 )
 
 # %% [markdown]
-# At the theory's end point, where $p = q$, $D$ can only say ½: then $\text{d\_loss} = 2 \log 2 \approx 1.39$ and $\text{g\_loss} = \log 2 \approx 0.69$. Ours do not arrive there. They do not need to.
+# At the theory's end point, where $p = q$, $D$ can only say ½: then $\mathrm{d\_loss} = 2 \log 2 \approx 1.39$ and $\mathrm{g\_loss} = \log 2 \approx 0.69$. Ours do not arrive there. They do not need to.
 #
 # ### The averaged generator
 #
