@@ -29,7 +29,6 @@ SIZE = 1280, 720
 HIDDEN = "hide-input"
 TOLD = {"claim", "explore", "show", "summary"}  # calls of which a class needs what they give, not how
 FOR_TOOLS = re.compile(r"  # fmt: skip$", flags=re.MULTILINE)
-TAUGHT = r"\b(nn|F)\.|\.(permute|reshape)\("  # whatever uses these is of interest, though only a figure needs it
 PACKAGES = {  # package -> (the folder in it, its name in slides/assets)
     "sphinx-revealjs==3.2.1": ("sphinx_revealjs/_static/revealjs", "reveal"),
     "nbclassic==1.3.3": ("nbclassic/static/components/MathJax", "mathjax"),
@@ -54,72 +53,24 @@ def fetch_assets() -> None:
             partial.rename(target)
 
 
-def loaded(statements: list[ast.stmt]) -> set[str]:
-    """Names that these statements use and do not define themselves."""
-    found, own = set(), set()
-    for statement in statements:
-        nodes = list(ast.walk(statement))
-        scopes = [
-            node
-            for node in nodes
-            if isinstance(node, (ast.FunctionDef, ast.Lambda, ast.DictComp, ast.GeneratorExp, ast.ListComp))
-        ]
-        inner = [node for scope in scopes for node in ast.walk(scope)]
-        local = {node.id for node in inner if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
-        local |= {node.arg for node in inner if isinstance(node, ast.arg)}
-        changed = {ast.unparse(node.target) for node in nodes if isinstance(node, ast.AugAssign)}
-        loads = {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
-        found |= (loads | changed) - local - own
-        own |= assigned(statement)
-    return found
-
-
-def assigned(statement: ast.stmt) -> set[str]:
-    """The names of an assignment, no others: a list's element or an attribute is something that others may see."""
-    targets = [target for target in getattr(statement, "targets", ()) for target in getattr(target, "elts", [target])]
-    return {target.id for target in targets} if all(isinstance(target, ast.Name) for target in targets) else set()
-
-
 def is_told(statement: ast.stmt) -> bool:
-    """A claim and its like; also one that a machine or data set decides about, and a choice of what to print."""
-    calls = [getattr(node.func, "id", "") for node in ast.walk(statement) if isinstance(node, ast.Call)]
+    """Of a claim and its like a class needs what they give; so also where a machine or a data set decides about a claim."""
     if isinstance(statement, ast.If):
-        ends = [part[-1] for part in (statement.body, statement.orelse) if part]
-        prints = len(ends) == 2 and all(ast.unparse(end).startswith("print(") for end in ends)
-        return prints or "claim" in calls
+        return any(getattr(node, "id", "") == "claim" for node in ast.walk(statement))
     return bool(re.match(rf"({'|'.join(TOLD)})\(", ast.unparse(statement)))
 
 
-def told(source: str, used: frozenset[str] = frozenset()) -> str:
-    """What of a cell's code a class has to see: no figure's lines, no claim's, no explorer, no comment for a tool.
-
-    used: what other cells use. An assignment goes with the figure that alone needs it, and a text with whatever prints it.
-    """
+def told(source: str) -> str:
+    """What of a cell's code a class has to see: no figure's lines, no claim's, no explorer, no comment for a tool."""
     if re.search(r"^explore\(", source, flags=re.MULTILINE):
         return ""
-    statements, figure, hidden, plotting = ast.parse(source).body, [], [], False
-    for statement in statements:
+    lines, plotting = source.splitlines(), False
+    for statement in ast.parse(source).body:
         plotting = plotting or bool(re.match(r"fig\b.* = ", ast.unparse(statement)))
         ends = is_told(statement)
         if plotting or ends:
-            hidden.append(statement)
-        if plotting or ast.unparse(statement).startswith("show("):
-            figure.append(statement)
+            lines[statement.lineno - 1 : statement.end_lineno] = [None] * (statement.end_lineno - statement.lineno + 1)
         plotting = plotting and not ends
-    for place, statement in reversed(list(enumerate(statements))):
-        names, value = assigned(statement), getattr(statement, "value", None)
-        a_text = isinstance(value, ast.JoinedStr) or ast.unparse(value or statement).startswith(
-            ("', '.join(", "'; '.join(")
-        )
-        seen = loaded([other for other in statements[place + 1 :] if other not in hidden])
-        claimed = loaded([other for other in hidden if other not in figure])
-        drawn = names & loaded(figure) and not names & claimed and not re.search(TAUGHT, ast.unparse(statement))
-        if statement not in hidden and not names & (seen | used) and (drawn or a_text and names & loaded(hidden)):
-            hidden.append(statement)
-            figure.append(statement)
-    lines = source.splitlines()
-    for statement in hidden:
-        lines[statement.lineno - 1 : statement.end_lineno] = [None] * (statement.end_lineno - statement.lineno + 1)
     text = "\n".join(line for line in lines if line is not None and not line.startswith("# NBVAL"))
     return re.sub(r"\n{3,}", "\n\n\n", FOR_TOOLS.sub("", text)).strip("\n")
 
@@ -156,17 +107,14 @@ def html(notebook: NotebookNode, title: str) -> str:
     first = notebook.cells[0]
     first.source = re.sub(r"^\[!\[Open.*\n?", "", first.source, flags=re.MULTILINE)  # badges are pictures of the web
     notebook.cells = at_headings(notebook.cells)
-    code = [cell for cell in notebook.cells if cell.cell_type == "code" and not cell.source.startswith("# extra code")]
-    used = [loaded(ast.parse(told(cell.source)).body) for cell in code]
-    for number, cell in enumerate(code):
-        if cell.get("outputs"):
-            cell.source = told(cell.source, set().union(*used[:number], *used[number + 1 :]))
-            if not cell.source:
-                cell.metadata.tags = [HIDDEN]
-        cell.source = FOR_TOOLS.sub("", cell.source)
     for cell in notebook.cells:
         if cell.source.startswith("# extra code"):  # what it gives is for the class, how is not
             cell.metadata.tags = [HIDDEN]
+        elif cell.cell_type == "code" and cell.get("outputs"):
+            cell.source = told(cell.source)
+            if not cell.source:
+                cell.metadata.tags = [HIDDEN]
+        cell.source = FOR_TOOLS.sub("", cell.source)
         if cell.source.startswith(("# extra code", "### Lecture topics")) and not cell.get("outputs"):
             cell.metadata.slideshow.slide_type = "skip"
     return exporter.from_notebook_node(notebook)[0]
