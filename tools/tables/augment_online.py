@@ -6,7 +6,7 @@ NOTEBOOK = "06"
 COPIES = {"1 stored copy": 1, "4 stored copies": 4, "16 stored copies": 16}
 RUNS = [
     {"way": way, "epochs": epochs, "seed": seed}
-    for epochs, seeds in ((16, range(1)), (80, range(2)))  # 16: quick rows, which a test runs again
+    for epochs, seeds in ((16, range(1)), (80, range(4)))  # 16: quick rows, which a test runs again
     for seed in seeds
     for way in ("none", *COPIES, "online")
 ]
