@@ -138,6 +138,7 @@ def execute(notebook: NotebookNode, name: str, settings: dict[str, str], folder:
             notebook,
             kernel_name="python3",
             timeout=600,
+            extra_arguments=["--log-level=ERROR"],  # else every kernel warns that it speaks TCP, which alarms the reader
             resources={"metadata": {"path": str(folder)}},
             store_widget_state=False,
             coalesce_streams=True,
