@@ -1581,7 +1581,7 @@ def regularised(seed, data, val=None, num_epochs=REG_EPOCHS, p=0.0, norm="none",
 #
 # <details><summary>Answer</summary>
 #
-# Look at two numbers each: how many of its own (partly wrong) labels it has learned, and how it does on new digits. Dropout and the prices on weights stop at about the share that is right, and gain. Batch normalisation, which
+# Look at two numbers each: how many of its own (partly wrong) labels it has learned, and how it does on new digits. Dropout and the prices on weights stop at about the share that is right. Dropout gains on new digits, the prices mostly do, too. Batch normalisation, which
 # is often listed among regularisers, helps the network to learn the wrong labels as well as the right ones.
 #
 # </details>
