@@ -5,8 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from utils.critters import POSES, SPECIES, draw, draw_lesion, draw_many, imaginary_species, looks_like_cat_or_dog
+from utils.critters import PARTS, POSES, SPECIES, draw, draw_lesion, draw_many, imaginary_species, looks_like_cat_or_dog
+from utils.critters import drawing as drawings
 
 REFERENCE = Path(__file__).parent / "critters_reference.npz"
 
@@ -38,7 +40,7 @@ def test_mask_and_box_lie_on_the_animal(size):
     for species in SPECIES:
         for pose in POSES:
             for seed in range(3):
-                image, mask, box, name = draw(species, seed, size, pose=pose)
+                image, mask, box, name, _ = draw(species, seed, size, pose=pose)
                 assert name == species
                 assert image.shape == (size, size, 3) and image.dtype == np.uint8
                 assert mask.shape == (size, size) and mask.dtype == bool
@@ -64,6 +66,55 @@ def test_mask_is_where_the_coat_is():
         assert np.array_equal(first.mask, second.mask)
         change = np.abs(first.image.astype(int) - second.image).max(2) > 8
         assert change[~first.mask].mean() < 0.05 and change[first.mask].mean() > 0.4
+
+
+@pytest.mark.parametrize("size", [32, 64, 128])
+def test_parts_agree_with_mask_and_box(size):
+    for species in SPECIES:
+        for seed in range(6):
+            _, mask, box, _, parts = draw(species, seed, size)
+            assert parts.shape == (size, size) and parts.dtype == np.uint8 and parts.max() < len(PARTS)
+            head = parts == PARTS.index("head")
+            assert np.array_equal(mask, head | (parts == PARTS.index("animal")))
+            rows, columns = np.nonzero(head)
+            assert box[0] - 1 <= columns.min() and columns.max() + 1 <= box[2] + 1, (species, seed)
+            assert box[1] - 1 <= rows.min() and rows.max() + 1 <= box[3] + 1, (species, seed)
+            assert head.sum() > 0.25 * np.prod(box[2:] - box[:2]), (species, seed)
+            if not (parts == PARTS.index("occluder")).any():  # the whole head is seen: the box lies close around it
+                assert np.abs(box - [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]).max() < 2
+
+
+def test_an_occluder_hides_some_of_the_animal():
+    """Drawn without what stands in front, the same animal is whole: it is seen where there was an occluder."""
+    found, hidden = 0, []
+    for seed in range(100):
+        drawing = draw("dog", seed)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(drawings, "_something_in_front", lambda picture, *_: Image.new("L", picture.size))
+            whole = draw("dog", seed)
+        occluder = drawing.parts == PARTS.index("occluder")
+        assert not (whole.parts == PARTS.index("occluder")).any()
+        assert np.array_equal(drawing.mask, whole.mask & drawing.mask)
+        assert occluder.any() == (drawing.mask != whole.mask).any()
+        hidden.append(occluder[whole.mask & ~drawing.mask])
+        found += occluder.any()
+    assert 10 < found < 40
+    assert np.concatenate(hidden).mean() > 0.95  # the others are pixels at edges, a little of each
+
+
+def test_floor_lies_below_and_has_one_colour():
+    with_floor, steps = 0, []
+    for seed in range(100):
+        image, _, _, _, parts = draw("cat", seed)
+        floor, background = parts == PARTS.index("floor"), parts == PARTS.index("background")
+        if not floor.any():
+            continue
+        with_floor += 1
+        assert np.nonzero(floor)[0].min() > 0.4 * 64 and floor[:20].sum() == 0
+        assert np.nonzero(floor)[0].mean() > np.nonzero(background)[0].mean()
+        steps.append(np.abs(np.diff(image.astype(int), axis=1)).max(2)[floor[:, 1:] & floor[:, :-1]])
+    assert 50 < with_floor < 90
+    assert (np.concatenate(steps) > 60).mean() < 0.008  # no edges within: the shapes that lie on it are left out
 
 
 def test_draw_many_shares_the_classes_equally():

@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
-from utils import datasets
+from utils import critters, datasets
 from utils.datasets import ImageDataset, photos
 from utils.datasets.photos import Photo, read
 
@@ -371,10 +371,10 @@ def test_drawings():
     splits = datasets.dogs_vs_cats(6, 4, 5, size=32)
     assert [len(split) for split in splits] == [6, 4, 5] and splits.train.classes == ["cat", "dog"]
     assert splits.train.noun == "drawing" and splits.train.source == "critters"
-    assert list(splits.train.targets) == ["label", "mask", "box"] and splits.train.counts() == {"cat": 3, "dog": 3}
+    assert list(splits.train.targets) == ["label", "mask", "box", "parts"] and splits.train.counts() == {"cat": 3, "dog": 3}
     assert_apart(splits)
     assert pixels(splits.train) < pixels(datasets.pets(9, 1, 1, size=32).train)  # nested, and the same in both
-    assert list(datasets.pets(2, 2, 2, size=32).train.targets) == ["label", "mask", "box"]
+    assert list(datasets.pets(2, 2, 2, size=32).train.targets) == ["label", "mask", "box", "parts"]
     assert len(datasets.dogs_vs_cats(2, 0, 2, size=32).val) == 0
 
 
@@ -394,6 +394,14 @@ def test_critters():
             datasets.critters(species, 2, 2, 2)
     with pytest.raises(ValueError, match="size is 200"):
         datasets.dogs_vs_cats(size=200)
+
+
+def test_parts_are_a_mask_that_moves_with_the_picture():
+    train = datasets.critters(["cat"], 3, 0, 0, size=32).train.with_transform(v2.RandomHorizontalFlip(1), ["parts", "mask"])
+    _, target = train[0]
+    assert type(target["parts"]) is tv_tensors.Mask and target["parts"].dtype == torch.uint8
+    assert torch.equal(target["parts"], train.targets["parts"][0].flip(-1))
+    assert torch.equal(target["parts"] >= critters.PARTS.index("animal"), target["mask"])
 
 
 def test_drawn_lesions_say_so():

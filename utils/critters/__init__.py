@@ -1,14 +1,15 @@
-"""Draws the data that the course brings along: cartoon animals with label, mask and head box, and drawn lesions.
+"""Draws the data that the course brings along: cartoon animals with label, masks and head box, and drawn lesions.
 
->>> image, mask, box, name = draw("cat", seed=0)
+>>> image, mask, box, name, parts = draw("cat", seed=0)
 """
 
 from .animal import POSES
-from .drawing import Drawing, draw, draw_many
+from .drawing import PARTS, Drawing, draw, draw_many
 from .lesions import draw_lesion
 from .species import SPECIES, Species, imaginary_species, looks_like_cat_or_dog
 
 __all__ = [
+    "PARTS",
     "POSES",
     "SPECIES",
     "Drawing",

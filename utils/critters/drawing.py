@@ -18,6 +18,7 @@ from .shapes import ellipse, from_hsv, mixed, polygon, scaled, tube
 from .species import BLACK, BROWN, CREAM, GREY, ORANGE, TAN, WHITE, Species, find_species
 
 MIN_SIZE, MAX_SIZE = 32, 128
+PARTS = ("background", "floor", "occluder", "animal", "head")  # what the numbers in `Drawing.parts` stand for
 
 
 class Drawing(NamedTuple):
@@ -25,6 +26,7 @@ class Drawing(NamedTuple):
     mask: np.ndarray  # (size, size) bool, True where the animal is visible
     box: np.ndarray  # (4,) float32, the head with ears: x0, y0, x1, y1 in pixels
     species: str
+    parts: np.ndarray  # (size, size) uint8, what is visible at each pixel: a position in PARTS
 
 
 def draw(species: str | Species, seed: int, size: int = 64, *, pose: str | None = None) -> Drawing:
@@ -32,7 +34,8 @@ def draw(species: str | Species, seed: int, size: int = 64, *, pose: str | None 
 
     species: a name in SPECIES, or a Species; pose: one of POSES, or None for a random one.
     The mask leaves out whiskers and whatever is hidden behind an object. The box is the whole head (ears, horns,
-    trunk), hidden parts included, cut at the edge of the picture.
+    trunk), hidden parts included, cut at the edge of the picture. Of the parts, "animal" is the body; body and head
+    together are the mask. An occluder hides some of the animal; shapes that only lie about are background.
     Raises ValueError for an unknown species or pose and for a size outside 32 to 128.
     """
     species = find_species(species)
@@ -44,15 +47,21 @@ def draw(species: str | Species, seed: int, size: int = 64, *, pose: str | None 
     canvas = 2 * size
     points, whiskers, head = _place(animal, rng, canvas)
     coat, silhouette = _paint_animal(animal, points, rng, canvas)
-    picture = _background(rng, canvas)
+    picture, floor = _background(rng, canvas)
     picture.paste(coat, (0, 0), silhouette)
     pen = ImageDraw.Draw(picture)
     for line, (_, colour) in zip(whiskers, animal.whiskers, strict=True):
         pen.line(line, fill=colour, width=max(1, canvas // 128))
-    _something_in_front(picture, silhouette, head, rng, canvas)
+    whole = _halved(silhouette)
+    occluder = _halved(_something_in_front(picture, silhouette, head, rng, canvas))
     image = _light(picture.reduce(2), rng, size)
-    mask = np.asarray(silhouette.reduce(2)) > 127
-    return Drawing(image, mask, np.clip(head / 2, 0, size).astype(np.float32), species.name)
+    mask = _halved(silhouette)
+    parts = np.zeros((size, size), np.uint8)
+    parts[_halved(floor)] = PARTS.index("floor")
+    parts[occluder] = PARTS.index("occluder" if (whole & ~mask).any() else "background")
+    parts[mask] = PARTS.index("animal")
+    parts[mask & _halved(_head_alone(animal, points, canvas))] = PARTS.index("head")
+    return Drawing(image, mask, np.clip(head / 2, 0, size).astype(np.float32), species.name, parts)
 
 
 def draw_many(species: Sequence[str | Species], num: int, seed: int, size: int = 64):
@@ -73,7 +82,7 @@ def draw_many(species: Sequence[str | Species], num: int, seed: int, size: int =
     images, masks = np.empty((num, size, size, 3), np.uint8), np.empty((num, size, size), bool)
     boxes = np.empty((num, 4), np.float32)
     for i, label in enumerate(labels):  # 62 random bits each: sets of other seeds share no drawing
-        images[i], masks[i], boxes[i], _ = draw(kinds[label], rng.getrandbits(62), size)
+        images[i], masks[i], boxes[i], *_ = draw(kinds[label], rng.getrandbits(62), size)
     return images, np.array(labels, np.int64), masks, boxes
 
 
@@ -146,6 +155,21 @@ def _paint_animal(animal: Animal, points, rng: random.Random, canvas: int):
     return coat, silhouette
 
 
+def _head_alone(animal: Animal, points, canvas: int) -> Image.Image:
+    """The head's silhouette. Nothing of the body lies before it."""
+    head = Image.new("L", (canvas, canvas))
+    pen = ImageDraw.Draw(head)
+    for outline, part in zip(points, animal.parts, strict=True):
+        if part.frame == "head" and part.layer != "mark":
+            pen.polygon(outline, fill=255, outline=255)
+    return head
+
+
+def _halved(silhouette: Image.Image) -> np.ndarray:
+    """(size, size) bool: where at least half of a pixel's four is inside."""
+    return np.asarray(silhouette.reduce(2)) > 127
+
+
 @lru_cache(maxsize=4)
 def _textures(canvas: int, num: int = 24) -> dict[str, list]:
     """Fur, stripes, spots and pixel noise, made once for each size because making them is slow."""
@@ -188,8 +212,11 @@ _SCENES = (
 _COATS = (ORANGE, GREY, BROWN, WHITE, BLACK, TAN, CREAM)
 
 
-def _background(rng: random.Random, canvas: int) -> Image.Image:
-    """Two to four soft patches a side, mostly a ground, and a few shapes, half of them in the colours of fur."""
+def _background(rng: random.Random, canvas: int) -> tuple[Image.Image, Image.Image]:
+    """Two to four soft patches a side, mostly a ground, and a few shapes, half of them in the colours of fur.
+
+    Returns the picture and the silhouette of what can be seen of the ground.
+    """
     backdrop, ground = rng.choice(_SCENES)
     hue = rng.random() if backdrop[0] is None else backdrop[0]
     patches = rng.randint(2, 4)
@@ -204,7 +231,8 @@ def _background(rng: random.Random, canvas: int) -> Image.Image:
         )
     )
     picture = Image.frombytes("RGB", (patches, patches), soft).resize((canvas, canvas), Image.Resampling.BILINEAR)
-    pen = ImageDraw.Draw(picture)
+    floor = Image.new("L", (canvas, canvas))
+    pen, floor_pen = ImageDraw.Draw(picture), ImageDraw.Draw(floor)
     if ground and rng.random() < 0.75:
         hue = rng.random() if ground[0] is None else ground[0]
         colour = from_hsv(
@@ -213,11 +241,15 @@ def _background(rng: random.Random, canvas: int) -> Image.Image:
             ground[2] + dim + rng.uniform(-0.15, 0.15),
         )
         left, right = (canvas * (rng.uniform(0.5, 0.85) + rng.uniform(-0.06, 0.06)) for _ in range(2))
-        pen.polygon([0, left, canvas, (left + right) / 2, canvas, canvas, 0, canvas], fill=colour)
+        outline = [0, left, canvas, (left + right) / 2, canvas, canvas, 0, canvas]
+        pen.polygon(outline, fill=colour)
+        floor_pen.polygon(outline, fill=255)
     for _ in range(rng.randint(1, 7)):
         colour = rng.choice(_COATS) if rng.random() < 0.5 else _any_colour(rng)
-        pen.polygon(_clutter(rng, canvas).ravel().tolist(), fill=colour, outline=scaled(colour, 0.6))
-    return picture
+        outline = _clutter(rng, canvas).ravel().tolist()
+        pen.polygon(outline, fill=colour, outline=scaled(colour, 0.6))
+        floor_pen.polygon(outline, fill=0, outline=0)
+    return picture, floor
 
 
 def _any_colour(rng: random.Random):
@@ -245,10 +277,14 @@ def _clutter(rng: random.Random, canvas: int) -> np.ndarray:
     )
 
 
-def _something_in_front(picture, silhouette, head: np.ndarray, rng: random.Random, canvas: int):
-    """In three pictures of eight a ball, a box or a blade of grass hides a part of the animal, never the whole head."""
+def _something_in_front(picture, silhouette, head: np.ndarray, rng: random.Random, canvas: int) -> Image.Image:
+    """In three pictures of eight a ball, a box or a blade of grass hides a part of the animal, never the whole head.
+
+    Returns its silhouette.
+    """
+    occluder = Image.new("L", (canvas, canvas))
     if rng.random() > 0.375:
-        return
+        return occluder
     colour, kind = from_hsv(rng.random(), rng.uniform(0.2, 0.7), rng.uniform(0.35, 0.95)), rng.random()
     x, y, radius = rng.uniform(0.1, 0.9) * canvas, rng.uniform(0.55, 1) * canvas, canvas * rng.uniform(0.08, 0.18)
     if kind < 0.7:
@@ -269,6 +305,8 @@ def _something_in_front(picture, silhouette, head: np.ndarray, rng: random.Rando
     outline = shape.ravel().tolist()
     ImageDraw.Draw(picture).polygon(outline, fill=colour, outline=scaled(colour, 0.5))
     ImageDraw.Draw(silhouette).polygon(outline, fill=0, outline=0)
+    ImageDraw.Draw(occluder).polygon(outline, fill=255, outline=255)
+    return occluder
 
 
 def _light(picture: Image.Image, rng: random.Random, size: int) -> np.ndarray:

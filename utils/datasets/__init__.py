@@ -137,7 +137,7 @@ def _fetched(name: str) -> photos.Pools:
 def dogs_vs_cats(
     num_train: int | None = None, num_val: int | None = None, num_test: int | None = None, size: int | None = None
 ) -> Splits:
-    """Cats (label 0) and dogs (1): photos of Kaggle's dogs-vs-cats, or drawings, which have "mask" and "box" too.
+    """Cats (label 0) and dogs (1): photos of Kaggle's dogs-vs-cats, or drawings, with the targets of `critters` too.
 
     num_*: how many, classes in equal shares; default: all photos, or 200, 200 and 1,000 drawings. size: pixels a side;
     default 128 for photos, 64 for drawings, which show their animal as well at half the side.
@@ -155,7 +155,7 @@ def pets(
     """Cats (label 0) and dogs (1) with "mask" (the animal), "box" (its head; NaN in many) and "breed" (0 to 36).
 
     Photos: Oxford-IIIT Pet, whose `trainval` is divided 80/20 into train and val. The mask is the trimap's pet and the
-    undecided band along its outline; a folder without trimaps gives no "mask". Drawings have no "breed".
+    undecided band along its outline; a folder without trimaps gives no "mask". Drawings have "parts", no "breed".
     Arguments and errors as for `dogs_vs_cats`. Source: Parkhi, Vedaldi, Zisserman, Jawahar, Cats and Dogs, CVPR 2012.
     """
     return _photos_or_drawings("pets", "photo", (num_train, num_val, num_test), size)
@@ -177,7 +177,8 @@ def critters(
     species: Sequence = drawings.SPECIES, num_train: int = 1200, num_val: int = 240, num_test: int = 480,
     size: int = 64, seed: int = 0,
 ) -> Splits:  # fmt: skip
-    """Drawn animals, always, with "mask" and "box" (the head). Labels count the species, as they are given.
+    """Drawn animals, always, with "mask", "box" (the head) and "parts" (what each pixel shows: a position in
+    `utils.critters.PARTS`). Labels count the species, as they are given.
 
     size: 32 to 128 pixels. Other seeds give other drawings. Raises ValueError for an unknown species or an unusable
     size or number.
@@ -264,8 +265,8 @@ def _draw_all(kinds: list, numbers: dict[str, int], size: int, seed: int) -> dic
 
 
 def _animal(species, seed: int, size: int) -> dict[str, np.ndarray]:
-    image, mask, box, _ = drawings.draw(species, seed, size)
-    return {"images": image.transpose(2, 0, 1), "mask": mask, "box": box}
+    image, mask, box, _, parts = drawings.draw(species, seed, size)
+    return {"images": image.transpose(2, 0, 1), "mask": mask, "box": box, "parts": parts}
 
 
 def _lesion(kind: str, seed: int, size: int) -> dict[str, np.ndarray]:

@@ -16,9 +16,9 @@ class ImageDataset(Dataset):
     """Small pictures, all in memory as uint8, with one or several targets each.
 
     images: uint8 (N, C, S, S). targets: "label" int64 (N,), and where there are: "mask" bool (N, S, S), "box" float32
-    (N, 4) XYXY in pixels of the S x S picture (NaN where not annotated), "breed" int64 (N,). classes: the names of the
-    labels. noun: what one picture honestly is ("drawing", "photo", "digit", "ultrasound image"). source: "critters",
-    "photos", "digits" or "folder". indices: int64 (N,), which rows of the whole data set these are; None = all.
+    (N, 4) XYXY in pixels of the S x S picture (NaN where not annotated), "breed" int64 (N,), "parts" uint8 (N, S, S), a
+    class for each pixel. classes: the names of the labels. noun: what one picture honestly is ("drawing", "photo",
+    "digit", "ultrasound image"). source: "critters", "photos", "digits" or "folder". indices: int64 (N,), which rows of the whole data set these are; None = all.
 
     `ds[i]` gives (image, target): image a tv_tensors.Image (C, S, S) uint8; target an int64 scalar, a tv_tensors.Mask
     (S, S) or a tv_tensors.BoundingBoxes (1, 4), with several `target_types` a dict of them. As in torchvision,
@@ -57,7 +57,7 @@ class ImageDataset(Dataset):
         return (image, target) if self.transform is None else self.transform(image, target)
 
     def _wrap(self, name: str, value: torch.Tensor) -> torch.Tensor:
-        if name == "mask":
+        if name in ("mask", "parts"):
             return tv_tensors.Mask(value)
         if name == "box":
             size = tuple(self._images.shape[-2:])
