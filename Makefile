@@ -6,10 +6,12 @@ SEEDS ?= 10
 TABLE ?=
 
 PY = "$(VENV)/bin/python"
-BUILT = notebooks/$(NOTEBOOK)*.ipynb
+# The course's notebooks are those that have a source; copies beside them are left out.
+SOURCES = $(sort $(wildcard notebooks/source/$(NOTEBOOK)*.py))
+BUILT = $(or $(SOURCES:notebooks/source/%.py=notebooks/%.ipynb),notebooks/$(NOTEBOOK)*.ipynb)
 NBVAL = $(PY) -m pytest --nbval-lax --nbval-current-env
 # The photo notebooks are those whose source asks for a photo data set.
-PHOTO_BUILT = $(shell grep -lE '(from utils.datasets import|datasets\.).*\b(dogs_vs_cats|pets|lesions)\b' notebooks/source/$(NOTEBOOK)*.py | \
+PHOTO_BUILT = $(shell grep -lE '(from utils.datasets import|datasets\.).*\b(dogs_vs_cats|pets|lesions)\b' $(or $(SOURCES),/dev/null) | \
 	sed 's,^notebooks/source/\(.*\)\.py$$,notebooks/\1.ipynb,')
 # JupyterLab refuses to run as root (so in most containers) unless told; a browser is opened only where a screen is.
 LAB_FLAGS = $$([ "$$(id -u)" = 0 ] && echo --allow-root) \
@@ -29,7 +31,7 @@ $(VENV)/.requirements: requirements.txt
 	@touch "$@"
 
 lab: $(VENV)/.requirements  ## open JupyterLab at the first notebook
-	$(PY) -m jupyterlab --ip 127.0.0.1 $(LAB_FLAGS) --LabApp.default_url=/lab/tree/$(firstword $(sort $(wildcard $(BUILT))))
+	$(PY) -m jupyterlab --ip 127.0.0.1 $(LAB_FLAGS) --LabApp.default_url=/lab/tree/$(firstword $(BUILT))
 
 check: $(VENV)/.requirements  ## unit tests and the form of the notebooks (6 minutes on two cores)
 	$(PY) -m ruff check .

@@ -5,6 +5,7 @@ import sys
 
 import nbformat
 import pytest
+from nbconvert.exporters import ScriptExporter
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 
 from tools import build, readme, seeds
@@ -50,8 +51,9 @@ sum(range(int(os.environ["COURSE_SEED"]) + 5))
 claims = os.environ.get("COURSE_CLAIMS", os.devnull)
 with open(claims, "a") as file:
     seed = int(os.environ["COURSE_SEED"])
-    file.write('{"text": "even", "held": %s, "figures": "%d"}\\n' % (str(seed % 2 == 0).lower(), seed))
-    file.write('{"text": "even", "held": true, "figures": "again"}\\n')
+    file.write('{"kind": "claim", "text": "even", "held": %s, "figures": "%d"}\\n' % (str(seed % 2 == 0).lower(), seed))
+    file.write('{"kind": "claim", "text": "even", "held": true, "figures": "again"}\\n')
+    file.write('{"kind": "fact", "text": "two", "held": %s, "figures": ""}\\n' % str(seed < 5).lower())
 
 # %%
 if seed == 3:
@@ -61,7 +63,8 @@ if seed == 3:
 
 @pytest.fixture
 def source(tmp_path):
-    path = tmp_path / "03_small.py"
+    path = tmp_path / "source/03_small.py"
+    path.parent.mkdir()
     path.write_text(SOURCE)
     return path
 
@@ -115,6 +118,80 @@ def test_build_runs_strips_and_fills_in_and_no_run_keeps(source, built, monkeypa
     with pytest.raises(SystemExit, match="03_small: its code has changed .* make notebooks NOTEBOOK=03_small"):
         build.build(source, built, run=False)
     assert built.read_bytes() == before
+
+
+def test_the_set_up_cell_may_change_without_a_run(source, tmp_path):
+    """It finds the course and decides no result: a new one has the stored output of the old one."""
+    set_up = "# %%\n# Set-up, {}\nfrom types import SimpleNamespace as N\nutils = N(start=lambda: 'cpu')\ndevice = utils.start()\ndevice\n"
+    source.write_text(set_up.format("the old one") + "\n# %%\n1 + 1\n")
+    build.build(source, tmp_path / "03_small.ipynb")
+    before = read(tmp_path / "03_small.ipynb")
+    source.write_text(set_up.format("the new one") + "\n# %%\n1 + 1\n")
+    build.build(source, tmp_path / "03_small.ipynb", run=False)
+    after = read(tmp_path / "03_small.ipynb")
+    assert "the new one" in after.cells[0].source and before.cells[0].outputs == after.cells[0].outputs != []
+    assert before.cells[1] == after.cells[1] and build.fingerprint(before) == build.fingerprint(after)
+
+
+def test_copies_beside_the_notebooks_are_named_and_left_out(built, capsys):
+    for name in ("03_small-Copy1.ipynb", "03_small copy.ipynb", "Untitled.ipynb"):
+        (built.parent / name).write_bytes(built.read_bytes())
+    (built.parent / "source/03_small-Copy1.py").write_text(SOURCE)
+    assert build.built([], built.parent) == build.built(["03"], built.parent) == [built]
+    assert build.sources([], built.parent / "source") == [built.parent / "source/03_small.py"]
+    assert (
+        "Left out, without a source in notebooks/source/: 03_small copy.ipynb, 03_small-Copy1.ipynb, Untitled.ipynb"
+        in (capsys.readouterr().err)
+    )
+    assert "opy" not in readme.table(built.parent)
+
+
+FOLDED = """\
+# %%
+# Set-up, the same in every notebook
+
+# %% tags=["measure"]
+# What this notebook imports.
+
+# %%
+# extra code: a figure
+1 + 1
+
+# %%
+2 + 2  # extra code: is not the beginning of the cell
+
+# %% [markdown] slideshow={"slide_type": "notes"}
+# Let the class argue about $x$.
+
+# %% [markdown]
+# For all.
+"""
+
+
+def test_what_a_reader_need_not_see_is_folded(source):
+    source.write_text(FOLDED)
+    notebook = build.load(source)
+    nbformat.validate(notebook)
+    set_up, imports, extra, lesson, notes, text = notebook.cells
+    assert set_up.source == "# @title Set-up, the same in every notebook"
+    assert (
+        extra.source == "# @title Extra code: a figure\n1 + 1"
+        and imports.source == "# @title What this notebook imports."
+    )
+    for cell in (set_up, imports, extra):
+        assert cell.metadata["jupyter"] == {"source_hidden": True} and cell.metadata["_kg_hide-input"] is True
+        assert cell.metadata["cellView"] == "form"
+        assert cell.metadata.tags[-1] == "hide-input"
+    assert imports.metadata.tags == ["measure", "hide-input"]
+    assert lesson.source.startswith("2 + 2") and list(lesson.metadata) == ["slideshow"]
+    assert notes.source == (
+        "<details><summary>For the instructor</summary>\n\nLet the class argue about $x$.\n\n</details>"
+    )
+    assert text.source == "For all."
+
+
+def test_nbconvert_makes_a_python_script_of_a_notebook(built):
+    assert ScriptExporter().from_notebook_node(read(built))[1]["output_extension"] == ".py"
 
 
 def test_no_run_needs_a_run_before(source, tmp_path):
@@ -174,11 +251,11 @@ def test_unknown_name_and_lost_marks_are_told():
 
 def test_seeds_collects_claims_and_counts(source, tmp_path):
     runs = {seed: seeds.run(source, seed, tmp_path)["claims"] for seed in (0, 1)}
-    assert runs[1] == [
-        {"text": "even", "held": False, "figures": "1"},
-        {"text": "even", "held": True, "figures": "again"},
-    ]
+    assert [(claim["text"], claim["held"]) for claim in runs[1]] == [("even", False), ("even", True), ("two", True)]
     text = seeds.report(runs)
+    assert text.endswith("2 of 2 held: two (a fact)")  # and no line a seed
+    runs[6] = [runs[1][2] | {"held": False}]
+    assert "2 of 3 held: two (a fact)" in (broken := seeds.report(runs)) and "seed   6  FAILED" in broken
     assert "1 of 2 held: even\n    seed   0  held      0\n    seed   1  FAILED    1" in text
     assert "2 of 2 held: even (2)" in text
     with pytest.raises(seeds.CellExecutionError, match="seed 3 breaks"):
@@ -189,7 +266,7 @@ def test_seeds_reports_a_broken_seed_and_fails(source, tmp_path, monkeypatch, ca
     def run(source, seed):
         if seed == 1:
             raise seeds.CellExecutionError("traceback", "ValueError", "no")
-        return {"claims": [{"text": "text", "held": True, "figures": "0.9"}], "changed": []}
+        return {"claims": [{"kind": "claim", "text": "text", "held": True, "figures": "0.9"}], "changed": []}
 
     monkeypatch.setattr(seeds, "sources", lambda names: [source])
     monkeypatch.setattr(seeds, "run", run)
@@ -198,7 +275,7 @@ def test_seeds_reports_a_broken_seed_and_fails(source, tmp_path, monkeypatch, ca
     assert seeds.main() == 1
     printed = capsys.readouterr().out
     assert "1 of 2 held: text" in printed and "seed   1  not made" in printed and "seed 1 broke off" in printed
-    assert (tmp_path / "rows.csv").read_text().splitlines() == ["claim,seed,held,figures", "text,0,True,0.9"]
+    assert (tmp_path / "rows.csv").read_text().splitlines() == ["claim,seed,held,figures,kind", "text,0,True,0.9,claim"]
 
 
 def test_what_ran_where_is_kept_and_shown(source, built, tmp_path, monkeypatch):
@@ -206,7 +283,8 @@ def test_what_ran_where_is_kept_and_shown(source, built, tmp_path, monkeypatch):
     monkeypatch.setattr(seeds, "RUNS", file)
     for seed in (0, 2, 1, 2):  # the second run with seed 2 takes the place of the first
         seeds.record("03_small", seed, seeds.run(source, seed, tmp_path))
-    assert len(file.read_text().splitlines()) == 4
+    assert len(lines := file.read_text().splitlines()) == 4
+    assert lines[1].startswith("03_small,0,2,0,")  # two claims: the fact is not among them
     assert readme.runs(tmp_path, file).endswith("| [03](notebooks/03_small.ipynb) | 0, 2 (not: 1) |")
     notebook = read(built)  # a run of other code does not count
     notebook.cells.insert(1, new_code_cell("1"))

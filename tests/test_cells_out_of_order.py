@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from tools.build import code_cells, load
+from tools.build import code_cells, load, sources
 
 ROOT = Path(__file__).parents[1]
-SOURCES = sorted((ROOT / "notebooks/source").glob("[0-9][0-9]_*.py"))
+SOURCES = sources([])
 OF_OTHERS = ("checkpoints/of_yesterday.pt", "checkpoints/start_here.pt", "data/cats/my_cat.jpg", "notes.txt")
 SECONDS = 1  # of computing: how busy the machine is changes nothing
 

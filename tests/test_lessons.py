@@ -1,18 +1,21 @@
-"""Claims that can fail, and exercises that answer back."""
+"""Claims and facts that can fail, and exercises that answer back."""
 
 import json
+import re
 
 import numpy as np
 import pytest
 import torch
 
+import utils
 from utils import lessons
-from utils.lessons import ClaimFailed, Exercise, claim
+from utils.lessons import ClaimFailed, Exercise, claim, fact
 
 
 @pytest.fixture(autouse=True)
 def fresh(monkeypatch):
     monkeypatch.setattr(lessons, "_claims", {})
+    monkeypatch.setattr(lessons, "_exercises", {})
 
 
 @pytest.mark.parametrize("true", [True, np.bool_(True), torch.tensor(True), (torch.ones(3) > 0).all()])
@@ -47,24 +50,101 @@ def test_an_unknown_value_of_the_switch_is_refused(monkeypatch):
             claim("a claim", value)
 
 
+def test_a_card_says_what_was_the_same(capsys):
+    claim("deeper is worse", True, "58 % against 0 %", same="1,000 pictures & 50 steps")
+    assert "[58 % against 0 %]  [The same for all: 1,000 pictures & 50 steps]" in capsys.readouterr().out
+    card = lessons._Card("holds", "deeper is worse", "", "The same for all: 1,000 pictures & 50 steps")
+    assert "<br>The same for all: 1,000 pictures &amp; 50 steps" in card._repr_html_()
+
+
+def test_a_fact_has_a_mark_of_its_own_and_fails_as_a_claim_does(monkeypatch, capsys):
+    fact("two and two are four", 2 + 2 == 4)
+    fact("two and two are five", 2 + 2 == 5, "4")
+    out = capsys.readouterr().out
+    assert "= exact: two and two are four" in out and "≠ not exact: two and two are five  [4]" in out
+    with pytest.raises(TypeError, match="^fact.*expected True or False"):
+        fact("could hardly fail", 1)
+    monkeypatch.setenv("COURSE_STRICT", "1")
+    with pytest.raises(ClaimFailed, match=r"five  \[4\]"):
+        fact("two and two are five", 2 + 2 == 5, "4")
+
+
 def test_summary_lists_each_claim_once_with_its_latest_figures(capsys):
     claim("first", True, "a")
     claim("second", False, "b")
     claim("first", True, "<c>")
+    fact("third", True)
     capsys.readouterr()
     lessons.summary()
     text = capsys.readouterr().out
-    assert "1 of 2 claims hold" in text
-    assert text.index("second") < text.index("first") and text.count("first") == 1
+    assert "In this run 1 of 2 claims hold, 1 of 1 facts hold\n" in text
+    assert text.index("second") < text.index("first") < text.index("third") and text.count("first") == 1
+    assert "✗ second" in text and "= third" in text
     assert "&lt;c&gt;" in lessons._Summary()._repr_html_()
+
+
+def test_summary_says_how_many_exercises_are_done():
+    EXERCISE.check(lambda x: x + 1)
+    EXERCISE.check(double)
+    Exercise("Another", test=check_double, hints=(), reference=double).check(...)
+    assert lessons._Summary().title == "In this run 1 of 2 exercises are done"
+
+
+def test_a_notebook_that_begins_leaves_out_what_was_claimed_before():
+    """... by another one in the same kernel, or by an earlier run."""
+    claim("of another notebook", True)
+    EXERCISE.check(double)
+    utils.start()
+    claim("of this one", True)
+    assert repr(lessons._Summary()) == "In this run 1 of 1 claims hold\n  ✓ of this one  []"
 
 
 def test_claims_are_collected_where_asked(monkeypatch, tmp_path):
     monkeypatch.setenv("COURSE_CLAIMS", str(tmp_path / "claims.jsonl"))
-    claim("one", True, "1 > 0")
-    claim("two", False)
+    claim("one", True, "1 > 0", same="one step")
+    fact("two", False)
     lines = [json.loads(line) for line in (tmp_path / "claims.jsonl").read_text().splitlines()]
-    assert lines == [{"text": "one", "held": True, "figures": "1 > 0"}, {"text": "two", "held": False, "figures": ""}]
+    assert lines == [
+        {"kind": "claim", "text": "one", "held": True, "figures": "1 > 0", "same": "one step"},
+        {"kind": "fact", "text": "two", "held": False, "figures": "", "same": ""},
+    ]
+
+
+def test_verdicts_are_collected_where_asked(monkeypatch, tmp_path):
+    monkeypatch.setenv("COURSE_VERDICTS", str(tmp_path / "verdicts.jsonl"))
+    EXERCISE.check(double)
+    EXERCISE.check(...)
+    right, stub = [json.loads(line) for line in (tmp_path / "verdicts.jsonl").read_text().splitlines()]
+    assert right == {"exercise": "Double it", "verdict": "correct", "sentence": "Any number will do."}
+    assert (stub["verdict"], stub["sentence"][:16]) == ("not attempted", "Replace the dots")
+
+
+# JupyterLab light and dark, VS Code dark, Colab dark
+THEMES = ["#ffffff", "#111111", "#1f1f1f", "#383838"]
+
+
+def luminance(colour):
+    """Relative luminance of "#rrggbb", as WCAG 2.1 defines it."""
+    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [part / 12.92 if part <= 0.03928 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def contrast(one, other):
+    low, high = sorted((luminance(one), luminance(other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+@pytest.mark.parametrize("theme", THEMES)
+@pytest.mark.parametrize("verdict", lessons._LOOKS)
+def test_a_card_can_be_read_on_every_theme(verdict, theme):
+    """Where a card sets a colour of its own, it stands out; all other words have the theme's."""
+    card = lessons._Card(verdict, "text", "detail", code="x = 1")._repr_html_()
+    styles = [style for style in re.findall(r'style="([^"]*)"', card) if re.search(r"(?<![-\w])color:", style)]
+    assert len(styles) == 1 and "opacity" not in card
+    ink = re.search(r"(?<![-\w])color:(#\w{6})", styles[0])[1]
+    ground = re.search(r"background:(#\w{6})", styles[0])
+    assert contrast(ink, ground[1] if ground else theme) >= 4.5
 
 
 def double(x):

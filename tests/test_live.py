@@ -20,7 +20,7 @@ import nbformat
 import pytest
 from jupyter_client.manager import start_new_kernel
 
-from tools.build import NOTEBOOKS, ROOT, code_cells, seconds
+from tools.build import ROOT, built, code_cells, seconds
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 SETTINGS = {"COURSE_DATA": "critters", "COURSE_SEED": "0", "COURSE_STRICT": "1"}
@@ -33,7 +33,7 @@ ERROR = "[data-mime-type='application/vnd.jupyter.error'], [data-mime-type='appl
 REDRAWN = "explorer => explorer.querySelector('img:not([data-old])')?.complete"
 
 pytestmark = pytest.mark.live
-each_notebook = pytest.mark.parametrize("path", sorted(NOTEBOOKS.glob("*.ipynb")), ids=lambda path: path.stem)
+each_notebook = pytest.mark.parametrize("path", built([]), ids=lambda path: path.stem)
 
 
 @pytest.fixture

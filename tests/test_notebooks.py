@@ -13,10 +13,31 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from tools.build import NOTEBOOKS, PROGRESS_BAR, ROOT, SOURCES, code_cells, load, markdown, run_time, seconds
+from tools.build import (
+    FOLD,
+    NOTES,
+    PROGRESS_BAR,
+    ROOT,
+    SOURCES,
+    TITLE,
+    built,
+    code_cells,
+    fold,
+    is_folded,
+    load,
+    markdown,
+    run_time,
+    seconds,
+    sources,
+)
 from tools.readme import badges, lecture_topics, minutes, plan, plan_minutes, readme
 from utils.lessons import Exercise
 
+# Written before the rules of FORM below. Who rewrites one takes it off: the test of one that keeps them all fails here.
+OLD = """
+    00_start_here 01_vanishing_gradients 02_residual_blocks 03_convolutions 04_unet 05_transfer_learning 06_augmentation
+    07_multi_task 09_gans 10_winning_tricks
+""".split()
 SLIDE_TYPES = {"slide", "subslide", "fragment", "skip", "notes", "-"}
 UNTIMED = ("Summary", "Lecture topics", "Further reading", "Next notebook")  # sections that need no minutes
 MACHINE_PATH = re.compile(r"(?<![\w.~])/(?:tmp|work|root|home|Users|content|kaggle|usr|opt)/[\w.]|[A-Z]:\\\\?Users")
@@ -64,22 +85,74 @@ def has_no_paths_of_a_machine(notebook, name):
             yield f"{headline(cell)} stores a path of the machine that it was built on: {found[0]}"
 
 
+def is_plumbing(cell):
+    """Whether a code cell's first line says that its code is not the lesson."""
+    first = cell.source.lstrip().lower()
+    return first.startswith(("# extra code", "# set-up", "# what this notebook imports", "# @title", "#@title"))
+
+
+def lesson_cells(notebook):
+    """The code cells that teach: not set-up, imports and extra code."""
+    return [cell for cell in code_cells(notebook) if not is_plumbing(cell)]
+
+
 def cells_are_short(notebook, name):
-    lengths = [sum(bool(line.strip()) for line in cell.source.splitlines()) for cell in code_cells(notebook)]
-    for cell, length in zip(code_cells(notebook), lengths, strict=True):
+    lengths = []
+    for cell in code_cells(notebook):
+        length = sum(bool(line.strip()) for line in cell.source.splitlines())
         if length == 0:
             yield f"{headline(cell)} is an empty code cell"
+        if is_plumbing(cell):
+            continue
+        lengths.append(length)
         if length > 40:
             yield f"{headline(cell)} has {length} lines; 40 is the most: split it, or move what other notebooks need to utils/"
-    if (median := statistics.median(lengths)) > 6:
-        yield f"half of the code cells have more than {median:g} lines; the median should be 6 or fewer"
-    if (short := sum(length <= 18 for length in lengths) / len(lengths)) < 0.9:
-        yield f"only {short:.0%} of the code cells have 18 lines or fewer; nine in ten should"
+    if (median := statistics.median(lengths)) > 8:
+        yield f"half of the lesson's cells have more than {median:g} lines; the median should be 8 or fewer"
+    if (short := sum(length <= 20 for length in lengths) / len(lengths)) < 0.9:
+        yield f"only {short:.0%} of the lesson's cells have 20 lines or fewer; nine in ten should"
+
+
+def plumbing_is_folded(notebook, name):
+    for cell in code_cells(notebook):
+        keys = {key: cell.metadata.get(key) for key in FOLD}
+        if is_plumbing(cell) and not (keys == FOLD and is_folded(cell) and cell.source.startswith(TITLE)):
+            yield f"{headline(cell)} is not folded; build it: make address"
+        if cell.source.startswith(TITLE) and not re.match(
+            r"[^\W\d_][^#{}]{5,}$", cell.source.splitlines()[0][len(TITLE) :]
+        ):
+            yield f"{headline(cell)}: the title of a folded cell says in words, without # and braces, what is inside"
+
+
+def notes_are_folded(notebook, name):
+    for cell in notebook.cells:
+        is_notes = cell.metadata.get("slideshow", {}).get("slide_type") == "notes"
+        if is_notes and not (cell.source.startswith(NOTES[0]) and cell.source.endswith(NOTES[1])):
+            yield f"{headline(cell)} holds speaker's notes that are not folded; build it: make address"
+
+
+def folded_texts_are_set(notebook, name):
+    """Between blank lines, Markdown in <details> is set; a heading there would open a section that ends outside of it."""
+    for cell in notebook.cells:
+        texts = re.findall(r"<details><summary>[^\n]+</summary>\n\n(.+?)\n\n</details>", cell.source, re.S)
+        if cell.cell_type == "markdown" and cell.source.count("<details") != len(texts):
+            yield f"{headline(cell)}: <details> needs a blank line after </summary> and one before </details>"
+        for heading in re.findall(r"^#+ .*", "\n".join(texts), re.M):
+            yield f"{headline(cell)} has the heading {heading!r} in <details>: write it in bold"
+
+
+def cells_that_show_a_figure_have_a_picture(notebook, name):
+    for cell in code_cells(notebook):
+        kinds = {kind for output in cell.outputs for kind in output.get("data", {})}
+        if re.search(r"^(figures\.)?(show|explore)\(", cell.source, re.M) and not any(
+            k.startswith("image/") for k in kinds
+        ):
+            yield f"{headline(cell)} shows a figure and stores no picture; build it: make notebooks"
 
 
 def file_is_small(notebook, name):
-    if (size := len(nbformat.writes(notebook).encode())) >= 3_000_000:
-        yield f"the file has {size / 1e6:.1f} MB; under 3 MB, so fewer or smaller figures"
+    if (size := len(nbformat.writes(notebook).encode())) >= 1_500_000:
+        yield f"the file has {size / 1e6:.1f} MB; under 1.5 MB, so fewer or smaller figures"
 
 
 def pictures_have_alt_text(notebook, name):
@@ -176,7 +249,7 @@ def parts_are_in_order(notebook, name):
     parts = {
         "a title, '# NN · ...'": rf"^# {name[:2]}\b",
         "the question, '**Question:** ...'": r"^\*\*Question",
-        "a section '## Exercises'": r"^## .*Exercise",
+        "a section '## Exercises'": r"^## .*[Ee]xercise",
         "a section '## Lab'": r"^## .*\bLab\b",
         "a section '## Summary'": r"^## Summary",
         "a part 'Lecture topics'": r"^##+ Lecture topics",
@@ -271,13 +344,96 @@ def runs_in_time(notebook, name):
         yield f"the whole run took {total:.0f} s; 240 s is the most on two CPU cores"
 
 
+# What a notebook keeps besides once it is written in the form of CONTRIBUTING.md: one reads and writes in it.
+
+
+def lines_are_narrow(notebook, name):
+    for cell in lesson_cells(notebook):
+        for line in cell.source.splitlines():
+            if len(line) > 88:
+                yield f"{headline(cell)} has a line of {len(line)} characters; 88 is the most: {line.strip()[:50]!r}"
+
+
+def lesson_is_most_of_what_one_sees(notebook, name):
+    lesson = sum(len(line) for cell in lesson_cells(notebook) for line in cell.source.splitlines())
+    seen = sum(len(cell.source) for cell in code_cells(notebook) if not is_folded(cell))
+    if (share := lesson / seen) < 0.7:
+        yield f"only {share:.0%} of the code that one sees is the lesson; 70 % should be, so fold the rest as extra code"
+
+
+def is_task(cell):
+    """Whether a cell checks an answer of the reader."""
+    return cell.cell_type == "code" and bool(re.search(r"^[^#\n]*\.check\(", cell.source, re.M))
+
+
+def the_first_task_comes_early(notebook, name):
+    first = next((i for i, cell in enumerate(notebook.cells) if is_task(cell)), len(notebook.cells))
+    if first > len(notebook.cells) / 3:
+        yield f"the first exercise is cell {first} of {len(notebook.cells)}; it should be within the first third"
+
+
+def core_sections(notebook):
+    """The numbers of the sections that the plan for a lecture names as its core."""
+    return set(re.findall(r"\d+", plan(notebook).get("Core", "").split(":")[0]))
+
+
+def sections(notebook):
+    """{number: cells of that section}, for the numbered ones."""
+    found, number = {}, None
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown" and (heading := re.search(r"^## (?:(\d+)\.)?", cell.source, re.M)):
+            number = heading[1]
+        if number:
+            found.setdefault(number, []).append(cell)
+    return found
+
+
+def core_sections_end_with_a_task(notebook, name):
+    """... of three minutes at most, as the text before it says. Hints and solutions, commented out, follow it."""
+    for number, cells in sections(notebook).items():
+        if number not in core_sections(notebook):
+            continue
+        work = [i for i, c in enumerate(cells) if c.cell_type == "code" and re.search(r"^[^#\n]", c.source, re.M)]
+        if not work or not is_task(cells[work[-1]]):
+            yield f"section {number}, core of its plan, does not end with an exercise that is checked"
+            continue
+        text = next(cell.source for cell in reversed(cells[: work[-1]]) if cell.cell_type == "markdown")
+        times = re.findall(r"^\*\*Exercise .*\((\d+) min\)", text, re.M)
+        if not times or int(times[-1]) > 3:
+            yield f"section {number} ends with an exercise whose text does not begin as in '**Exercise 2** (3 min)', 3 at most"
+
+
+def core_takes_70_minutes(notebook, name):
+    if not 60 <= (took := plan_minutes(notebook)) <= 70:
+        yield f"the core of its plan takes {took} minutes, exercises included; 60 to 70 should be"
+
+
+def pictures_are_prepared_by_prepare(notebook, name):
+    for cell in code_cells(notebook):
+        for other in names(ast.parse(cell.source).body, ast.Store) - {"prepare"}:
+            if other.startswith(("prepar", "preproc")):
+                yield f"{headline(cell)} names {other}: the preparation of pictures is called prepare in all notebooks"
+
+
+FORM = [
+    file_is_small,
+    lines_are_narrow,
+    lesson_is_most_of_what_one_sees,
+    the_first_task_comes_early,
+    core_sections_end_with_a_task,
+    core_takes_70_minutes,
+    pictures_are_prepared_by_prepare,
+]
 RULES = [
     ran_from_top_to_bottom,
     has_no_errors_or_warnings,
     has_no_bars_or_widgets,
     has_no_paths_of_a_machine,
     cells_are_short,
-    file_is_small,
+    plumbing_is_folded,
+    notes_are_folded,
+    folded_texts_are_set,
+    cells_that_show_a_figure_have_a_picture,
     pictures_have_alt_text,
     checked_outputs_are_stored,
     every_cell_has_a_slide_type,
@@ -293,7 +449,7 @@ RULES = [
     no_token_is_left,
     runs_in_time,
 ]
-BUILT = sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
+BUILT = built([])
 
 
 def read(path):
@@ -305,15 +461,29 @@ def by_name(value):
 
 
 def test_each_source_has_its_notebook_and_each_notebook_its_source():
-    assert BUILT, "there is no notebook in notebooks/"
-    assert [path.stem for path in BUILT] == [path.stem for path in sorted(SOURCES.glob("*.py"))]
-    assert BUILT == sorted(NOTEBOOKS.glob("*.ipynb")), "a notebook is named NN_topic.ipynb"
+    assert [path.stem for path in BUILT] == [path.stem for path in sources([])]
+    assert sources([]) == sorted(SOURCES.glob("*.py")), "a source is named NN_topic.py"
 
 
 @pytest.mark.parametrize("path", BUILT, ids=by_name)
 @pytest.mark.parametrize("rule", RULES, ids=by_name)
 def test_rule(path, rule):
     wrong = list(rule(read(path), path.stem))
+    assert not wrong, "\n".join(f"{path.name}: {sentence}" for sentence in wrong)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param(
+            path, marks=[pytest.mark.xfail(reason="of before the new form", strict=True)] if path.stem in OLD else []
+        )
+        for path in BUILT
+    ],
+    ids=by_name,
+)
+def test_form(path):
+    wrong = [sentence for rule in FORM for sentence in rule(read(path), path.stem)]
     assert not wrong, "\n".join(f"{path.name}: {sentence}" for sentence in wrong)
 
 
@@ -358,29 +528,37 @@ def good(monkeypatch):
     """A notebook 05_topic that keeps all rules; its exercises are a, b and c."""
     monkeypatch.setitem(globals(), "exercises_of", lambda topic: set("abc"))
     experiment = (
-        "## {}. One (25 min)\n\n**Before you run it:** which?\n\n<details><summary>Answer</summary>This.</details>"
+        "## {}. One (23 min)\n\n**Before you run it:** which?\n\n"
+        "<details><summary>Answer</summary>\n\nThis.\n\n</details>"
     )
     picture = new_output("display_data", {"image/png": "aGVsbG8="}, metadata={"image/png": {"alt": "A rising line."}})
+    left = new_output("display_data", {"text/plain": "○ not attempted"})
     cells = [
-        new_markdown_cell(f"# 05 · Title\n\n{badges('05_topic')}\n\n**Question:** why?\n\n{PLAN}"),
+        new_markdown_cell(f"# 05 · Title\n\n{badges('05_topic')}\n\n**Question:** why?"),
         new_code_cell("x = 1\n# NBVAL_CHECK_OUTPUT\nx", outputs=[new_output("execute_result", {"text/plain": "1"})]),
     ]
-    for number in (1, 2, 3):
-        cells.append(new_markdown_cell(experiment.format(number)))
-        cells.append(new_code_cell("explore(draw, depth=[1, 2])", outputs=[picture]))
-        cells.append(new_code_cell("claim('text', x == 1)"))
-    cells.append(new_markdown_cell("## Exercises (20 min)"))
-    left = new_output("display_data", {"text/plain": "○ not attempted"})
+    for number, exercise in zip((1, 2, 3), "abc", strict=True):
+        cells += [
+            new_markdown_cell(experiment.format(number)),
+            new_code_cell("explore(draw, depth=[1, 2])", outputs=[picture]),
+            new_code_cell("claim('text', x == 1)"),
+            new_markdown_cell(f"**Exercise {number}** (3 min): do it."),
+            new_code_cell(f"{exercise}.check(...)", outputs=[left]),
+            new_code_cell(f"# {exercise}.hint()\n# {exercise}.solution()"),
+        ]
     cells += [
-        new_code_cell(f"{name}.check(...)\n# {name}.hint()\n# {name}.solution()", outputs=[left]) for name in "abc"
+        new_markdown_cell("## Exercises (20 min)"),
+        new_code_cell("# extra code: a helper\ndef helper():\n    return 1"),
+        new_markdown_cell("## Lab (30 min)"),
+        new_markdown_cell(PLAN, metadata={"slideshow": {"slide_type": "notes"}}),
     ]
-    cells.append(new_markdown_cell("## Lab (30 min)"))
     topics = "| topic | section | lectures |\n|---|---|---|\n| T5 one topic | 2, 3 | A, beyond |"
     end = f"## Summary\n\n### Lecture topics\n\n{topics}\n\n### Further reading\n\n### Next notebook\n06"
     cells.append(new_markdown_cell(end))
     notebook = new_notebook(cells=cells)
     for cell in notebook.cells:
-        cell.metadata = {"slideshow": {"slide_type": "slide"}}
+        cell.metadata.setdefault("slideshow", {"slide_type": "slide"})
+        fold(cell)
     for count, cell in enumerate(code_cells(notebook), start=1):
         cell.execution_count = count
         cell.metadata["execution"] = timed()
@@ -388,7 +566,7 @@ def good(monkeypatch):
 
 
 def sentences(notebook) -> list[str]:
-    return [sentence for rule in RULES for sentence in rule(notebook, "05_topic")]
+    return [sentence for rule in [*RULES, *FORM] for sentence in rule(notebook, "05_topic")]
 
 
 def test_good_notebook_keeps_all_rules(good):
@@ -411,6 +589,7 @@ def add_output(*args, **kwargs):
     return lambda notebook: notebook.cells[1].outputs.append(new_output(*args, **kwargs))
 
 
+HELPER, PLAN_CELL = 21, 23  # their places in the good notebook
 WIDGET = {"application/vnd.jupyter.widget-view+json": {}, "text/plain": "0%"}
 BROKEN = {
     "were not run in order": lambda notebook: notebook.cells[1].update(execution_count=7),
@@ -422,9 +601,28 @@ BROKEN = {
     "path of the machine that it was built on": add_output("stream", text="saved to /home/x/model.pt"),
     "is an empty code cell": set_source(""),
     "has 41 lines": set_source("x = 1\n" * 41),
-    "the median should be 6 or fewer": lambda n: [c.update(source=c.source + "\nx = 1" * 6) for c in code_cells(n)],
-    "nine in ten should": replace("claim('text', x == 1)", "claim('text', x == 1)" + "\nx = 1" * 18),
-    "the file has 3.": add_output("stream", text="x" * 3_000_000),
+    "the median should be 8 or fewer": lambda n: [c.update(source=c.source + "\nx = 1" * 8) for c in code_cells(n)],
+    "nine in ten should": replace("claim('text', x == 1)", "claim('text', x == 1)" + "\nx = 1" * 20),
+    "Extra code: a helper') is not folded": lambda notebook: notebook.cells[HELPER].metadata.pop("cellView"),
+    "Set-up, of the reader') is not folded": set_source("# Set-up, of the reader"),
+    "says in words, without # and braces": set_source("# @title #1", cell=HELPER),
+    "notes that are not folded": set_source(PLAN, cell=PLAN_CELL),
+    "needs a blank line after </summary>": replace("\n\nThis.", "This."),
+    "has the heading '### More' in <details>": replace("This.", "### More\n\nThis."),
+    "shows a figure and stores no picture": lambda notebook: notebook.cells[3].outputs.clear(),
+    "the file has 1.5 MB": add_output("stream", text="x" * 1_500_000),
+    "has a line of 89 characters": set_source("x" * 89),
+    "only 46% of the code that one sees": lambda n: (
+        n.cells[HELPER].metadata.pop("tags"),
+        n.cells[HELPER].update(source=n.cells[HELPER].source + "\nx = 1" * 44),
+    ),
+    "the first exercise is cell 12 of 25": replace("a.check(", "print("),
+    "section 2, core of its plan, does not end with": lambda notebook: notebook.cells.insert(
+        14, new_code_cell("x = 2")
+    ),
+    "section 3 ends with an exercise whose text": replace("**Exercise 3** (3 min)", "**Exercise 3** (4 min)"),
+    "takes 72 minutes, exercises included": replace("(23 min)", "(24 min)"),
+    "names prepare_images: the preparation of pictures is called prepare": set_source("prepare_images = 1"),
     "a picture without alternative text; show": add_output("display_data", {"image/png": "aGVsbG8="}),
     "text cell shows a picture without alternative text": set_source("![](a.png)", cell=2),
     "would pass in silence": lambda notebook: notebook.cells[1].outputs.clear(),
@@ -438,29 +636,29 @@ BROKEN = {
     "checks other, which is no exercise": replace("c.check(", "other.check("),
     "c of utils/exercises/topic.py is never checked": replace("c.check(", "other.check("),
     "offers no .hint()": replace("# a.hint()", ""),
-    "stores the verdict on an answer": lambda n: n.cells[-3].outputs.append(
+    "stores the verdict on an answer": lambda n: n.cells[6].outputs.append(
         new_output("display_data", {"text/plain": "✓ correct: c"})
     ),
     "no badge that opens https://kaggle.com": replace("kaggle.com/kernels", "kaggle.com/elsewhere"),
     "no badge that opens https://colab": replace("05_topic.ipynb", "06_other.ipynb"),
     "lacks the question": replace("**Question:**", "Hello:"),
     "lacks a title": replace("# 05", "# 06"),
-    "a section '## Lab' comes too early": lambda notebook: notebook.cells.insert(2, notebook.cells.pop(-2)),
+    "a section '## Lab' comes too early": lambda notebook: notebook.cells.insert(2, notebook.cells.pop(-3)),
     "is not an id such as T5": replace("T5", "transfer"),
     "names a section 9 that is not there": replace("| 2, 3 |", "| 2, 9 |"),
     "not letters from A to E": replace("| A, beyond |", "| A, F |"),
     "no table of lecture topics": replace("| T5 one topic | 2, 3 | A, beyond |", ""),
     "no plan for 75 minutes": replace("**Where to stop:**", "Stop"),
-    "takes 50 by the minutes": replace("sections 1, 2 and 3:", "sections 1 and 2:"),
+    "takes 46 by the minutes": replace("sections 1, 2 and 3:", "sections 1 and 2:"),
     "needs 'y' of section 2": lambda n: (
         replace("sections 1, 2 and 3:", "sections 1 and 3:")(n),
-        n.cells[6].update(source="y = 1"),
-        n.cells[10].update(source="claim('text', y == 1)"),
+        n.cells[9].update(source="y = 1"),
+        n.cells[16].update(source="claim('text', y == 1)"),
     ),
     "still holds the token @REPO@": set_source("'@REPO@'"),
     "took 61 s": lambda notebook: notebook.cells[1].metadata.update(execution=timed(61)),
     "no recorded time": lambda notebook: notebook.cells[1].metadata.pop("execution"),
-    "the whole run took 600 s": lambda n: [c.metadata.update(execution=timed(60)) for c in code_cells(n)],
+    "the whole run took 840 s": lambda n: [c.metadata.update(execution=timed(60)) for c in code_cells(n)],
 }
 
 

@@ -77,7 +77,7 @@ def clone_in(folder: Path) -> Path:
 def test_cell_is_short_says_what_it_does_and_installs_nothing():
     lines = [line for line in CELL.splitlines() if line.strip()]
     assert len(lines) <= 15
-    assert lines[0].startswith("# Set-up")
+    assert lines[0].startswith("# @title Set-up")
     assert lines[-1] == "device = utils.start()"
     assert "pip" not in CELL and "except" not in CELL
 

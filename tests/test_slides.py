@@ -11,7 +11,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from tools import slides
-from tools.build import NOTEBOOKS
+from tools.build import built, fold
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 ASSETS = slides.SLIDES / "assets"
@@ -35,7 +35,10 @@ LOOK = """
 
 
 def cell(make, source, slide_type, **more):
-    return make(source, metadata={"slideshow": {"slide_type": slide_type}}, **more)
+    """A cell as the build makes it."""
+    made = make(source, metadata={"slideshow": {"slide_type": slide_type}}, **more)
+    fold(made)
+    return made
 
 
 def page(cells):
@@ -63,8 +66,14 @@ def test_plumbing_shows_only_what_it_gives():
         cell(new_code_cell, "# extra code: a picture\nhidden_two = 2", "fragment", outputs=[given]),
         cell(new_code_cell, "shown = 3", "fragment"),
     ])  # fmt: skip
-    assert "hidden_one" not in text and "hidden_two" not in text
+    assert "hidden_one" not in text and "hidden_two" not in text and "@title" not in text
     assert "what it gives" in text and "shown" in text
+
+
+def test_the_speakers_notes_are_open_in_the_speakers_view():
+    text = page([TITLE, cell(new_markdown_cell, "Let the **class** argue.", "notes")])
+    (notes,) = re.findall(r"<aside class=\"notes\">(.*?)</aside>", text, flags=re.DOTALL)
+    assert "Let the <strong>class</strong> argue." in notes and "<details" not in notes
 
 
 @pytest.mark.parametrize(
@@ -114,7 +123,7 @@ def test_what_is_too_tall_goes_on_on_the_next_slide(tmp_path):
 
 
 @needs_chromium
-@pytest.mark.parametrize("notebook", sorted(NOTEBOOKS.glob("*.ipynb")), ids=lambda path: path.stem[:2])
+@pytest.mark.parametrize("notebook", built([]), ids=lambda path: path.stem[:2])
 def test_no_slide_of_the_course_is_cut_off(notebook, tmp_path):
     text = slides.html(nbformat.read(notebook, as_version=4), notebook.stem)
     found = look(text, tmp_path)

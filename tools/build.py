@@ -12,6 +12,7 @@ import argparse
 import hashlib
 import os
 import re
+import sys
 import tomllib
 from collections import Counter
 from datetime import datetime
@@ -36,8 +37,24 @@ SETTINGS = {
 }
 METADATA = {  # no versions: those of the machine that builds say nothing to those who open the notebook
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
-    "language_info": {"name": "python"},
+    "language_info": {
+        "name": "python",
+        "file_extension": ".py",  # without it `nbconvert --to script` writes a .txt
+        "mimetype": "text/x-python",
+        "nbconvert_exporter": "python",
+        "pygments_lexer": "ipython3",
+        "codemirror_mode": {"name": "ipython", "version": 3},
+    },
 }
+PLUMBING = "# Set-up", "# What this notebook imports", "# extra code: "  # so begin cells that are folded
+TITLE = "# @title "  # Colab shows the rest of such a first line instead of a folded cell's code
+FOLD = {  # in JupyterLab and Notebook, on Colab, on Kaggle
+    "jupyter": {"source_hidden": True},
+    "cellView": "form",
+    "_kg_hide-input": True,
+}
+HIDDEN = "hide-input"  # the tag for the site and the slides
+NOTES = "<details><summary>For the instructor</summary>\n\n", "\n\n</details>"
 PROGRESS_BAR = re.compile(r"\d+%\|.*\d+/\d+ \[|\d+it \[")  # as tqdm writes it
 
 
@@ -49,26 +66,31 @@ def tokens() -> dict[str, str]:
     return {"@REPO@": repo, "@SLUG@": "/".join(repo.split("/")[-2:]), "@REF@": ref}
 
 
-def sources(names: list[str]) -> list[Path]:
+def sources(names: list[str], folder: Path = SOURCES) -> list[Path]:
     """The sources whose names begin with one of `names`; all where none is given."""
-    found = [path for path in sorted(SOURCES.glob("[0-9][0-9]_*.py")) if path.stem.startswith(tuple(names) or "")]
+    found = [path for path in sorted(folder.glob("*.py")) if re.fullmatch(r"\d\d_\w+", path.stem)]
+    found = [path for path in found if path.stem.startswith(tuple(names) or "")]
     if not found:
         raise SystemExit(f"No source named {' or '.join(names) or 'NN_topic.py'} in notebooks/source/.")
     return found
 
 
 def built(names: list[str], folder: Path = NOTEBOOKS) -> list[Path]:
-    """The built notebooks whose names begin with one of `names`; all where none is given."""
-    found = [path for path in sorted(folder.glob("[0-9][0-9]_*.ipynb")) if path.stem.startswith(tuple(names) or "")]
+    """The built notebooks whose names begin with one of `names`; all where none is given. What has no source is named and left out."""
+    ours = {path.stem for path in sources([], folder / "source")}
+    there = sorted(folder.glob("*.ipynb"))
+    if others := [path.name for path in there if path.stem not in ours]:
+        print(f"Left out, without a source in notebooks/source/: {', '.join(others)}", file=sys.stderr)
+    found = [path for path in there if path.stem in ours and path.stem.startswith(tuple(names) or "")]
     if not found:
         raise SystemExit(f"No notebook named {' or '.join(names) or 'NN_topic.ipynb'} in notebooks/.")
     return found
 
 
 def load(source: Path) -> NotebookNode:
-    """A source as a notebook without outputs: ids and slide types set, address and version written in (@TIME@ not yet).
+    """A source as a notebook without outputs: ids and slide types set, folded, address and version written in (@TIME@ not yet).
 
-    A cell's id is the hash of its text before substitution: a rebuild changes few lines, and a fork keeps all ids.
+    A cell's id is the hash of its text in the source: a rebuild changes few lines, and a fork keeps all ids.
     """
     notebook = jupytext.read(source, fmt="py:percent")
     notebook.metadata = METADATA
@@ -79,8 +101,22 @@ def load(source: Path) -> NotebookNode:
         cell.id = digest if seen[digest] == 1 else f"{digest}-{seen[digest]}"
         tags = {"tags": cell.metadata["tags"]} if "tags" in cell.metadata else {}
         cell.metadata = {"slideshow": {"slide_type": slide_type(cell)}} | tags
+        fold(cell)
         cell.source = substitute(cell.source, tokens())
     return notebook
+
+
+def fold(cell: NotebookNode) -> None:
+    """Close what the reader need not see: the code of set-up, imports and extra code, and the speaker's notes."""
+    if cell.cell_type == "code" and cell.source.startswith(PLUMBING):
+        cell.source = f"{TITLE}{cell.source[2].upper()}{cell.source[3:]}"
+        cell.metadata |= FOLD | {"tags": [*cell.metadata.get("tags", []), HIDDEN]}
+    elif cell.metadata["slideshow"]["slide_type"] == "notes":
+        cell.source = cell.source.join(NOTES)
+
+
+def is_folded(cell: NotebookNode) -> bool:
+    return HIDDEN in cell.metadata.get("tags", [])
 
 
 def slide_type(cell: NotebookNode) -> str:
@@ -117,9 +153,14 @@ def run_time(notebook: NotebookNode) -> str:
     return "1 minute" if halves == 2 else f"{halves / 2:g} minutes"
 
 
+def code_ids(notebook: NotebookNode) -> list[str]:
+    """What tells a notebook's code from another's. The set-up cell does not: it finds the course, and decides no result."""
+    return ["set-up" if "utils.start()" in cell.source else cell.id for cell in code_cells(notebook)]
+
+
 def fingerprint(notebook: NotebookNode) -> str:
-    """Eight characters that change when a line of code does; texts, outputs, address and version leave them as they are."""
-    return hashlib.sha256(" ".join(cell.id for cell in code_cells(notebook)).encode()).hexdigest()[:8]
+    """Eight characters that change when a line of code does; texts, outputs, the set-up cell, address and version leave them as they are."""
+    return hashlib.sha256(" ".join(code_ids(notebook)).encode()).hexdigest()[:8]
 
 
 def code_cells(notebook: NotebookNode) -> list[NotebookNode]:
@@ -138,7 +179,9 @@ def execute(notebook: NotebookNode, name: str, settings: dict[str, str], folder:
             notebook,
             kernel_name="python3",
             timeout=600,
-            extra_arguments=["--log-level=ERROR"],  # else every kernel warns that it speaks TCP, which alarms the reader
+            extra_arguments=[
+                "--log-level=ERROR"
+            ],  # else every kernel warns that it speaks TCP, which alarms the reader
             resources={"metadata": {"path": str(folder)}},
             store_widget_state=False,
             coalesce_streams=True,
@@ -163,10 +206,9 @@ def strip(notebook: NotebookNode) -> None:
 
 def keep_outputs(notebook: NotebookNode, built: NotebookNode, name: str) -> None:
     """Give the built notebook's outputs and times to the new one. Raises SystemExit where the code is not the same."""
-    old, new = code_cells(built), code_cells(notebook)
-    if [cell.id for cell in old] != [cell.id for cell in new]:
+    if code_ids(built) != code_ids(notebook):
         raise SystemExit(f"{name}: its code has changed since the stored run. Run it: make notebooks NOTEBOOK={name}")
-    for before, after in zip(old, new, strict=True):
+    for before, after in zip(code_cells(built), code_cells(notebook), strict=True):
         after.outputs, after.execution_count = before.outputs, before.execution_count
         after.metadata["execution"] = before.metadata.get("execution", {})
 

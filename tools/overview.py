@@ -9,7 +9,7 @@ import io
 import nbformat
 from PIL import Image
 
-from tools.build import NOTEBOOKS, ROOT, code_cells
+from tools.build import ROOT, built, code_cells
 from utils.critters import SPECIES, draw
 
 WIDTH, COLUMNS, ROWS = 1200, 12, 2
@@ -27,7 +27,7 @@ def animals() -> Image.Image:
 
 def figure(name: str, function: str) -> Image.Image:
     """The figure that a built notebook stores of the cell that shows what `function` has drawn."""
-    notebook = nbformat.read(next(NOTEBOOKS.glob(f"{name}*.ipynb")), as_version=4)
+    notebook = nbformat.read(built([name])[0], as_version=4)
     cell = next(cell for cell in code_cells(notebook) if f"show({function}(" in cell.source)
     picture = next(output.data["image/png"] for output in cell.outputs if "image/png" in output.get("data", {}))
     return Image.open(io.BytesIO(base64.b64decode(picture))).convert("RGB")

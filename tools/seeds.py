@@ -2,8 +2,8 @@
 
     python -m tools.seeds 05 --seeds 10 [--start 0] [--csv FILE]
 
-Each seed is a run of its own, in a fresh kernel; a claim that does not hold does not stop it. The data are those
-of COURSE_DATA (default critters). A claim is accepted when it holds on 10 seeds, the worst of them clear of the
+Each seed is a run of its own, in a fresh kernel; a claim that does not hold does not stop it. Facts are looked at too, and counted
+apart. The data are those of COURSE_DATA (default critters). A claim is accepted when it holds on 10 seeds, the worst of them clear of the
 threshold and the mean three standard deviations from it: the measured figures are printed so that this can be seen.
 Outputs marked NBVAL_CHECK_OUTPUT are compared with the stored ones: they must be the same for every seed and version.
 
@@ -40,8 +40,8 @@ SAME = ("notebook", "seed", "data", "device", "torch", "python")  # what tells o
 def run(source: Path, seed: int, folder: Path = NOTEBOOKS) -> dict:
     """Run a source with one seed; returns what came of it and where it ran.
 
-    "claims", in order: [{"text", "held", "figures"}, ...], a line each in the file named by COURSE_CLAIMS (utils.lessons.claim
-    writes it); "changed": the marked outputs that are not as stored; "code", "data", "python", "torch", "device" and "seconds".
+    "claims", facts among them, in order: [{"kind", "text", "held", "figures", "same"}, ...], a line each in the file named by
+    COURSE_CLAIMS (utils.lessons.claim writes it); "changed": the marked outputs that are not as stored; "code", "data", "python", "torch", "device" and "seconds".
     Raises CellExecutionError where a cell fails.
     """
     inherited = {key: os.environ[key] for key in ("COURSE_DATA", "COURSE_DATA_DIR") if key in os.environ}
@@ -87,16 +87,26 @@ def rows(runs: dict[int, list[dict]]) -> list[dict]:
             times[claim["text"]] += 1
             nth = times[claim["text"]]
             name = claim["text"] if nth == 1 else f"{claim['text']} ({nth})"
-            table.append({"claim": name, "seed": seed, "held": claim["held"], "figures": claim["figures"]})
+            row = {
+                "claim": name,
+                "seed": seed,
+                "held": claim["held"],
+                "figures": claim["figures"],
+                "kind": claim["kind"],
+            }
+            table.append(row)
     return table
 
 
 def report(runs: dict[int, list[dict]]) -> str:
-    """Claim by seed as text: how many held, then each seed's verdict and measured figures."""
+    """Claim by seed as text: how many held, then each seed's verdict and measured figures. A fact that always held is one line."""
     table, lines = rows(runs), []
-    for text in dict.fromkeys(row["claim"] for row in table):
-        mine = {row["seed"]: row for row in table if row["claim"] == text}
-        lines.append(f"{sum(row['held'] for row in mine.values())} of {len(runs)} held: {text}")
+    for text, kind in dict.fromkeys((row["claim"], row["kind"]) for row in table):
+        mine = {row["seed"]: row for row in table if (row["claim"], row["kind"]) == (text, kind)}
+        held = sum(row["held"] for row in mine.values())
+        lines.append(f"{held} of {len(runs)} held: {text}" + (" (a fact)" if kind == "fact" else ""))
+        if kind == "fact" and held == len(runs):
+            continue
         for seed in runs:
             verdict = "not made" if seed not in mine else "held" if mine[seed]["held"] else "FAILED"
             lines.append(f"    seed {seed:>3}  {verdict:<8}  {mine[seed]['figures'] if seed in mine else ''}".rstrip())
@@ -106,7 +116,8 @@ def report(runs: dict[int, list[dict]]) -> str:
 def record(name: str, seed: int, done: dict) -> None:
     """Keep a run in data/runs.csv, in place of an earlier one of the same notebook, seed and surroundings."""
     fell = sum(not claim["held"] for claim in done["claims"]) + len(done["changed"])
-    row = {"notebook": name, "seed": str(seed), "claims": str(len(done["claims"])), "fell": str(fell)}
+    claims = [claim["kind"] for claim in done["claims"]].count("claim")  # without the facts, which fall also
+    row = {"notebook": name, "seed": str(seed), "claims": str(claims), "fell": str(fell)}
     row |= {key: str(done[key]) for key in ("data", "device", "torch", "python", "code", "seconds")}
     before = []
     if RUNS.exists():
@@ -148,7 +159,7 @@ def main() -> int:
     print("\n".join(broken))
     if arguments.csv:
         with open(arguments.csv, "w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, ["claim", "seed", "held", "figures"])
+            writer = csv.DictWriter(file, ["claim", "seed", "held", "figures", "kind"])
             writer.writeheader()
             writer.writerows(rows(runs))
     return 1 if broken or not all(row["held"] for row in rows(runs)) or not rows(runs) else 0

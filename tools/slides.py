@@ -22,11 +22,10 @@ from nbconvert import SlidesExporter
 from nbformat import NotebookNode
 from traitlets.config import Config
 
-from tools.build import ROOT, built
+from tools.build import HIDDEN, NOTES, ROOT, built, is_folded
 
 SLIDES = ROOT / "slides"
 SIZE = 1280, 720
-HIDDEN = "hide-input"
 TOLD = {"claim", "explore", "show", "summary"}  # calls of which a class needs what they give, not how
 FOR_TOOLS = re.compile(r"  # fmt: skip$", flags=re.MULTILINE)
 PACKAGES = {  # package -> (the folder in it, its name in slides/assets)
@@ -108,14 +107,16 @@ def html(notebook: NotebookNode, title: str) -> str:
     first.source = re.sub(r"^\[!\[Open.*\n?", "", first.source, flags=re.MULTILINE)  # badges are pictures of the web
     notebook.cells = at_headings(notebook.cells)
     for cell in notebook.cells:
-        if cell.source.startswith("# extra code"):  # what it gives is for the class, how is not
-            cell.metadata.tags = [HIDDEN]
-        elif cell.cell_type == "code" and cell.get("outputs"):
+        if cell.metadata.slideshow.slide_type == "notes":
+            cell.source = cell.source.removeprefix(NOTES[0]).removesuffix(
+                NOTES[1]
+            )  # the speaker's view shows them open
+        elif cell.cell_type == "code" and cell.get("outputs") and not is_folded(cell):
             cell.source = told(cell.source)
             if not cell.source:
                 cell.metadata.tags = [HIDDEN]
         cell.source = FOR_TOOLS.sub("", cell.source)
-        if cell.source.startswith(("# extra code", "### Lecture topics")) and not cell.get("outputs"):
+        if (is_folded(cell) or cell.source.startswith("### Lecture topics")) and not cell.get("outputs"):
             cell.metadata.slideshow.slide_type = "skip"
     return exporter.from_notebook_node(notebook)[0]
 

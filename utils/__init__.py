@@ -11,14 +11,14 @@ import numpy as np
 import torch
 import torchvision
 
-from utils import datasets, figures
+from utils import datasets, figures, lessons
 from utils.device import pick
 
 __all__ = ["seed_all", "start"]
 
 
 def start(seed: int | None = None) -> torch.device:
-    """Seed everything, pick the device, set the figures' style; print one line that says what was chosen.
+    """Seed everything, pick the device, set the figures' style, count claims anew; print one line that says what was chosen.
 
     seed: default the environment's COURSE_SEED, else 0. Raises ValueError for an unusable COURSE_SEED or COURSE_DATA.
     """
@@ -30,6 +30,7 @@ def start(seed: int | None = None) -> torch.device:
     seed_all(seed)
     device, reason = pick()
     figures.set_style()
+    lessons.begin()
     versions = f"torch {torch.__version__.split('+')[0]}, torchvision {torchvision.__version__.split('+')[0]}"
     print(f"device: {str(device).upper()} ({reason}) · {datasets.source_line()} · seed {seed} · {versions}")
     return device

@@ -1,8 +1,10 @@
-"""What makes a lesson an executed one: claims that can fail, and exercises that answer back.
+"""What makes a lesson an executed one: claims and facts that can fail, and exercises that answer back.
 
-    claim("the deeper plain network trains worse", plain_error > residual_error, f"{plain_error:.1%} against {residual_error:.1%}")
+    claim("the deeper plain network trains worse", plain > residual, f"error {plain:.1%} against {residual:.1%}",
+          same=f"{len(train)} pictures, {steps} steps")
+    fact("ResNet-18 has 11,689,512 parameters", num_parameters(model) == 11_689_512)
 
-A claim that does not hold is shown in red and the lecture goes on; with ``COURSE_STRICT=1`` (tests set it) it raises.
+What does not hold is shown in red and the lecture goes on; with ``COURSE_STRICT=1`` (tests set it) it raises.
 """
 
 import csv
@@ -12,57 +14,69 @@ import json
 import os
 import textwrap
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from IPython.display import display
 
-__all__ = ["ClaimFailed", "Exercise", "claim", "measured", "summary"]
+__all__ = ["ClaimFailed", "Exercise", "begin", "claim", "fact", "measured", "summary"]
 
 # One colour and one mark for each verdict. The mark carries the meaning too, so nothing depends on seeing colours.
 _LOOKS = {
     "holds": ("✓", "#1a7f37"),
     "does not hold": ("✗", "#cf222e"),
+    "exact": ("=", "#6639ba"),
+    "not exact": ("≠", "#cf222e"),
     "correct": ("✓", "#1a7f37"),
     "not yet": ("✗", "#bc4c00"),
     "not attempted": ("○", "#57606a"),
     "hint": ("?", "#0969da"),
     "solution": ("→", "#0969da"),
 }
+_VERDICTS = {"claim": ("does not hold", "holds"), "fact": ("not exact", "exact")}  # false, true
 
-_claims: dict[str, tuple[bool, str]] = {}  # text -> (holds, figures), in the order first made in this kernel
+_claims: dict[str, tuple[str, str]] = {}  # claims and facts of this run, in the order made: text -> (verdict, figures)
+_exercises: dict[str, str] = {}  # those checked in this run: title -> verdict
 
 
 class ClaimFailed(AssertionError):
-    """A claim of the lesson did not hold, and COURSE_STRICT=1 asked for an error."""
+    """A claim or a fact of the lesson did not hold, and COURSE_STRICT=1 asked for an error."""
+
+
+def begin() -> None:
+    """Forget the claims, facts and exercises of another notebook in this kernel, or of an earlier run of this one."""
+    _claims.clear()
+    _exercises.clear()
 
 
 class _Card:
-    """A verdict as a coloured card in a notebook, and as one line of plain text elsewhere (terminals, tests, slides' notes)."""
+    """A verdict as a coloured card in a notebook, and as one line of plain text elsewhere (terminals, tests)."""
 
-    def __init__(self, verdict: str, text: str, detail: str = "", code: str = ""):
-        self.verdict, self.text, self.detail, self.code = verdict, text, detail, code
+    def __init__(self, verdict: str, text: str, *details: str, code: str = ""):
+        self.verdict, self.text, self.details, self.code = verdict, text, [d for d in details if d], code
 
     def __repr__(self) -> str:
         mark, _ = _LOOKS[self.verdict]
-        line = f"{mark} {self.verdict}: {self.text}" + (f"  [{self.detail}]" if self.detail else "")
+        line = "  ".join([f"{mark} {self.verdict}: {self.text}", *(f"[{detail}]" for detail in self.details)])
         return line + (f"\n{textwrap.indent(self.code, '    ')}" if self.code else "")
 
     def _repr_html_(self) -> str:
         mark, colour = _LOOKS[self.verdict]
-        detail = f'<br><span style="opacity:.75">{html.escape(self.detail)}</span>' if self.detail else ""
+        details = "".join(f"<br>{html.escape(detail)}" for detail in self.details)
         code = f'<pre style="margin:.4em 0 0">{html.escape(self.code)}</pre>' if self.code else ""
+        chip = f"background:{colour};color:#ffffff;padding:.1em .5em;border-radius:.3em"  # to be read on any theme
         return (
             f'<div style="border-left:.4em solid {colour};padding:.3em .8em;margin:.3em 0;font-size:110%">'
-            f'<b style="color:{colour}">{mark} {self.verdict}</b> &nbsp;{html.escape(self.text)}{detail}{code}</div>'
+            f'<b style="{chip}">{mark} {self.verdict}</b> &nbsp;{html.escape(self.text)}{details}{code}</div>'
         )
 
 
-def claim(text: str, condition, figures: str = "") -> None:
+def claim(text: str, condition, figures: str = "", same: str = "", kind: str = "claim") -> None:
     """State what the experiment above has shown, and check it.
 
     text: the lesson, one sentence. condition: one truth value (bool, or a NumPy/torch boolean of one element).
-    figures: the measured numbers that the reader should see beside it.
+    figures: the measured numbers to show beside it. same: what was the same for all that is compared. kind: see `fact`.
 
     Raises ValueError for an unknown COURSE_STRICT, TypeError where the condition is not one truth value (a number would
     be true unless zero, so a claim on it could hardly fail), ClaimFailed where it is false and COURSE_STRICT=1.
@@ -73,38 +87,49 @@ def claim(text: str, condition, figures: str = "") -> None:
     value = condition.tolist() if hasattr(condition, "tolist") else condition  # NumPy's and torch's booleans
     if not isinstance(value, bool):
         raise TypeError(
-            f"claim({text!r}): the condition is {value!r} ({type(value).__name__}); expected True or False. "
+            f"{kind}({text!r}): the condition is {value!r} ({type(value).__name__}); expected True or False. "
             "Write the comparison itself, such as a > b, with .all() where it compares many numbers."
         )
-    display(_Card("holds" if value else "does not hold", text, figures))
+    verdict = _VERDICTS[kind][value]
+    display(_Card(verdict, text, figures, same and f"The same for all: {same}"))
     _claims.pop(text, None)  # a cell run again moves its claim to the end instead of standing twice
-    _claims[text] = (value, figures)
-    if path := os.environ.get("COURSE_CLAIMS"):  # how `make seeds` collects the claims of many runs
-        with open(path, "a", encoding="utf-8") as file:
-            file.write(json.dumps({"text": text, "held": value, "figures": figures}) + "\n")
+    _claims[text] = verdict, figures
+    _append("COURSE_CLAIMS", {"kind": kind, "text": text, "held": value, "figures": figures, "same": same})
     if strict == "1" and not value:
         raise ClaimFailed(f"{text}  [{figures}]" if figures else text)
 
 
+def fact(text: str, condition, figures: str = "") -> None:
+    """State what is exact, such as a number of parameters, and check it. Raises as `claim` does."""
+    claim(text, condition, figures, kind="fact")
+
+
+def _append(variable: str, line: dict) -> None:
+    """Add a line of JSON to the file that the environment variable names, if any: so runs and answers are collected."""
+    if path := os.environ.get(variable):
+        with open(path, "a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+
 class _Summary:
     def __init__(self):
-        self.title = f"{sum(holds for holds, _ in _claims.values())} of {len(_claims)} claims hold in this run"
-        self.rows = [("✓" if holds else "✗", text, figures) for text, (holds, figures) in _claims.items()]
+        said = [verdict for verdict, _ in _claims.values()]
+        counts = {f"{kind}s hold": [v == yes for v in said if v in (no, yes)] for kind, (no, yes) in _VERDICTS.items()}
+        counts["exercises are done"] = [verdict == "correct" for verdict in _exercises.values()]
+        self.title = "In this run " + ", ".join(f"{sum(of)} of {len(of)} {what}" for what, of in counts.items() if of)
+        self.rows = [(_LOOKS[verdict][0], text, figures) for text, (verdict, figures) in _claims.items()]
 
     def __repr__(self) -> str:
         return "\n".join([self.title, *(f"  {mark} {text}  [{figures}]" for mark, text, figures in self.rows)])
 
     def _repr_html_(self) -> str:
-        rows = "".join(
-            f"<tr><td>{mark}</td><td style='text-align:left'>{html.escape(text)}</td>"
-            f"<td style='text-align:left'>{html.escape(figures)}</td></tr>"
-            for mark, text, figures in self.rows
-        )
+        cell = "<td style='text-align:left'>{}</td>".format
+        rows = "".join(f"<tr>{''.join(cell(html.escape(text)) for text in row)}</tr>" for row in self.rows)
         return f"<b>{self.title}</b><table style='font-size:105%'>{rows}</table>"
 
 
 def summary() -> None:
-    """Show every claim of this notebook with its measured figures, as a table."""
+    """Show every claim and fact of this notebook in this run with its figures, and how many exercises are done."""
     display(_Summary())
 
 
@@ -125,10 +150,8 @@ def measured(name: str) -> list[dict]:
 
 def _number(text: str) -> int | float | str:
     for kind in (int, float):
-        try:
+        with suppress(ValueError):
             return kind(text)
-        except ValueError:
-            pass
     return text
 
 
@@ -179,6 +202,8 @@ class Exercise:
     def check(self, answer=None) -> None:
         """Check an answer and show the verdict. An untouched stub is told so; the notebook runs on."""
         verdict, sentence = self.verdict(answer)
+        _exercises[self.title] = verdict
+        _append("COURSE_VERDICTS", {"exercise": self.title, "verdict": verdict, "sentence": sentence})
         display(_Card(verdict, self.title, sentence))
 
     def hint(self) -> None:

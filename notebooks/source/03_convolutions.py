@@ -781,7 +781,7 @@ claim(
 # %% [markdown]
 # ## 7. The way back up: transposed convolution (25 min)
 #
-# Stride makes pictures smaller. A network that draws (segmentation in notebook 04, generation in 08) has to make them larger again, and would like to *learn* how. Take the sum of section 1 and read it backwards: a convolution
+# Stride makes pictures smaller. A network that draws (segmentation in notebook 04, generation in 09) has to make them larger again, and would like to *learn* how. Take the sum of section 1 and read it backwards: a convolution
 # reads $k \times k$ pixels and writes one. A **transposed** convolution reads one pixel and writes $k \times k$: the kernel, times the pixel. Where the squares overlap, they are **added**.
 
 
@@ -1104,7 +1104,7 @@ claim(
 )
 
 # %% [markdown]
-# So a network *can* learn to hide its checkerboard, where the task shows the right answer at every pixel. A generator (notebook 08) is not shown one, and there the pattern can stay. Resize-convolution, or a kernel divisible by the
+# So a network *can* learn to hide its checkerboard, where the task shows the right answer at every pixel. A generator (notebook 09) is not shown one, and there the pattern can stay. Resize-convolution, or a kernel divisible by the
 # stride, is the safe choice. Which of the three is best on this task? The differences are small and change with the seed: we do not claim any.
 
 # %% [markdown] slideshow={"slide_type": "notes"}

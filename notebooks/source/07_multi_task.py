@@ -1365,4 +1365,4 @@ summary()
 # - W. Al-Dhabyani, M. Gomaa, H. Khaled, A. Fahmy. *Dataset of breast ultrasound images*. Data in Brief 28, 2020 (BUSI)
 #
 # ### Next notebook
-# 08 · Generative adversarial networks
+# 09 · Generative adversarial networks

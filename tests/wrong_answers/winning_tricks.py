@@ -1,4 +1,4 @@
-"""Wrong answers to the exercises of notebook 09: (exercise, answer, a piece of the message that fits the mistake)."""
+"""Wrong answers to the exercises of notebook 10: (exercise, answer, a piece of the message that fits the mistake)."""
 
 import copy
 

@@ -1,6 +1,6 @@
 """Which digits a GAN draws when its generator makes 1, 3 or 10 steps for one of the discriminator, with batch normalisation and without; 600 generator steps, five seeds."""
 
-NOTEBOOK = "08"
+NOTEBOOK = "09"
 RUNS = [
     {"batch_norm": batch_norm, "generator_steps": generator_steps, "seed": seed}
     for seed in range(5)

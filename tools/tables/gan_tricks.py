@@ -1,6 +1,6 @@
 """Quality and coverage of a DCGAN on digits after 1,000 steps, with one of its tricks removed, five seeds; with all of them also after fewer steps."""
 
-NOTEBOOK = "08"
+NOTEBOOK = "09"
 REMOVED = (
     "nothing",
     "batch normalisation",

@@ -1,6 +1,6 @@
 """Averaged probabilities, logits and weights of networks trained independently, along one run, and from one pretrained start; six seeds."""
 
-NOTEBOOK = "09"
+NOTEBOOK = "10"
 RUNS = [{"origin": origin, "seed": seed} for seed in range(6) for origin in ("independent", "run", "soup")]
 # Averaged independent weights are noise.
 TOLERANCE = {"members": 0.05, "probabilities": 0.05, "logits": 0.05, "weights": 0.25}

@@ -1,6 +1,6 @@
 """A million multiplications for a noisy digit, spent on one wide network, three, or twelve narrow ones; three seeds."""
 
-NOTEBOOK = "09"
+NOTEBOOK = "10"
 RUNS = [
     {"width": width, "networks": networks, "seed": seed}
     for seed in range(3)

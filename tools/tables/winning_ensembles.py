@@ -2,7 +2,7 @@
 
 from functools import cache
 
-NOTEBOOK = "09"
+NOTEBOOK = "10"
 EPOCHS = {"long": 20, "brief": 3}
 RUNS = [
     {"training": training, "members": members, "seed": seed}

@@ -4,7 +4,7 @@ from functools import cache
 
 from utils import datasets
 
-NOTEBOOK = "09"
+NOTEBOOK = "10"
 NUMS = (20, 50, 100, 300, 1200)
 RUNS = [
     {"source": "critters", "task": "digits", "features": features, "num": num, "seed": seed}

@@ -1,4 +1,4 @@
-"""Exercises of notebook 08, generative adversarial networks."""
+"""Exercises of notebook 09, generative adversarial networks."""
 
 import copy
 import time

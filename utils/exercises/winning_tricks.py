@@ -1,4 +1,4 @@
-"""Exercises of notebook 09, winning tricks."""
+"""Exercises of notebook 10, winning tricks."""
 
 import copy
 import math

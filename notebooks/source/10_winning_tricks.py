@@ -1,8 +1,8 @@
 # %% [markdown]
-# # 09 · State of computer vision: winning tricks and what comes next
+# # 10 · State of computer vision: winning tricks and what comes next
 #
-# [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/@SLUG@/blob/@REF@/notebooks/09_winning_tricks.ipynb)
-# [![Open in Kaggle](https://kaggle.com/static/images/open-in-kaggle.svg)](https://kaggle.com/kernels/welcome?src=https://github.com/@SLUG@/blob/@REF@/notebooks/09_winning_tricks.ipynb)
+# [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/@SLUG@/blob/@REF@/notebooks/10_winning_tricks.ipynb)
+# [![Open in Kaggle](https://kaggle.com/static/images/open-in-kaggle.svg)](https://kaggle.com/kernels/welcome?src=https://github.com/@SLUG@/blob/@REF@/notebooks/10_winning_tricks.ipynb)
 #
 # **Question:** What do people do who win benchmarks, what does each trick cost, and what can a network say about a picture beyond its name?
 #

@@ -1,8 +1,8 @@
 # %% [markdown]
-# # 08 · Generative adversarial networks
+# # 09 · Generative adversarial networks
 #
-# [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/@SLUG@/blob/@REF@/notebooks/08_gans.ipynb)
-# [![Open in Kaggle](https://kaggle.com/static/images/open-in-kaggle.svg)](https://kaggle.com/kernels/welcome?src=https://github.com/@SLUG@/blob/@REF@/notebooks/08_gans.ipynb)
+# [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/@SLUG@/blob/@REF@/notebooks/09_gans.ipynb)
+# [![Open in Kaggle](https://kaggle.com/static/images/open-in-kaggle.svg)](https://kaggle.com/kernels/welcome?src=https://github.com/@SLUG@/blob/@REF@/notebooks/09_gans.ipynb)
 #
 # **Question:** Nobody tells a network what a digit is. It only sees 1,200 of them. Can it draw new ones, and how do we know that they are good?
 #
@@ -1402,4 +1402,4 @@ summary()
 # - S. Chintala et al. *How to Train a GAN? Tips and tricks to make GANs work*. 2016. https://github.com/soumith/ganhacks
 #
 # ### Next notebook
-# 09 · State of computer vision: winning tricks and what comes next.
+# 10 · State of computer vision: winning tricks and what comes next.
