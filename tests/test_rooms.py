@@ -34,7 +34,7 @@ def imported(path: Path) -> set[str]:
 
 def test_every_room_is_known():
     assert set(FILES.values()) == {"__init__", *BELOW}, (
-        "say in BELOW what the new room may import, and in README what it is for"
+        "say in BELOW what the new room may import, and in CONTRIBUTING.md what it is for"
     )
 
 

@@ -1,4 +1,4 @@
-"""The small shared module of the course. README.md has the map: which room holds what.
+"""The small shared module of the course. CONTRIBUTING.md has the map: which room holds what.
 
 Every notebook begins with ``device = utils.start()``.
 """
