@@ -3,11 +3,14 @@
 The real `utils` takes seconds to import (torch), so that most cases run on a stand-in of the same layout.
 """
 
+import http.server
 import json
 import os
 import shutil
 import subprocess
 import sys
+import threading
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
@@ -42,6 +45,16 @@ def repository(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
+def small_repository(checkout) -> Path:
+    """The stand-in as a git repository with the branch or tag that the cell clones."""
+    (checkout / "notebooks").rmdir()
+    git = ["git", "-c", "user.name=Test", "-c", "user.email=test@example.org"]
+    for command in (["init", "-q", "-b", tokens()["@REF@"]], ["add", "-A"], ["commit", "-q", "-m", "copy"]):
+        subprocess.run([*git, *command], cwd=checkout, check=True)
+    return checkout
+
+
+@pytest.fixture
 def checkout(tmp_path) -> Path:
     """A stand-in of the checkout."""
     folder = tmp_path / "checkout"
@@ -52,10 +65,14 @@ def checkout(tmp_path) -> Path:
     return folder
 
 
-def run(folder: Path, code: str) -> subprocess.CompletedProcess:
+def run(folder: Path, code: str, **settings: str) -> subprocess.CompletedProcess:
     """Run code in a fresh Python whose working directory is `folder`, with nothing but the standard sys.path."""
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | {"OMP_NUM_THREADS": "1"}
-    return subprocess.run([sys.executable, "-c", code], cwd=folder, env=environment, capture_output=True, text=True)
+    environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "JPY_SESSION_NAME")}
+    environment |= {"OMP_NUM_THREADS": "1"} | settings
+    command = [sys.executable, "-c", code]
+    return subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL
+    )
 
 
 def report(result: subprocess.CompletedProcess) -> dict:
@@ -76,10 +93,10 @@ def clone_in(folder: Path) -> Path:
 
 def test_cell_is_short_says_what_it_does_and_installs_nothing():
     lines = [line for line in CELL.splitlines() if line.strip()]
-    assert len(lines) <= 15
-    assert lines[0].startswith("# @title Set-up")
+    assert len(lines) <= 24 and max(map(len, lines)) <= 88
+    assert lines[0].startswith("# @title Set-up: ")
     assert lines[-1] == "device = utils.start()"
-    assert "pip" not in CELL and "except" not in CELL
+    assert "pip" not in CELL and "except:" not in CELL
 
 
 def test_in_the_checkout_and_without_slow_imports():
@@ -111,17 +128,101 @@ def test_bare_folder_clones_once_and_the_clone_is_used_again(tmp_path, repositor
     # and in a new process, where cloning again would fail (from here on with the stand-in, which is quick)
     (clone_in(folder) / "utils/__init__.py").write_text(STAND_IN)
     (clone_in(folder) / "utils/lessons.py").write_text("")
-    found = report(run(folder, aimed_at("file:///nowhere") + REPORT))
-    assert found["first"] == str(clone_in(folder))
+    result = run(folder, aimed_at("file:///nowhere") + REPORT)
+    assert report(result)["first"] == str(clone_in(folder))
+    # a copy of main that is a month old may lack what a new notebook imports
+    sentence = f"The copy fetched before is used. For the newest, rename {clone_in(folder).name}."
+    assert result.stdout.startswith(sentence + "\n")
 
 
-def test_wrong_address_or_no_network_says_one_clear_sentence(tmp_path):
-    result = run(tmp_path, aimed_at("http://127.0.0.1:9/course") + REPORT)
+@contextmanager
+def server(status):
+    """An address that answers everything with one status, as GitHub answers with 401 for what is private or not there."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(status)
+            self.send_header("WWW-Authenticate", 'Basic realm="GitHub"')
+            self.end_headers()
+
+        def log_message(self, *args):
+            pass
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Handler) as httpd:
+        threading.Thread(target=httpd.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{httpd.server_port}/course"
+        httpd.shutdown()
+
+
+@pytest.mark.parametrize("status, words", [(None, "127.0.0.1"), (401, "Username"), (404, "not found")])
+def test_no_network_or_a_private_or_wrong_address_gets_a_sentence_and_gits_own_words(tmp_path, status, words):
+    with server(status) if status else nullcontext("http://127.0.0.1:9/course") as address:
+        result = run(tmp_path, aimed_at(address) + REPORT)
     assert result.returncode != 0 and not result.stdout
-    sentence, git = result.stderr.strip().splitlines()
-    assert sentence == "Git could not get the course. No network? Kaggle: Settings > Internet, or attach it as data."
-    assert git.startswith("fatal:") and "127.0.0.1" in git
+    sentence, *git = result.stderr.strip().splitlines()
+    assert sentence == "No network (Kaggle: Settings)? Or a private address?"
+    assert git[-1].startswith("fatal:") and words in git[-1]
     assert not clone_in(tmp_path).exists()
+
+
+def test_a_machine_without_git_is_told_so(tmp_path):
+    result = run(tmp_path, CELL, PATH=str(tmp_path))
+    assert result.stderr.strip() == "Install git: it fetches the course, which is not here."
+
+
+@pytest.mark.parametrize(
+    "name", ["price $5 off", "a $(touch PWNED) b", 'say "hi"', "tick `touch PWNED` tock", "Kurs ü; #1"]
+)
+def test_no_shell_reads_the_folders_name(tmp_path, small_repository, name):
+    folder = tmp_path / name
+    folder.mkdir()
+    report(run(folder, aimed_at(small_repository.as_uri()) + REPORT))
+    assert list(folder.iterdir()) == [clone_in(folder)]
+
+
+def test_a_folder_that_may_not_be_entered_is_passed_by(tmp_path):
+    """... as a private `utils` above a student's folder on a shared server. Up to Python 3.13 Path.is_file() raises there.
+
+    Root may enter every folder, so that the refusal is played.
+    """
+    private, student = tmp_path / "utils", tmp_path / "student"
+    student.mkdir()
+    refuse = f"""
+import os
+real = os.stat
+def stat(path, *args, **keywords):
+    if str(path).startswith({str(private)!r}):
+        raise PermissionError(13, "Permission denied", str(path))
+    return real(path, *args, **keywords)
+os.stat = stat
+"""
+    result = run(student, refuse + aimed_at("file:///nowhere"))
+    assert "'/nowhere' does not appear to be a git repository" in result.stderr  # it went on to fetch the course
+
+
+@pytest.mark.parametrize("how", ["JPY_SESSION_NAME", "__vsc_ipynb_file__"])
+def test_a_kernel_that_starts_elsewhere_looks_beside_the_notebook(tmp_path, checkout, how):
+    """JupyterLab names the notebook in the environment, VS Code in a variable of the kernel."""
+    notebook = str(checkout / "notebooks/05_topic.ipynb")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    cell = aimed_at("file:///nowhere")
+    if how == "JPY_SESSION_NAME":
+        result = run(elsewhere, cell + REPORT, JPY_SESSION_NAME=notebook)
+    else:
+        result = run(elsewhere, f"{how} = {notebook!r}\n" + cell + REPORT)
+    assert report(result)["first"] == str(checkout)
+    # where they say something else, as a kernel on another machine does, the course is still found upward
+    result = run(checkout / "notebooks", cell + REPORT, JPY_SESSION_NAME="fileId=nowhere-jvsc-1.ipynb")
+    assert report(result)["first"] == str(checkout)
+
+
+def test_run_again_it_keeps_our_modules_whatever_is_in_the_path(tmp_path, checkout):
+    """On Windows the backslashes of a path are doubled in a module's repr."""
+    (folder := tmp_path / "C:\\Users\\me").mkdir()
+    shutil.copytree(checkout, folder / "course")
+    twice = f"{CELL}\nfirst, part = utils, utils.lessons\n{CELL}\nimport utils.lessons\n"
+    report(run(folder / "course", twice + "assert utils is first and utils.lessons is part\n" + REPORT))
 
 
 def test_a_version_that_is_not_there_is_named(tmp_path, repository):

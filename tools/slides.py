@@ -104,7 +104,8 @@ def html(notebook: NotebookNode, title: str) -> str:
     )
     notebook.metadata.title = title
     first = notebook.cells[0]
-    first.source = re.sub(r"^\[!\[Open.*\n?", "", first.source, flags=re.MULTILINE)  # badges are pictures of the web
+    # badges are pictures of the web, and nobody writes on a slide
+    first.source = re.sub(r"^(\[!\[Open|\*\*To keep).*\n?", "", first.source, flags=re.MULTILINE)
     notebook.cells = at_headings(notebook.cells)
     for cell in notebook.cells:
         if cell.metadata.slideshow.slide_type == "notes":

@@ -4,6 +4,8 @@
 # [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/@SLUG@/blob/@REF@/notebooks/00_start_here.ipynb)
 # [![Open in Kaggle](https://kaggle.com/static/images/open-in-kaggle.svg)](https://kaggle.com/kernels/welcome?src=https://github.com/@SLUG@/blob/@REF@/notebooks/00_start_here.ipynb)
 #
+# **To keep what you write:** on Colab choose *File > Save a copy in Drive*, on Kaggle *Copy & Edit*, before you begin.
+#
 # **Question:** What happens, step by step, when a machine learns from pictures, and what do you need to know before you let one run?
 #
 # **You will be able to**
@@ -12,7 +14,8 @@
 # - write a training loop, tell learning from memorising, and resume a training that was interrupted.
 #
 # **Time:** it runs in @TIME@ on two CPU cores; with the exercises and the lab, about three hours.
-# **Before this:** Python, what a derivative is, what a matrix product is. This is the first notebook of the course.
+# **Before this:** Python with functions and classes, what a derivative is, what a matrix product is. This is the first notebook of the course.
+# All together take about 40 hours with the exercises and labs; the core of one fills a lecture of 75 minutes.
 
 # %% [markdown] slideshow={"slide_type": "notes"}
 # **A plan for 75 minutes**
@@ -26,20 +29,29 @@
 # Run the cells of sections 4 and 5 too, also where you do not show them: section 6 uses the digits that section 5 has prepared.
 
 # %% slideshow={"slide_type": "skip"}
-# Set-up, the same in every notebook: finds the course's files here, in Kaggle's data sets or on the net. Just run it.
-import subprocess, sys
+# Set-up: finds the course's files here, on Kaggle or on the net. Just run it.
+import os, subprocess, sys
 from pathlib import Path
 
-cwd, ours = Path.cwd(), "utils/lessons.py"
-kaggle = [path.parents[1] for depth in range(1, 5) for path in Path("/kaggle/input").glob("*/" * depth + ours)]
-course = next((f for f in [cwd, *cwd.parents, *kaggle] if (f / ours).is_file()), cwd / "deep-learning-for-images-@REF@")
-if not (course / ours).is_file():
-    failed, git = subprocess.getstatusoutput(f'git clone -q --depth 1 --branch @REF@ @REPO@ "{course}"')
-    if failed:
-        sys.exit(f"Git could not get the course. No network? Kaggle: Settings > Internet, or attach it as data.\n{git}")
+repo, ref = "@REPO@", "@REF@"
+clone = Path(f"deep-learning-for-images-{ref}").absolute()
+book = globals().get("__vsc_ipynb_file__") or os.environ.get("JPY_SESSION_NAME", "")
+near = [*clone.parents, *Path(book).absolute().parents, clone]
+near += [f for n in (1, 2, 3, 4) for f in Path("/kaggle/input").glob("*/" * n)]
+course = next((f for f in near if os.path.isfile(f / "utils/lessons.py")), None)
+if not course:
+    get = ["git", "clone", "-q", "--depth=1", "--branch", ref, repo, course := clone]
+    try:
+        subprocess.run(get, check=True, capture_output=True, errors="replace")
+    except FileNotFoundError:
+        sys.exit("Install git: it fetches the course, which is not here.")
+    except subprocess.CalledProcessError as e:
+        sys.exit(f"No network (Kaggle: Settings)? Or a private address?\n{e.stderr}")
+elif course == clone:
+    print(f"The copy fetched before is used. For the newest, rename {clone.name}.")
 sys.path.insert(0, str(course))
-for name in [n for n, m in sys.modules.items() if n.split(".")[0] == "utils" and str(course / "utils") not in str(m)]:
-    del sys.modules[name]  # another package of that name
+other = getattr(sys.modules.get("utils"), "__path__", 0) != [str(course / "utils")]
+[sys.modules.pop(n) for n in list(sys.modules) if n.split(".")[0] == "utils" and other]
 import utils
 
 device = utils.start()
@@ -1050,6 +1062,20 @@ free_memory()
 # Live: in the cell with `first_part`, give fit num_epochs=600 and train_loader itself in place of StopAt(...), press the real stop button, and call fit again with resume=True. Then run
 # the cell as it was: the cells below expect it so. The question that comes: why replay the broken epoch instead of going
 # on in the middle? Because a checkpoint after every step would cost more time than it saves; the epoch is the usual compromise. The lab asks for it.
+
+# %% [markdown]
+# ### Save your notebook, come back to it, hand it in
+#
+# A checkpoint keeps a training. What you write yourself is kept by the notebook:
+#
+# | | save | come back |
+# |---|---|---|
+# | Colab | *File > Save a copy in Drive*, once, before you begin. From then on Colab saves into your copy. | Open the copy from your Drive. The machine is a new one: run the cells from the top. |
+# | Kaggle | *Copy & Edit*, once, before you begin. *Save Version* keeps what you have. | Open it from *Your Work*. The machine is a new one here, too. |
+# | your own machine | *File > Duplicate* gives you a copy that no update of the course touches; Ctrl+S saves. | Open the copy, and run the cells from the top. |
+#
+# **To hand it in:** restart the kernel and run all cells, so that what you see is what the code gives. The summary says how many exercises are done. Then
+# *File > Download*, and send the `.ipynb`.
 
 # %% [markdown]
 # ## 8. Exercises (35 min)

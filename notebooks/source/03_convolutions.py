@@ -4,6 +4,8 @@
 # [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/@SLUG@/blob/@REF@/notebooks/03_convolutions.ipynb)
 # [![Open in Kaggle](https://kaggle.com/static/images/open-in-kaggle.svg)](https://kaggle.com/kernels/welcome?src=https://github.com/@SLUG@/blob/@REF@/notebooks/03_convolutions.ipynb)
 #
+# **To keep what you write:** on Colab choose *File > Save a copy in Drive*, on Kaggle *Copy & Edit*, before you begin.
+#
 # **Question:** Which kinds of convolution are there, what does each cost, and what is each good for?
 #
 # **You will be able to**
@@ -25,20 +27,29 @@
 # Run the cells of section 2 too, also where you do not show them: section 3 uses its drawing.
 
 # %% slideshow={"slide_type": "skip"}
-# Set-up, the same in every notebook: finds the course's files here, in Kaggle's data sets or on the net. Just run it.
-import subprocess, sys
+# Set-up: finds the course's files here, on Kaggle or on the net. Just run it.
+import os, subprocess, sys
 from pathlib import Path
 
-cwd, ours = Path.cwd(), "utils/lessons.py"
-kaggle = [path.parents[1] for depth in range(1, 5) for path in Path("/kaggle/input").glob("*/" * depth + ours)]
-course = next((f for f in [cwd, *cwd.parents, *kaggle] if (f / ours).is_file()), cwd / "deep-learning-for-images-@REF@")
-if not (course / ours).is_file():
-    failed, git = subprocess.getstatusoutput(f'git clone -q --depth 1 --branch @REF@ @REPO@ "{course}"')
-    if failed:
-        sys.exit(f"Git could not get the course. No network? Kaggle: Settings > Internet, or attach it as data.\n{git}")
+repo, ref = "@REPO@", "@REF@"
+clone = Path(f"deep-learning-for-images-{ref}").absolute()
+book = globals().get("__vsc_ipynb_file__") or os.environ.get("JPY_SESSION_NAME", "")
+near = [*clone.parents, *Path(book).absolute().parents, clone]
+near += [f for n in (1, 2, 3, 4) for f in Path("/kaggle/input").glob("*/" * n)]
+course = next((f for f in near if os.path.isfile(f / "utils/lessons.py")), None)
+if not course:
+    get = ["git", "clone", "-q", "--depth=1", "--branch", ref, repo, course := clone]
+    try:
+        subprocess.run(get, check=True, capture_output=True, errors="replace")
+    except FileNotFoundError:
+        sys.exit("Install git: it fetches the course, which is not here.")
+    except subprocess.CalledProcessError as e:
+        sys.exit(f"No network (Kaggle: Settings)? Or a private address?\n{e.stderr}")
+elif course == clone:
+    print(f"The copy fetched before is used. For the newest, rename {clone.name}.")
 sys.path.insert(0, str(course))
-for name in [n for n, m in sys.modules.items() if n.split(".")[0] == "utils" and str(course / "utils") not in str(m)]:
-    del sys.modules[name]  # another package of that name
+other = getattr(sys.modules.get("utils"), "__path__", 0) != [str(course / "utils")]
+[sys.modules.pop(n) for n in list(sys.modules) if n.split(".")[0] == "utils" and other]
 import utils
 
 device = utils.start()
