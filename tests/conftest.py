@@ -1,17 +1,24 @@
 """Tests see no COURSE_* setting of whoever runs them, except those that are marked `photos`, which need real ones.
 
-Those and the ones that are marked `live`, which take many minutes, are skipped unless they are asked for."""
+Those and the ones that are marked `live`, which take many minutes, are skipped unless they are asked for; those that are
+marked `gpu` run wherever an NVIDIA GPU is seen."""
 
 import os
 from pathlib import Path
 
 import pytest
 
+import utils  # noqa: F401 -- before torch, as in a notebook: threads then spin as they do there
+
 ON_PHOTOS = os.environ.get("COURSE_DATA") == "photos"  # as `make test-photos` sets it
 
 
 def pytest_collection_modifyitems(config, items):
+    import torch  # not above, where it would come before utils
+
     for item in items:
+        if item.get_closest_marker("gpu") and not torch.cuda.is_available():
+            item.add_marker(pytest.mark.skip(reason="needs an NVIDIA GPU"))
         if item.get_closest_marker("live") and config.option.markexpr != "live":
             item.add_marker(pytest.mark.skip(reason="runs whole notebooks for many minutes: make live"))
         if item.get_closest_marker("photos") and not ON_PHOTOS:

@@ -28,11 +28,15 @@ from tools.build import NOTEBOOKS, code_cells, execute, fingerprint, load, secon
 from tools.readme import RUNS
 
 WHERE = """# asked in the kernel, which need not be this Python
-import json, platform, torch
+import json, os, platform, torch
+asked = os.environ.get("COURSE_DEVICE")
+device = asked.upper() if asked in ("mps", "xpu") else "CPU"
+if torch.cuda.is_initialized():  # a notebook that computes on the CPU has opened none
+    device = torch.cuda.get_device_name()
 print(json.dumps({
     "python": ".".join(platform.python_version_tuple()[:2]),
     "torch": torch.__version__.split("+")[0],
-    "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU",
+    "device": device,
 }))"""
 SAME = ("notebook", "seed", "data", "device", "torch", "python")  # what tells one run from another
 
@@ -44,7 +48,8 @@ def run(source: Path, seed: int, folder: Path = NOTEBOOKS) -> dict:
     COURSE_CLAIMS (utils.lessons.claim writes it); "changed": the marked outputs that are not as stored; "code", "data", "python", "torch", "device" and "seconds".
     Raises CellExecutionError where a cell fails.
     """
-    inherited = {key: os.environ[key] for key in ("COURSE_DATA", "COURSE_DATA_DIR") if key in os.environ}
+    names = ("COURSE_DATA", "COURSE_DATA_DIR", "COURSE_DEVICE")
+    inherited = {name: os.environ[name] for name in names if name in os.environ}
     notebook = load(source)
     code = fingerprint(notebook)
     with tempfile.TemporaryDirectory() as scratch:

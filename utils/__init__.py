@@ -4,6 +4,12 @@ Every notebook begins with ``device = utils.start()``.
 """
 
 import os
+
+# Threads that wait for each other spin, and on a busy machine take the time of those that they wait for. So they spin
+# less, unless the environment says how long (libgomp's default is 300,000 turns). Read when torch is loaded, so before.
+if "OMP_WAIT_POLICY" not in os.environ:
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+
 import random
 import warnings
 
@@ -20,7 +26,8 @@ __all__ = ["seed_all", "start"]
 def start(seed: int | None = None) -> torch.device:
     """Seed everything, pick the device, set the figures' style, count claims anew; print one line that says what was chosen.
 
-    seed: default the environment's COURSE_SEED, else 0. Raises ValueError for an unusable COURSE_SEED or COURSE_DATA.
+    seed: default the environment's COURSE_SEED, else 0. Raises ValueError for an unusable COURSE_SEED, COURSE_DATA or
+    COURSE_DEVICE, RuntimeError where the device that COURSE_DEVICE names cannot be used.
     """
     if seed is None:
         text = os.environ.get("COURSE_SEED") or "0"
@@ -37,14 +44,15 @@ def start(seed: int | None = None) -> torch.device:
 
 
 def seed_all(seed: int) -> None:
-    """Seed Python's, NumPy's and torch's random numbers, and ask CUDA for repeatable algorithms."""
+    """Seed Python's, NumPy's and torch's random numbers, and ask a GPU for repeatable algorithms. Opens no GPU."""
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
-    if torch.cuda.is_available():
+    if torch.accelerator.is_available():
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read by cuBLAS at its first use
         torch.backends.cudnn.benchmark = False
         # A few backward passes (adaptive pooling, bilinear) have no repeatable version on CUDA: they run all the same,
         # and a warning at each would only frighten.
         torch.use_deterministic_algorithms(True, warn_only=True)
         warnings.filterwarnings("ignore", message=".*does not have a deterministic implementation")
+        torch.utils.deterministic.fill_uninitialized_memory = False  # NaN where results are written at once: time lost

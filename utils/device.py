@@ -1,8 +1,10 @@
 """Where the work is done: one idle GPU that has proven that it works, else the CPU, with the reason."""
 
+import functools
 import gc
 import os
 import subprocess
+import sys
 
 import psutil
 import torch
@@ -14,7 +16,7 @@ _BUSY_MIB = 1000  # a GPU on which others hold more than this is in use (an idle
 
 
 def _ask(what: str, fields: str) -> list[dict]:
-    """The rows of one `nvidia-smi --query-...`, whole numbers as such. [] where no driver answers (torch's own word decides then)."""
+    """The rows of one `nvidia-smi --query-...`, whole numbers as such. [] where no driver answers."""
     command = ["nvidia-smi", f"--query-{what}={fields}", "--format=csv,noheader,nounits"]
     try:
         answer = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout
@@ -25,11 +27,8 @@ def _ask(what: str, fields: str) -> list[dict]:
 
 
 def gpus() -> list[dict]:
-    """Every GPU that the driver shows, with nvidia-smi's names: index, uuid, name, "memory.used" and "memory.total" (MiB),
-    "utilization.gpu" (%), "temperature.gpu" (°C). A figure that the driver does not tell stays its text, "[N/A]".
-
-    Asked of ``nvidia-smi`` rather than of torch, which would take a few hundred MiB on every GPU that it looks at.
-    """
+    """Every GPU that the driver shows, by nvidia-smi's names: index, uuid, name, "memory.used", "memory.total" (MiB),
+    "utilization.gpu" (%), "temperature.gpu" (°C). A figure that the driver does not tell stays its text, "[N/A]"."""
     return _ask("gpu", ",".join(("index", "uuid", "name", *_FIGURES)))
 
 
@@ -37,8 +36,62 @@ def _number(value) -> int:
     return value if isinstance(value, int) else 0  # "[N/A]", on shared slices
 
 
-def _by_idleness() -> list[int]:
-    """torch's GPU numbers, the idlest first. CUDA_VISIBLE_DEVICES may hide or reorder GPUs, so they are told by uuid."""
+def pick() -> tuple[torch.device, str]:
+    """(device, why), as COURSE_DEVICE asks: cpu, cuda, mps, xpu; auto, the default: one idle NVIDIA GPU, else the CPU.
+
+    The GPU proves in a process of its own that it works. So this process opens nothing on it before it computes there,
+    and an error of the GPU's does not spoil it. From then on "cuda" means that GPU, and no other is opened.
+    Raises ValueError for another COURSE_DEVICE, RuntimeError where the device that it names cannot be used.
+    """
+    asked = os.environ.get("COURSE_DEVICE") or "auto"
+    if asked not in ("auto", "cpu", "cuda", "mps", "xpu"):
+        raise ValueError(f"COURSE_DEVICE={asked!r}: expected auto, cpu, cuda, mps or xpu.")
+    if asked == "cpu":
+        return torch.device("cpu"), "COURSE_DEVICE=cpu"
+    try:
+        device, why = _proven("cuda" if asked == "auto" else asked)
+    except RuntimeError as error:
+        if asked == "auto":
+            return torch.device("cpu"), str(error)
+        raise RuntimeError(f"COURSE_DEVICE={asked} cannot be used here: {error}.") from None
+    if device.startswith("cuda"):
+        torch.cuda._lazy_call(functools.partial(torch.cuda.set_device, device))  # done when CUDA is opened
+    return torch.device(device), why
+
+
+@functools.cache  # the GPU that was picked stays picked; of an error nothing is kept
+def _proven(kind: str) -> tuple[str, str]:
+    """What `_prove` finds in a process of its own. Raises RuntimeError with the reason where no GPU works."""
+    seen = torch.accelerator.current_accelerator(check_available=True)
+    if seen is None:
+        unsuited = f"a GPU is there, but torch {torch.__version__} does not suit its driver"
+        raise RuntimeError(unsuited if gpus() else "no GPU found")
+    if seen.type != kind:
+        raise RuntimeError(f"a GPU was seen, but the course is tested on the CPU; COURSE_DEVICE={seen.type} tries it")
+    tried = subprocess.run([sys.executable, "-P", __file__, kind], capture_output=True, text=True)
+    if tried.returncode:
+        reason = (tried.stderr.strip() or "it ended the process").splitlines()[-1]
+        raise RuntimeError(f"the GPU failed a tiny operation: {reason}")
+    device, why = tried.stdout.splitlines()[-2:]
+    return device, why
+
+
+def _prove(kind: str) -> tuple[str, str]:
+    """(device, why): the idlest GPU on which one tiny operation succeeds. Exits with the reason where none does.
+    torch's word is not enough: a P100 is "available" and has no kernels in today's builds, a full GPU has no memory."""
+    order, reason = _by_idleness() if kind == "cuda" else [kind], "wrong result"
+    for device in order:
+        try:
+            if (torch.ones(8, 8, device=device) @ torch.ones(8, 8, device=device)).sum().item() == 512:
+                name = torch.cuda.get_device_name(device) if kind == "cuda" else f"COURSE_DEVICE={kind}"
+                return device, name + (f", the idlest of {len(order)}" if len(order) > 1 else "")
+        except RuntimeError as error:  # torch.OutOfMemoryError is one too
+            reason = str(error).splitlines()[0]
+    sys.exit(reason)
+
+
+def _by_idleness() -> list[str]:
+    """torch's GPUs, the idlest first. CUDA_VISIBLE_DEVICES may hide or reorder GPUs, so they are told by uuid."""
     state = {gpu["uuid"].removeprefix("GPU-"): gpu for gpu in gpus()}
 
     def load(number: int) -> tuple:
@@ -49,100 +102,45 @@ def _by_idleness() -> list[int]:
         used, busy = _number(gpu.get("memory.used")), _number(gpu.get("utilization.gpu"))
         return used > _BUSY_MIB, busy > 10, used, number
 
-    return sorted(range(torch.cuda.device_count()), key=load)
-
-
-def pick() -> tuple[torch.device, str]:
-    """(device, why): one idle GPU and only one, else the CPU.
-
-    ``torch.cuda.is_available()`` is not enough: a P100 says yes and then has no kernels in today's builds, a full GPU says
-    yes and then has no memory. So one tiny operation must succeed first.
-    """
-    if not torch.cuda.is_available():
-        reason = "a GPU is there, but its driver does not suit this torch" if gpus() else "no GPU found"
-        return torch.device("cpu"), reason if torch.version.cuda else "this torch is a build without GPU support"
-    order, reason = _by_idleness(), ""
-    for number in order:
-        device = torch.device("cuda", number)
-        try:
-            worked = (torch.ones(8, 8, device=device) @ torch.ones(8, 8, device=device)).sum().item() == 512
-        except RuntimeError as error:  # torch.OutOfMemoryError is one too
-            worked, reason = False, str(error).splitlines()[0]
-        if worked:
-            torch.cuda.set_device(device)
-            others = f", the idlest of {len(order)}" if len(order) > 1 else ""
-            return device, f"{torch.cuda.get_device_name(device)}{others}"
-    return torch.device("cpu"), f"the GPU failed a tiny operation: {reason or 'wrong result'}"
+    return [f"cuda:{number}" for number in sorted(range(torch.cuda.device_count()), key=load)]
 
 
 def free_memory() -> None:
     """Give back the GPU memory that nothing uses any more (delete your models first)."""
     gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
+    if torch.accelerator.is_available():
+        torch.get_device_module().empty_cache()  # torch.accelerator.empty_cache() fails on Macs (pytorch #186430)
 
 
 def report() -> str:
-    """Who is using what, live: each GPU with its memory, load and temperature, and the processes on it with their owners.
-
-    In plain sentences, a line each. What the driver does not tell ("[N/A]") is left out or said to be unknown; where there
-    is no driver, the sentences say what is known all the same. Needs no GPU and takes no memory on one.
-    """
+    """Who is using what, live: each GPU with its memory, load and temperature, and the processes on it with their
+    owners, a line each. Where no driver answers, a sentence says what is known all the same. Opens no GPU."""
     if not (cards := gpus()):
-        return _report_without_driver()
-    processes, ours, lines = _ask("compute-apps", "gpu_uuid,pid,used_memory"), _our_gpu(), []
+        seen = "torch sees a GPU, and who uses it cannot be" if torch.accelerator.is_available() else "no GPU is to be"
+        return f"No NVIDIA driver answers: {seen} seen from here."
+    processes, ours, lines = _ask("compute-apps", "gpu_uuid,pid,used_memory"), "none", []
+    if torch.cuda.is_initialized():  # asking must not open a GPU
+        ours = str(getattr(torch.cuda.get_device_properties(torch.cuda.current_device()), "uuid", ""))
     for card in cards:
         used, total, busy, warm = (card[name] for name in _FIGURES)
-        known = [f"{used:,} of {total:,} MiB in use"] if isinstance(used, int) and isinstance(total, int) else []
-        known += [f"{busy} % busy"] if isinstance(busy, int) else []
-        known += [f"{warm} °C"] if isinstance(warm, int) else []
-        taken = " <- taken by this notebook" if ours and ours == card["uuid"].removeprefix("GPU-") else ""
-        lines.append(
-            f"GPU {card['index']}, {card['name']}: {', '.join(known) or 'the driver gives no figures'}.{taken}"
-        )
-        here = [
-            (process["pid"], process["used_memory"]) for process in processes if process["gpu_uuid"] == card["uuid"]
-        ]
-        for pid, mib in here:
-            size = f"{mib:,} MiB" if isinstance(mib, int) else "memory of unknown size"
-            lines.append(f"    {_owner(pid)}, process {pid}: {size}")
-        if not here:
-            lines.append("    no process is shown on it")
-        unseen = _number(used) - sum(_number(mib) for _, mib in here)
-        if unseen > _BUSY_MIB and all(isinstance(mib, int) for _, mib in here):
-            lines.append(
-                f"    {unseen:,} MiB belong to processes that cannot be seen from here, as is usual in a container"
-            )
-    if not torch.cuda.is_available():
-        lines.append("This notebook runs on the CPU: its torch cannot use what the driver shows.")
+        taken = " <- taken by this notebook" if ours == card["uuid"].removeprefix("GPU-") else ""
+        lines.append(f"GPU {card['index']}, {card['name']}: {used} of {total} MiB, {busy} % busy, {warm} °C{taken}")
+        here = [process for process in processes if process["gpu_uuid"] == card["uuid"]]
+        lines += [f"    {_owner(p['pid'])}, process {p['pid']}: {p['used_memory']} MiB" for p in here]
+        if not here and _number(used) > _BUSY_MIB:
+            lines.append("    whose that memory is cannot be seen from here, as is usual in a container")
+    if ours == "none":
+        lines.append("This notebook holds none of them: a GPU is opened when the first tensor is put there.")
     return "\n".join(lines)
 
 
-def _report_without_driver() -> str:
-    if torch.cuda.is_available():
-        name, held = torch.cuda.get_device_name(), torch.cuda.memory_reserved() / 2**20
-        return (
-            f"torch can use a GPU ({name}), and this notebook holds {held:,.0f} MiB of it. nvidia-smi does not answer, so of "
-            "other people's processes nothing is known from here: ask before you take much."
-        )
-    return (
-        "No NVIDIA driver answers: no GPU is to be seen from here, so there is none to share. "
-        f"This notebook computes on the CPU, with {torch.get_num_threads()} threads, and takes nothing from anybody's GPU."
-    )
-
-
-def _our_gpu() -> str:
-    """The uuid of the GPU on which this process works, "" where it works on none (asking must not take one)."""
-    if not (torch.cuda.is_available() and torch.cuda.is_initialized()):
-        return ""
-    return str(getattr(torch.cuda.get_device_properties(torch.cuda.current_device()), "uuid", ""))
-
-
 def _owner(pid: int | str) -> str:
-    if pid == os.getpid():
-        return "this notebook"
     try:
         owner = psutil.Process(int(pid)).username()
         return "you" if owner == psutil.Process().username() else owner
     except (psutil.Error, ValueError):  # a process that cannot be seen from here, a number that is "[N/A]"
         return "somebody"
+
+
+if __name__ == "__main__":  # the process in which a GPU proves itself
+    print(*_prove(sys.argv[1]), sep="\n")

@@ -100,6 +100,7 @@ show(image_grid(animals, titles=species, columns=6, size=1.9), f"Six drawn anima
 # | Kaggle | a CPU, two T4 GPUs or a P100 | sessions of 12 hours; a weekly GPU quota; the internet is off until you switch it on; only `/kaggle/working` is kept | choose the **T4**: today's PyTorch no longer runs on a P100 |
 # | a shared GPU box | strong GPUs, and other people | whoever comes first; the lecture's box ends a notebook that is idle for 20 minutes | look, take one, save often, give it back |
 # | your laptop | it is yours | often no NVIDIA GPU | fine for all of this course |
+# | a Mac | a GPU of Apple's, which PyTorch calls `mps` | the course is tested on CPUs, so `utils.start()` takes the CPU | fine too; to try its GPU, run `%env COURSE_DEVICE=mps` before the set-up cell |
 #
 # Limits change. The pages of [Colab](https://research.google.com/colaboratory/faq.html) and [Kaggle](https://www.kaggle.com/docs/notebooks)
 # say what holds today.
@@ -117,7 +118,8 @@ print(report())
 # ### Take one, and only one
 #
 # `utils.start()` has done this for you: it took the idlest GPU, **one**, after proving with a tiny computation that it works. Where there is
-# none, it took the CPU. `device` is what it took.
+# none, it took the CPU. `device` is what it took. (`COURSE_DEVICE=cpu`, set before it, leaves the GPU to others.) On the GPU nothing of yours is
+# held until you put the first tensor there.
 #
 # A GPU has its own memory. So in PyTorch, two things have to be brought there: the model once, and every batch of data.
 # `model.to(device)` and `images.to(device)`. If one of them stays behind, PyTorch says so: *Expected all tensors to be on the same device*.

@@ -14,6 +14,7 @@
 # - build a small detector from a classifier, and tell what capsules and recurrent networks do with a picture.
 #
 # **Time:** it runs in @TIME@ on two CPU cores; with all sections, the exercises and the lab, nearly five hours.
+# Where there is a GPU, only the pretrained network of section 1 runs on it; all else computes on the CPU.
 # **Before this:** notebook 05; for section 7 also notebook 03, section 8.
 
 # %% [markdown] slideshow={"slide_type": "notes"}
