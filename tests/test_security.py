@@ -114,9 +114,11 @@ def test_malicious_weights_do_not_run(tmp_path, monkeypatch, place):
 SETTINGS = {
     "COURSE_DATA": "photo",
     "COURSE_DATA_DIR": __file__,
+    "COURSE_DEVICE": "gpu",
     "COURSE_SEED": "seven",
     "COURSE_STRICT": "yes",
     "COURSE_CLAIMS": None,  # a file that `make seeds` names: any name will do
+    "COURSE_VERDICTS": None,  # likewise
 }
 
 
