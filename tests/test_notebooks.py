@@ -354,6 +354,12 @@ def lines_are_narrow(notebook, name):
                 yield f"{headline(cell)} has a line of {len(line)} characters; 88 is the most: {line.strip()[:50]!r}"
 
 
+def titles_of_folded_cells_fit(notebook, name):
+    for cell in code_cells(notebook):
+        if is_folded(cell) and len(title := cell.source.splitlines()[0]) > 100:
+            yield f"{headline(cell)} is folded, and its first line has {len(title)} characters; JupyterLab cuts it at 100"
+
+
 def lesson_is_most_of_what_one_sees(notebook, name):
     lesson = sum(len(line) for cell in lesson_cells(notebook) for line in cell.source.splitlines())
     seen = sum(len(cell.source) for cell in code_cells(notebook) if not is_folded(cell))
@@ -418,6 +424,7 @@ def pictures_are_prepared_by_prepare(notebook, name):
 FORM = [
     file_is_small,
     lines_are_narrow,
+    titles_of_folded_cells_fit,
     lesson_is_most_of_what_one_sees,
     the_first_task_comes_early,
     core_sections_end_with_a_task,
@@ -628,6 +635,7 @@ BROKEN = {
     "has the heading '### More' in <details>": replace("This.", "### More\n\nThis."),
     "shows a figure and stores no picture": lambda notebook: notebook.cells[3].outputs.clear(),
     "the file has 1.5 MB": add_output("stream", text="x" * 1_500_000),
+    "its first line has 101 characters": set_source(TITLE + "x" * (101 - len(TITLE)), cell=HELPER),
     "has a line of 89 characters": set_source("x" * 89),
     "only 46% of the code that one sees": lambda n: (
         n.cells[HELPER].metadata.pop("tags"),
