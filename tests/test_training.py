@@ -1,29 +1,39 @@
 """fit, evaluate and checkpoints: the promises of utils.training, each with its test."""
 
+import math
 import os
 import random
 import shutil
 import signal
+import subprocess
+import sys
 import threading
+import weakref
 import zipfile
-from types import SimpleNamespace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch.optim import lr_scheduler
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset, WeightedRandomSampler
 
 from tests.test_security import Malicious
 from utils import seed_all, training
+from utils.checkpoints import Run
 from utils.training import Diverged, evaluate, fit, predict
+
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")  # these promises hold on either
 
 
 @pytest.fixture(autouse=True)
 def stop_button():
     """As in a notebook: a shell that starts the tests in the background has switched SIGINT off."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    training._last_press = -math.inf  # in the test before this one
     yield
     signal.signal(signal.SIGINT, before)
 
@@ -37,9 +47,8 @@ def task(num=96, size=8):
 
 def network():
     """With batch norm and dropout, so that running statistics and random numbers matter to an exact resume."""
-    return nn.Sequential(
-        nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Dropout(0.2), nn.Linear(512, 2)
-    )
+    layers = nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Dropout(0.2), nn.Linear(512, 2)
+    return nn.Sequential(*layers).to(DEVICE)
 
 
 def setup(seed=0, **loader):
@@ -81,7 +90,7 @@ def test_fit_is_the_loop_that_one_would_write():
     for _ in range(options["num_epochs"]):
         mine.train()
         for images, labels in loader:
-            loss = F.cross_entropy(mine(images), labels)
+            loss = F.cross_entropy(mine(images.to(DEVICE)), labels.to(DEVICE))
             options["optimizer"].zero_grad()
             loss.backward()
             options["optimizer"].step()
@@ -103,16 +112,70 @@ def test_it_learns_and_keeps_a_history():
     assert result["loss"] == pytest.approx(F.cross_entropy(logits, labels).item(), abs=1e-5)
 
 
-def test_evaluate_puts_the_mode_back_and_wants_data():
-    model = network().train()
-    evaluate(model, DataLoader(task(), batch_size=32))
-    assert model.training
+def test_evaluate_and_predict_want_data():
     pixels, _ = predict(nn.Flatten(), DataLoader(task(), batch_size=32))  # a model without weights has no device
     assert torch.equal(pixels, task()[:][0].flatten(1))
     with pytest.raises(ValueError, match="no batch"):
-        evaluate(model, [])
+        evaluate(network(), [])
     with pytest.raises(ValueError, match="no batch"):
-        predict(model, [])
+        predict(network(), [])
+
+
+@pytest.mark.parametrize("use", [evaluate, predict])
+def test_every_modules_mode_is_put_back_also_one_set_by_hand(use):
+    model = network().train()
+    model[1].eval()
+    use(model, DataLoader(task(), batch_size=32))
+    assert model.training and model[4].training and not model[1].training
+    before = model[1].running_mean.clone()
+    model(task()[:8][0].to(DEVICE))
+    assert torch.equal(model[1].running_mean, before)
+
+
+class Log(TorchDispatchMode):
+    """The names of the operations, in order. `_local_scalar_dense` is the one with which the CPU asks a device for a number."""
+
+    def __init__(self):
+        super().__init__()
+        self.names = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.names.append(func.__name__)
+        return func(*args, **(kwargs or {}))
+
+
+def test_no_step_waits_for_the_device():
+    model = network()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    with Log() as log:
+        fit(model, DataLoader(task(), batch_size=16), num_epochs=1, optimizer=optimizer, progress=None)
+    steps = [i for i, name in enumerate(log.names) if name.startswith("convolution_backward")]
+    waits = [i for i, name in enumerate(log.names) if name.startswith("_local_scalar_dense")]
+    # (Before the first step the loader draws a seed for its shuffling, on the CPU.)
+    assert len(steps) == 6 and max(waits) > max(steps) and not any(min(steps) < i < max(steps) for i in waits)
+
+
+def test_what_goes_to_the_cpu_is_waited_for(monkeypatch):
+    """Else a GPU's results are read before they have come (`predict` gave NaN)."""
+    plain, asked = torch.Tensor.to, []
+
+    def to(self, device, **options):
+        asked.append((torch.device(device).type, options["non_blocking"]))
+        return plain(self, device, **options)
+
+    monkeypatch.setattr(torch.Tensor, "to", to)
+    training._move({"a": torch.ones(2)}, torch.device("cpu"))
+    training._move((torch.ones(2),), torch.device("meta"))
+    assert asked == [("cpu", False), ("meta", True)]
+
+
+@pytest.mark.skipif(DEVICE.type == "cpu", reason="needs a GPU")
+def test_predict_reads_what_the_gpu_has_computed():
+    model, loader = network(), DataLoader(task(), batch_size=25)
+    outputs, _ = predict(model, loader)
+    with torch.no_grad():
+        expected = model.eval()(task()[:][0].to(DEVICE)).cpu()
+    assert torch.allclose(outputs, expected, atol=1e-4)
 
 
 class Jitter(torch.utils.data.Dataset):
@@ -142,7 +205,7 @@ def test_a_checkpoint_of_another_version_is_refused(tmp_path):
     model, loader, options = setup()
     fit(model, loader, checkpoint=tmp_path / "run.pt", **options)
     torch.save(torch.load(tmp_path / "run.pt", weights_only=True) | {"version": 0}, tmp_path / "run.pt")
-    with pytest.raises(ValueError, match="checkpoint of version 0; this course reads version 2"):
+    with pytest.raises(ValueError, match="checkpoint of version 0; this course reads version 3"):
         fit(model, loader, checkpoint=tmp_path / "run.pt", resume=True, **options)
 
 
@@ -227,20 +290,20 @@ def test_a_second_press_interrupts_at_once():
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-def test_a_second_press_ends_the_cell_also_in_its_next_fit(monkeypatch, capsys):
-    shell = SimpleNamespace(execution_count=7)
-    monkeypatch.setattr(training, "get_ipython", lambda: shell)
+def test_a_quick_second_press_ends_the_cell_also_in_its_next_fit(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(training.time, "monotonic", lambda: now[0])
 
     def fit_and_press():
         model, loader, options = setup()
         return fit(model, StopAfter(loader, 2, 1), **options)
 
     assert len(fit_and_press()["train_loss"]) == 1
-    assert "What else is in this cell goes on; press stop again to end that, too." in capsys.readouterr().out
+    now[0] += 1.9
     with pytest.raises(KeyboardInterrupt):
         fit_and_press()
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    shell.execution_count += 1  # another cell, or the same one run again
+    now[0] += 2.1
     assert len(fit_and_press()["train_loss"]) == 1
 
 
@@ -252,12 +315,48 @@ def test_fit_runs_outside_the_main_thread():
     assert options["scheduler"].last_epoch == 6 * len(loader)
 
 
-def test_nan_stops_before_it_spoils_the_weights():
+def test_a_diverged_run_is_put_back_to_the_beginning_of_its_epoch(tmp_path):
+    """Model, buffers, optimizer and scheduler, however far the epoch got: then a smaller rate trains on."""
     model, loader, options = setup()
-    before = {name: value.clone() for name, value in model.named_parameters()}
-    with pytest.raises(Diverged, match="step 1 of epoch 1"):
-        fit(model, loader, loss_fn=lambda outputs, labels: outputs.sum() * float("nan"), **options)
-    assert all(torch.equal(before[name], value) for name, value in model.named_parameters())
+    scheduler, optimizer = options["scheduler"], options["optimizer"]
+    fit(model, loader, **options | {"num_epochs": 2})
+    run = Run(model, optimizer, scheduler, (), False)
+    before, calls = run.state(), []
+
+    def loss_fn(outputs, labels):
+        calls.append(None)
+        return F.cross_entropy(outputs, labels) * (1e18 if len(calls) == 3 else float("nan") if len(calls) == 6 else 1)
+
+    rates = {"lr": 1e30}
+    optimizer.param_groups[0].update(rates)
+    before["optimizer"]["param_groups"][0].update(rates)
+    with pytest.raises(Diverged, match="in epoch 1; model, optimizer and scheduler are as it began"):
+        fit(model, loader, loss_fn=loss_fn, **options | {"num_epochs": 1})
+    after = run.state()
+    for part in ("model", "optimizer"):
+        torch.testing.assert_close(after[part], before[part], rtol=0, atol=0)
+    assert after["scheduler"] == before["scheduler"]
+    optimizer.param_groups[0]["lr"] = 1e-3
+    history = fit(model, loader, **options | {"num_epochs": 2, "scheduler": None})
+    assert all(math.isfinite(loss) for loss in history["train_loss"])
+
+
+def test_a_loss_that_is_not_finite_is_seen_in_the_epoch_where_a_bar_is_drawn(monkeypatch):
+    class Bar(training.tqdm):
+        def update(self, n=1):
+            return True  # drawn at each step
+
+    monkeypatch.setattr(training, "tqdm", Bar)
+    model, loader, options = setup()
+    losses = []
+
+    def loss_fn(outputs, labels):
+        losses.append(None)
+        return outputs.sum() * float("inf")
+
+    with pytest.raises(Diverged):
+        fit(model, loader, loss_fn=loss_fn, **options | {"progress": "training"})
+    assert len(losses) == 1
 
 
 class Spoil(torch.autograd.Function):
@@ -291,26 +390,53 @@ def test_after_nan_the_model_and_the_checkpoint_have_the_last_good_weights(tmp_p
     class Loader:
         __len__, __iter__ = (lambda self: len(loader)), (lambda self: batches())
 
-    place = "after epoch 3" if "last" in kind else "epoch 3; .* of this epoch's beginning"
-    with pytest.raises(Diverged, match=place):
+    with pytest.raises(Diverged, match="in epoch 3; model, optimizer and scheduler are as it began"):
         fit(model, Loader(), loss_fn=loss_fn, checkpoint=tmp_path / "run.pt", **options)
     assert same_weights(model, good)
     saved = torch.load(tmp_path / "run.pt", weights_only=True)
     assert saved["epoch"] == 2 and all(torch.equal(saved["model"][k], v) for k, v in good.state_dict().items())
 
 
-def test_a_full_gpu_says_what_to_halve():
+def test_a_full_gpu_says_what_to_halve_and_lets_the_batch_go():
+    kept = []
+
+    class Computed(torch.Tensor):
+        """As large as what a batch computes, and one can see whether it is still there."""
+
     def full(outputs, labels):
+        computed = outputs.as_subclass(Computed)
+        kept.append(weakref.ref(computed))
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 
     model, loader, options = setup()
-    sentence = "does not do for a batch of 16 of 3 x 8 x 8: halve the batch_size .*torch says: CUDA out of memory"
-    with pytest.raises(torch.OutOfMemoryError, match=sentence):
+    sentence = "does not do for a batch of 16 x 3 x 8 x 8: halve the batch_size .*torch says: CUDA out of memory"
+    with pytest.raises(torch.OutOfMemoryError, match=sentence) as caught:
         fit(model, loader, loss_fn=full, **options)
-    model[0].forward = lambda images: full(images, None)
+    assert kept[0]() is None, "the error's traceback holds what the failed batch computed"
+    assert caught.value.__suppress_context__
+    model[0].forward = lambda images: full(model[5].weight * 2, None)
     for use in (evaluate, predict):
-        with pytest.raises(torch.OutOfMemoryError, match="batch of 40 of 3 x 8 x 8: halve"):
-            use(model, [(torch.zeros(40, 3, 8, 8), torch.zeros(40))], bf16=False)
+        with pytest.raises(torch.OutOfMemoryError, match="batch of 40 x 3 x 8 x 8: halve"):
+            use(model, [(torch.zeros(40, 3, 8, 8), torch.zeros(40))])
+
+
+@pytest.mark.parametrize("use", ["fit", "evaluate", "predict"])
+def test_pictures_of_bytes_get_a_sentence(use):
+    images, labels = torch.randint(0, 255, (8, 3, 8, 8), dtype=torch.uint8), torch.zeros(8, dtype=torch.long)
+    loader, model = DataLoader(TensorDataset(images, labels), batch_size=4), network()
+    calls = {
+        "fit": lambda model: fit(model, loader, num_epochs=1, optimizer=torch.optim.SGD(model.parameters()), progress=None),
+        "evaluate": lambda model: evaluate(model, loader),
+        "predict": lambda model: predict(model, loader),
+    }
+    with pytest.raises(ValueError, match=r"bytes \(uint8\) came.*v2.ToDtype\(torch.float32, scale=True\)"):
+        calls[use](model)
+
+    class Float(nn.Module):
+        def forward(self, images):
+            return images / 255
+
+    calls[use](nn.Sequential(Float(), network()))  # a network that takes bytes is none of our business
 
 
 @pytest.mark.parametrize("point", ["loss", "metric", "scheduler", "validation", "checkpoint"])
@@ -334,7 +460,7 @@ def test_the_stop_button_at_any_point(tmp_path, monkeypatch, point, number):
         return call
 
     monkeypatch.setattr(training, "evaluate", pressing("validation", training.evaluate))
-    monkeypatch.setattr(training, "_save", pressing("checkpoint", training._save))
+    monkeypatch.setattr(training, "save_whole", pressing("checkpoint", training.save_whole))
     scheduler = type(options["scheduler"])
     monkeypatch.setattr(scheduler, "step", pressing("scheduler", scheduler.step))
     losses = {
@@ -386,20 +512,44 @@ def test_a_cell_with_fit_run_twice(tmp_path):
         assert first["train_loss"] == second["train_loss"] and same_weights(model, again)
 
 
-def test_early_stopping_takes_the_best_epoch():
+@pytest.mark.parametrize(
+    ("val_losses", "patience", "epochs", "best"),
+    [
+        ([0.9, 0.5, 0.7, 0.6, 0.1, 0.1], 2, 4, 2),
+        ([0.5, 0.5, 0.5, 0.5, 0.5, 0.5], 2, 3, 1),  # no epoch has a lower one
+        ([math.nan, 0.5, 0.4, 0.6, math.nan, 0.1], 2, 5, 3),  # NaN is no best, and in the way of none
+        ([math.nan] * 6, 3, 3, 3),  # none is best: the last weights stay
+    ],
+)
+def test_early_stopping_takes_the_best_epoch(val_losses, patience, epochs, best):
     model, loader, options = setup()
-    val_losses = iter([0.9, 0.5, 0.7, 0.6, 0.1, 0.1])
-    snapshots = []
+    told, snapshots = iter(val_losses), []
 
     def loss_fn(outputs, labels):
         if model.training:
             return F.cross_entropy(outputs, labels)
         snapshots.append(model[0].weight.detach().clone())
-        return torch.tensor(next(val_losses))
+        return torch.tensor(next(told))
 
-    history = fit(model, loader, DataLoader(task(), batch_size=96), loss_fn=loss_fn, patience=2, **options)
-    assert history["val_loss"] == pytest.approx([0.9, 0.5, 0.7, 0.6])
-    assert torch.equal(model[0].weight, snapshots[1])
+    history = fit(model, loader, DataLoader(task(), batch_size=96), loss_fn=loss_fn, patience=patience, **options)
+    assert len(history["val_loss"]) == epochs
+    assert torch.equal(model[0].weight, snapshots[best - 1])
+
+
+def test_the_stop_button_takes_the_best_weights_too(capsys):
+    model, loader, options = setup()
+    losses, snapshots = iter([0.5, 0.9]), []
+
+    def loss_fn(outputs, labels):
+        if model.training:
+            return F.cross_entropy(outputs, labels)
+        snapshots.append(model[0].weight.detach().clone())
+        return torch.tensor(next(losses))
+
+    stopped = StopAfter(loader, 3, 2)
+    history = fit(model, stopped, DataLoader(task(), batch_size=96), loss_fn=loss_fn, patience=5, **options)
+    assert history["val_loss"] == pytest.approx([0.5, 0.9]) and torch.equal(model[0].weight, snapshots[0])
+    assert "The model keeps the weights of epoch 1." in capsys.readouterr().out
 
 
 def test_early_stopping_survives_a_resume(tmp_path):
@@ -427,15 +577,180 @@ def test_a_checkpoint_of_another_model_changes_nothing(tmp_path):
     assert torch.equal(other[0].weight, before)
 
 
-def test_a_checkpoint_of_another_optimizer_or_scheduler_changes_nothing(tmp_path):
+def test_a_checkpoint_of_another_run_changes_nothing(tmp_path):
     model, loader, options = setup()
     fit(model, loader, checkpoint=tmp_path / "run.pt", **options)
     other, loader, options = setup(seed=1)
-    before, sgd = other[0].weight.clone(), torch.optim.SGD(other.parameters(), lr=0.1)
-    for unlike in ({"scheduler": None}, {"optimizer": sgd}, {"optimizer": sgd, "scheduler": None}):
-        with pytest.raises(ValueError, match="run.pt is of a run with another optimizer or scheduler"):
-            fit(other, loader, checkpoint=tmp_path / "run.pt", resume=True, **options | unlike)
+    before, unlike = other[0].weight.clone(), {}
+    for kind in (torch.optim.SGD, torch.optim.Adam):  # Adam and AdamW have the same settings, and mean other things
+        unlike[f"another optimizer: AdamW there, {kind.__name__} here"] = {"optimizer": kind(other.parameters(), lr=0.1)}
+    cosine = lr_scheduler.CosineAnnealingLR(options["optimizer"], 36)
+    unlike |= {
+        "another scheduler: OneCycleLR there, CosineAnnealingLR here": {"scheduler": cosine},
+        "another scheduler: OneCycleLR there, NoneType here": {"scheduler": None},
+        "another bf16: False there, True here": {"bf16": True},
+    }
+    for sentence, change in unlike.items():
+        with pytest.raises(ValueError, match=f"run.pt is of a run with {sentence}. Give that, or train again"):
+            fit(other, loader, checkpoint=tmp_path / "run.pt", resume=True, **options | change)
     assert torch.equal(other[0].weight, before)
+
+
+SCHEDULERS = {
+    "LambdaLR": lambda o: lr_scheduler.LambdaLR(o, lambda step: 0.9**step),
+    "MultiplicativeLR": lambda o: lr_scheduler.MultiplicativeLR(o, lambda step: 0.95),
+    "StepLR": lambda o: lr_scheduler.StepLR(o, 4, 0.5),
+    "MultiStepLR": lambda o: lr_scheduler.MultiStepLR(o, [3, 9, 14]),
+    "ConstantLR": lambda o: lr_scheduler.ConstantLR(o, 0.3, 8),
+    "LinearLR": lambda o: lr_scheduler.LinearLR(o, 0.1, total_iters=12),
+    "ExponentialLR": lambda o: lr_scheduler.ExponentialLR(o, 0.9),
+    "PolynomialLR": lambda o: lr_scheduler.PolynomialLR(o, 20),
+    "CosineAnnealingLR": lambda o: lr_scheduler.CosineAnnealingLR(o, 18),
+    "CosineAnnealingWarmRestarts": lambda o: lr_scheduler.CosineAnnealingWarmRestarts(o, 5),
+    "CyclicLR": lambda o: lr_scheduler.CyclicLR(o, 1e-3, 1e-2, 4, cycle_momentum=False),
+    "OneCycleLR": lambda o: lr_scheduler.OneCycleLR(o, 1e-2, total_steps=18),
+    "SequentialLR": lambda o: lr_scheduler.SequentialLR(
+        o, [lr_scheduler.LinearLR(o, 0.1, total_iters=5), lr_scheduler.CosineAnnealingLR(o, 13)], [5]
+    ),
+    "ChainedScheduler": lambda o: lr_scheduler.ChainedScheduler(
+        [lr_scheduler.ConstantLR(o, 0.3, 5), lr_scheduler.ExponentialLR(o, 0.9)]
+    ),
+    "ReduceLROnPlateau": lambda o: lr_scheduler.ReduceLROnPlateau(o, patience=0, threshold=0.5),
+}
+
+
+@pytest.mark.parametrize("name", SCHEDULERS)
+def test_every_scheduler_resumes_as_if_nothing_had_happened(tmp_path, name):
+    assert set(lr_scheduler.__all__) - {"LRScheduler"} <= set(SCHEDULERS), "torch has a scheduler that this test lacks"
+
+    def run(stop=None, seed=0, **more):
+        model, loader, _ = setup(seed)
+        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+        options = {"optimizer": optimizer, "scheduler": SCHEDULERS[name](optimizer), "num_epochs": 3, "progress": None}
+        fit(model, StopAfter(loader, *stop) if stop else loader, DataLoader(task(), 48), **options | more)
+        return model, optimizer.param_groups[0]["lr"]
+
+    (unbroken, rate), file = run(), tmp_path / "run.pt"
+    run(stop=(2, 2), checkpoint=file)
+    resumed, resumed_rate = run(seed=9, checkpoint=file, resume=True)
+    assert same_weights(resumed, unbroken) and resumed_rate == rate
+
+
+def test_reduce_on_plateau_steps_by_epoch_and_wants_validation():
+    model, loader, options = setup()
+    options["scheduler"] = lr_scheduler.ReduceLROnPlateau(options["optimizer"], factor=0.1, patience=0, threshold=10.0)
+    with pytest.raises(ValueError, match="ReduceLROnPlateau watches val_loss: give a val_loader"):
+        fit(model, loader, **options)
+    fit(model, loader, DataLoader(task(), 48), **options | {"num_epochs": 3})
+    assert options["optimizer"].param_groups[0]["lr"] < 1e-3  # lowered after an epoch or two, not after each of 18 steps
+    assert options["scheduler"].last_epoch == 3
+
+
+def test_a_schedule_that_is_too_short_is_said_before_anything_is_written(tmp_path):
+    model, loader, options = setup()
+    fit(model, loader, checkpoint=tmp_path / "run.pt", **options)
+    sentence = "OneCycleLR has 0 of its total_steps left, too few for 2 epochs of 6 steps"
+    with pytest.raises(ValueError, match=sentence):  # a finished run that is resumed for more
+        fit(model, loader, checkpoint=tmp_path / "run.pt", resume=True, **options | {"num_epochs": 8})
+    model, loader, options = setup()
+    before = (tmp_path / "run.pt").read_bytes()
+    with pytest.raises(ValueError, match="has 36 of its total_steps left, too few for 7 epochs"):
+        fit(model, loader, checkpoint=tmp_path / "run.pt", **options | {"num_epochs": 7})
+    assert (tmp_path / "run.pt").read_bytes() == before
+
+
+@pytest.mark.parametrize("kind", ["sampler", "validation", "workers"])
+def test_loaders_with_random_numbers_of_their_own_are_replayed(tmp_path, kind):
+    def run(stop=None, seed=0, **more):
+        model, loader, options = setup(seed)
+        val_loader = None
+        if kind == "sampler":
+            sampler = WeightedRandomSampler([1.0] * 96, 96, generator=torch.Generator().manual_seed(5))
+            loader = DataLoader(task(), batch_size=16, sampler=sampler)
+            loader.stop = stop
+        elif kind == "validation":
+            generator = torch.Generator().manual_seed(5)
+            val_loader = DataLoader(Jitter(), batch_size=30, shuffle=True, generator=generator)
+        else:
+            loader = DataLoader(Jitter(), batch_size=16, shuffle=True, num_workers=1, multiprocessing_context="fork")
+        press = pressing_at(stop)
+        history = fit(model, loader, val_loader, loss_fn=press, **options | more | {"num_epochs": 3})
+        return model, history
+
+    (unbroken, whole), file = run(), tmp_path / "run.pt"
+    run(stop=9, checkpoint=file)
+    resumed, history = run(seed=9, checkpoint=file, resume=True)
+    assert same_weights(resumed, unbroken) and history.get("val_loss") == whole.get("val_loss")
+
+
+def pressing_at(call: int | None):
+    """A loss that presses the stop button at a training step."""
+    calls = []
+
+    def loss_fn(outputs, labels):
+        calls.append(outputs.requires_grad)
+        if outputs.requires_grad and sum(calls) == call:
+            os.kill(os.getpid(), signal.SIGINT)
+        return F.cross_entropy(outputs, labels)
+
+    return loss_fn
+
+
+def test_what_cannot_be_replayed_is_said(tmp_path, capsys):
+    for more, word in (({"generator": torch.Generator()}, "loader's generator 0"), ({"persistent_workers": True}, "workers")):
+        model, loader, options = setup()
+        fit(model, loader, checkpoint=tmp_path / "run.pt", **options | {"num_epochs": 1})
+        assert "anew" not in capsys.readouterr().out
+        workers = {"num_workers": 1, "multiprocessing_context": "fork"} if "persistent_workers" in more else {}
+        model, loader, options = setup(**more, **workers)
+        fit(model, loader, checkpoint=tmp_path / "run.pt", resume=True, **options | {"num_epochs": 2})
+        assert f"{word} begin anew: the rest is not quite" in capsys.readouterr().out
+
+
+def test_a_checkpoint_of_the_cpu_asks_no_gpu():
+    assert set(Run(nn.Linear(1, 1), None, None, (None,), False).random()) == {"torch", "NumPy", "Python"}
+
+
+class Endless(IterableDataset):
+    """Pictures of which nobody says how many there are."""
+
+    def __iter__(self):
+        return iter(task(64))
+
+
+def test_a_loader_without_a_length_trains_stops_and_resumes(tmp_path, capsys):
+    def run(stop=None, **more):
+        model, _, options = setup()
+        options["scheduler"] = None
+        loader = DataLoader(Endless(), batch_size=16)
+        history = fit(model, loader, loader, loss_fn=pressing_at(stop), **options | {"num_epochs": 3} | more)
+        return model, history
+
+    (unbroken, whole), file = run(progress="training"), tmp_path / "run.pt"
+    assert len(whole["val_loss"]) == 3
+    run(stop=6, checkpoint=file)
+    resumed, history = run(checkpoint=file, resume=True)
+    assert same_weights(resumed, unbroken) and history["val_loss"] == whole["val_loss"]
+    assert predict(unbroken, DataLoader(Endless(), batch_size=16), progress="predicting")[0].shape == (64, 2)
+
+
+def test_pictures_may_be_dicts_and_count_by_their_number():
+    class First(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = network()
+
+        def forward(self, images):
+            return self.net(images["left"] + images["right"])
+
+    images, labels = task()[:]
+    batches = [({"left": images[part], "right": images[part], "other": images[part]}, labels[part])
+               for part in (slice(0, 80), slice(80, 96))]  # fmt: skip
+    model = First()
+    logits, targets = predict(model, batches)
+    result = evaluate(model, batches)
+    assert result["loss"] == pytest.approx(F.cross_entropy(logits, targets).item(), abs=1e-5)
+    fit(model, batches, num_epochs=1, optimizer=torch.optim.SGD(model.parameters()), progress=None)
 
 
 @pytest.mark.parametrize("damage", ["cut short", "empty", "text", "flipped", "no dictionary", "zip", "pickled code"])
@@ -450,9 +765,10 @@ def test_a_damaged_checkpoint_is_told_and_changes_nothing(tmp_path, damage):
         with zipfile.ZipFile(file, "w") as archive:
             archive.writestr("photo.jpg", b"no checkpoint")
     elif damage == "pickled code":
-        torch.save({"version": 2, "model": Malicious(tmp_path / "ran")}, file)
+        torch.save({"version": 3, "model": Malicious(tmp_path / "ran")}, file)
     else:
-        content[len(content) // 3] ^= 255
+        record = model[5].weight.detach().cpu().numpy().tobytes()
+        content[content.index(record) + 5] ^= 255
         file.write_bytes({"cut short": content[:-300], "empty": b"", "text": b"no file", "flipped": content}[damage])
     before = model[0].weight.clone()
     with pytest.raises(
@@ -482,7 +798,8 @@ def test_a_failed_write_leaves_the_old_checkpoint(tmp_path, monkeypatch):
         file.write(b"half a checkpoint")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(training.torch, "save", half)
+    monkeypatch.setattr("torch.save", half)
+    model, loader, options = setup()
     with pytest.raises(OSError, match="No space left"):
         fit(model, loader, checkpoint=tmp_path / "run.pt", **options)
     assert (tmp_path / "run.pt").read_bytes() == before
@@ -491,7 +808,7 @@ def test_a_failed_write_leaves_the_old_checkpoint(tmp_path, monkeypatch):
 
 def test_unusable_arguments_get_a_sentence():
     model, loader, options = setup()
-    with pytest.raises(ValueError, match="needs a val_loader"):
+    with pytest.raises(ValueError, match="patience watches val_loss: give a val_loader"):
         fit(model, loader, patience=2, **options)
     with pytest.raises(ValueError, match="checkpoint=FILE"):
         fit(model, loader, resume=True, **options)
@@ -555,30 +872,83 @@ def test_outputs_may_be_dicts_or_tuples():
         assert pick(outputs).shape == (96, 2) and pick(outputs).dtype == torch.float32 and labels.shape == (96,)
 
 
-def test_bf16_is_used_where_asked_and_can_be_turned_off():
-    dtypes = []
+def test_bf16_is_off_unless_asked_for_and_losses_are_computed_exactly():
+    inside, outside = [], []
     model, loader, options = setup()
-    model[0].register_forward_hook(lambda module, inputs, output: dtypes.append(output.dtype))
-    fit(model, loader, bf16=True, **options | {"num_epochs": 1})
-    assert set(dtypes) == {torch.bfloat16}
-    dtypes.clear()
-    fit(model, loader, bf16=False, **options | {"num_epochs": 1})
-    assert set(dtypes) == {torch.float32}
+    model[0].register_forward_hook(lambda module, inputs, output: inside.append(output.dtype))
+
+    def loss_fn(outputs, labels):
+        outside.append(outputs.dtype)
+        return F.cross_entropy(outputs, labels)
+
+    options |= {"num_epochs": 1, "loss_fn": loss_fn}
+    for asked, expected in (({}, torch.float32), ({"bf16": False}, torch.float32), ({"bf16": True}, torch.bfloat16)):
+        inside.clear()
+        model, loader, options = setup()
+        model[0].register_forward_hook(lambda module, inputs, output: inside.append(output.dtype))
+        fit(model, loader, loss_fn=loss_fn, **options | asked | {"num_epochs": 1})
+        evaluate(model, loader, loss_fn, **asked)
+        outputs, _ = predict(model, loader, **asked)
+        assert set(inside) == {expected} and outputs.dtype == torch.float32
+    assert set(outside) == {torch.float32}
 
 
-def test_bf16_is_decided_by_timing_once_and_said(monkeypatch, capsys):
-    clock = iter(
-        [0, 9.0, 0, 0.2, 0, 9.0] + [0, 0.2, 0, 0.08] * 3
-    )  # set-up, float32, set-up, then float32 and bf16 by turns
-    monkeypatch.setattr(training, "_gains", {})
-    monkeypatch.setattr(training.time, "perf_counter", lambda: next(clock))
-    model = network()
-    assert training.bf16_gains(model, torch.zeros(4, 3, 8, 8))
-    assert "2.5 times as fast" in capsys.readouterr().out
-    assert training.bf16_gains(model, torch.zeros(4, 3, 8, 8))  # remembered: the clock has run out
-    assert model.training
+def test_a_gpu_that_only_emulates_bf16_stays_in_float32(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: including_emulation)
+    assert not training._has_bf16(torch.device("cuda"))
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: True)
+    assert training._has_bf16(torch.device("cuda")) and training._has_bf16(torch.device("cpu"))
 
 
-def test_a_tiny_network_stays_in_float32(monkeypatch):
-    monkeypatch.setattr(training, "_gains", {})
-    assert not training.bf16_gains(network(), torch.zeros(4, 3, 8, 8))
+# ---- the stop button and workers -------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(not hasattr(os, "killpg"), reason="this system has no process groups")
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver", "forkserver from before"])
+def test_the_stop_button_reaches_no_worker(tmp_path, method):
+    """Jupyter sends it to the whole process group, so the script below does; it runs by itself, in a group of its own."""
+    command = [sys.executable, __file__, method, str(tmp_path)]
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1]), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        command, env=environment, capture_output=True, text=True, start_new_session=True, timeout=240
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def stop_with_workers(method: str, folder: Path) -> None:
+    def run(loss_fn, workers=0, **more):
+        model, _, options = setup()
+        context = {"num_workers": workers, "multiprocessing_context": method.split()[0]} if workers else {}
+        loader = DataLoader(task(), batch_size=16, shuffle=True, **context)
+        history = fit(model, loader, DataLoader(task(), 48), loss_fn=loss_fn, **options | {"num_epochs": 2} | more)
+        return model, history
+
+    calls = []
+
+    def press(outputs, labels):
+        calls.append(outputs.requires_grad)
+        if outputs.requires_grad and sum(calls) == 9:
+            os.killpg(0, signal.SIGINT)
+        return F.cross_entropy(outputs, labels)
+
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    if method.endswith("before"):  # as one looks at a batch: the server runs then, and was started without our care
+        next(iter(DataLoader(task(), batch_size=16, num_workers=1, multiprocessing_context="forkserver")))
+    unbroken, whole = run(F.cross_entropy)
+    model, history = run(press, workers=2, checkpoint=folder / "run.pt")
+    assert {len(values) for values in history.values()} == {1}
+    assert all(torch.isfinite(value).all() for value in model.state_dict().values())
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    model, history = run(F.cross_entropy, checkpoint=folder / "run.pt", resume=True)
+    assert same_weights(model, unbroken) and history["val_loss"] == whole["val_loss"]
+
+    training._last_press = -math.inf  # and once while workers are starting
+    before = signal.signal(signal.SIGINT, lambda *_: None)
+    threading.Timer(0.3, os.killpg, (0, signal.SIGINT)).start()
+    model, history = run(F.cross_entropy, workers=2, num_epochs=1)
+    signal.signal(signal.SIGINT, before)
+    assert all(torch.isfinite(value).all() for value in model.state_dict().values())
+
+
+if __name__ == "__main__":
+    stop_with_workers(sys.argv[1], Path(sys.argv[2]))

@@ -1,13 +1,14 @@
 """Files that are whole or not there: what a killed notebook or a full disk leaves behind is never taken for the real thing."""
 
 import os
+import pickle
 import zipfile
 from pathlib import Path
 
 import psutil
 import torch
 
-__all__ = ["is_whole", "save_whole"]
+__all__ = ["is_whole", "load_whole", "save_whole"]
 
 
 def save_whole(data: object, path: Path) -> None:
@@ -19,6 +20,7 @@ def save_whole(data: object, path: Path) -> None:
         process = left.suffixes[-2][1:]
         if process.isdigit() and not psutil.pid_exists(int(process)):
             left.unlink(missing_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.{os.getpid()}.part")  # a name of its own: two notebooks may write at once
     try:
         with open(part, "wb") as file:
@@ -37,3 +39,15 @@ def is_whole(path: Path) -> bool:
             return archive.testzip() is None
     except (FileNotFoundError, zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, ValueError):
         return False  # not there, or one of the ways in which nonsense fails
+
+
+def load_whole(path: Path) -> dict:
+    """What `save_whole` wrote, with its tensors on the CPU. Raises ValueError where the file is damaged or holds anything but
+    a dict of tensors, numbers and strings (what else it holds is not made, so that no code of a stranger runs)."""
+    try:
+        data = torch.load(path, map_location="cpu", weights_only=True) if is_whole(path) else None
+    except (pickle.UnpicklingError, RuntimeError):  # it holds objects; another kind of zip
+        data = None
+    if not isinstance(data, dict):
+        raise ValueError(f"{path} is damaged, or no checkpoint of this course: it was not used. Delete it, then train again.")
+    return data

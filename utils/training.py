@@ -1,43 +1,45 @@
 """The training loop of the course: `fit`, `evaluate`, checkpoints that resume.
 
-It is the loop that notebook 00 writes out, with what a long run needs around it: a progress bar, a history, early stopping,
-a checkpoint after every epoch, and a stop button that leaves everything whole.
+It is the loop that notebook 00 writes out, with what a long run needs around it: a progress bar, a history, early
+stopping, a checkpoint after every epoch, and a stop button that leaves everything whole.
 """
 
-import copy
-import pickle
-import random
+import functools
+import math
 import signal
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterable
 from contextlib import contextmanager
+from operator import length_hint
 from pathlib import Path
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from IPython import get_ipython
 from torch import nn
-from torch.utils._pytree import tree_map, tree_map_only
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+from torch.utils._pytree import tree_leaves, tree_map, tree_map_only
 from tqdm.auto import tqdm
 
-from utils.files import is_whole, save_whole
+from utils.checkpoints import Run
+from utils.files import save_whole
 
-__all__ = ["Diverged", "accuracy", "bf16_gains", "evaluate", "fit", "predict"]
+__all__ = ["Diverged", "accuracy", "evaluate", "fit", "predict"]
 
 
 class Diverged(RuntimeError):
-    """The loss or the weights became NaN or infinite. The model has the last good weights."""
+    """The loss or the weights became NaN or infinite. Model, optimizer and scheduler are as when that epoch began."""
 
 
 def accuracy(outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Share of right answers, 0 to 1. outputs: logits (N, classes, ...); labels: class numbers (N, ...), as cross_entropy has
-    them. Raises ValueError for other shapes: one output with a threshold needs a metric of its own."""
+    """Share of right answers, 0 to 1. outputs: logits (N, classes, ...); labels: class numbers (N, ...), as cross_entropy
+    has them. Raises ValueError for other shapes: one output with a threshold needs a metric of its own."""
     if outputs.ndim < 2 or outputs.shape[1] < 2 or outputs.shape[:1] + outputs.shape[2:] != labels.shape:
         raise ValueError(
-            f"accuracy: outputs of shape {tuple(outputs.shape)} and labels of shape {tuple(labels.shape)} came; expected (N, classes, ...) "
-            "with two classes or more, and (N, ...). Give your own metrics={...}, or metrics={} for none."
+            f"accuracy: outputs of shape {tuple(outputs.shape)} and labels of shape {tuple(labels.shape)} came; "
+            "expected (N, classes, ...) with two classes or more, and (N, ...). Give your own metrics={...}, or "
+            "metrics={} for none."
         )
     return (outputs.argmax(dim=1) == labels).float().mean()
 
@@ -46,82 +48,85 @@ def accuracy(outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
 
 
 def _move(batch, device: torch.device):
-    """Tensors to the device, whatever tuples, lists and dicts hold them."""
-    return tree_map_only(torch.Tensor, lambda tensor: tensor.to(device, non_blocking=True), batch)
+    """Tensors to the device, whatever tuples, lists and dicts hold them. What goes to the CPU has arrived on return."""
+    non_blocking = device.type != "cpu"
+    return tree_map_only(torch.Tensor, lambda tensor: tensor.to(device, non_blocking=non_blocking), batch)
 
 
 def _device_of(model: nn.Module) -> torch.device:
     return next(model.parameters(), torch.empty(0)).device
 
 
-def _to_channels_last(model: nn.Module) -> None:
-    """The memory order of 4-D weights that most machines compute convolutions fastest in; the values stay the same, and pictures follow.
+def _batches(loader: Iterable, device: torch.device):
+    """(images, targets, number of pictures) of each batch, on the device.
 
-    Not `model.to(memory_format=...)`: that refuses a model with a Conv3d in it.
+    Jupyter and a terminal send the stop button's signal to the workers, too. They are started with it blocked, so that
+    only this process answers it.
     """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT}) if hasattr(signal, "pthread_sigmask") else None
+    try:
+        batches = iter(loader)
+    finally:
+        if before is not None:  # Windows has no masks
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    for images, targets in batches:
+        size = len(next(leaf for leaf in tree_leaves(images) if isinstance(leaf, torch.Tensor)))
+        yield _move(images, device), _move(targets, device), size
+
+
+def _to_channels_last(model: nn.Module) -> None:
+    """The memory order of 4-D weights that most machines compute convolutions fastest in; the values stay the same, and
+    pictures follow. Not `model.to(memory_format=...)`: that refuses a model with a Conv3d in it."""
     for parameter in model.parameters():
         if parameter.ndim == 4:
             parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
 
 
+def _has_bf16(device: torch.device) -> bool:
+    """False for a GPU that only emulates 16-bit brain floats, slowly (a T4)."""
+    return device.type != "cuda" or torch.cuda.is_bf16_supported(including_emulation=False)
+
+
+def _explained(compute: Callable):
+    """The same function of (model, images, ...), with a sentence that says what to do where torch's own does not."""
+
+    @functools.wraps(compute)
+    def call(model, images, *args):
+        try:
+            return compute(model, images, *args)
+        except torch.OutOfMemoryError as error:
+            # The traceback would hold what the failed batch has computed so far, and half of it would not fit either.
+            traceback.clear_frames(error.__traceback__)
+            shapes = " and ".join(" x ".join(map(str, leaf.shape)) for leaf in tree_leaves(images))
+            raise torch.OutOfMemoryError(
+                f"The GPU's memory does not do for a batch of {shapes}: halve the batch_size (or the pictures' size), and "
+                f"utils.device.report() says who else is on the GPU. torch says: {error}"
+            ) from None
+        except RuntimeError as error:
+            if all(leaf.dtype != torch.uint8 for leaf in tree_leaves(images)):
+                raise
+            raise ValueError(
+                "Pictures of bytes (uint8) came, and the network computes with floats: give the data set a transform "
+                f"that ends with v2.ToDtype(torch.float32, scale=True). torch says: {error}"
+            ) from error
+
+    return call
+
+
+@_explained
 def _forward(model: nn.Module, images, bf16: bool):
     """Outputs in float32 in any case, so that losses and softmax are computed exactly."""
-    with torch.autocast(_device_of(model).type, dtype=torch.bfloat16, enabled=bf16):
-        return tree_map_only(torch.Tensor, lambda x: x.float() if x.is_floating_point() else x, model(images))
+    device = _device_of(model)
+    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16 and _has_bf16(device)):
+        outputs = model(images)
+    return tree_map_only(torch.Tensor, lambda x: x.float() if x.is_floating_point() else x, outputs)
 
 
-_gains: dict[tuple, bool] = {}  # what was found for a network on pictures of a size, so that one session decides once
-
-
-@torch.no_grad()
-def bf16_gains(model: nn.Module, images: torch.Tensor) -> bool:
-    """Whether 16-bit brain floats (bf16 autocast) make this network faster on this machine: timed, and said where so.
-
-    model, images: on the device where they are to run; the model is left as it was. Networks that take next to no time
-    stay in float32: nothing to gain, and every run repeats to the bit. A GPU must have bf16 natively (a T4 only emulates it).
-    """
-    device = images.device
-    if device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
-        return False
-    name, size = type(model).__name__, sum(p.numel() for p in model.parameters())
-    key = (name, size, tuple(images.shape[1:]), str(device), torch.get_num_threads())
-    if key not in _gains:
-        batch_size, images = len(images), images[:16]  # enough to tell
-
-        def seconds(bf16: bool) -> float:
-            start = time.perf_counter()
-            _forward(model, images, bf16)
-            if device.type == "cuda":
-                torch.cuda.synchronize(device)
-            return time.perf_counter() - start
-
-        with _evaluation_mode(model):
-            exact = seconds(False)  # the first pass sets things up, so it is not the one that counts
-            exact, gain = min(exact, seconds(False)), 1.0
-            if exact * batch_size / len(images) > (0.003 if device.type == "cuda" else 0.03):
-                seconds(True)
-                # by turns, as a busy machine changes its speed
-                pairs = [(seconds(False), seconds(True)) for _ in range(3)]
-                gain = min(exact for exact, _ in pairs) / min(fast for _, fast in pairs)
-        _gains[key] = gain > 1.3
-        if _gains[key]:
-            print(f"bf16 is on for {name}: {gain:.1f} times as fast as float32 here (bf16=False turns it off).")
-    return _gains[key]
-
-
-class _Means:
-    """Means over the pictures of an epoch, of batches that need not be equally large."""
-
-    def __init__(self):
-        self.sums, self.count = {}, 0
-
-    def add(self, values: dict, count: int) -> None:
-        self.count += count
-        for name, value in values.items():
-            self.sums[name] = self.sums.get(name, 0.0) + float(value) * count
-
-    def result(self) -> dict[str, float]:
-        return {name: total / max(1, self.count) for name, total in self.sums.items()}
+def _mean(seen: list[tuple[dict, int]]) -> dict[str, float]:
+    """Means over the pictures of batches that need not be equally large. Here the CPU waits for the device, in no step."""
+    count = sum(size for _, size in seen)
+    names = seen[0][0] if seen else ()
+    return {name: sum(float(values[name]) * size for values, size in seen) / count for name in names}
 
 
 @torch.no_grad()
@@ -130,52 +135,61 @@ def evaluate(
     loader: Iterable,
     loss_fn: Callable = F.cross_entropy,
     metrics: dict[str, Callable] | None = None,
-    bf16: bool | None = None,
+    bf16: bool = False,
 ) -> dict[str, float]:
-    """Means over a loader, in evaluation mode: {"loss": ..., "accuracy": ...}. The model's mode is put back afterwards.
+    """Means over a loader, in evaluation mode: {"loss": ..., "accuracy": ...}. Every module's mode is put back after it.
 
     model: on the device where it is to run. loader: gives (images, targets). loss_fn, metrics: called with (outputs,
-    targets), give a mean over the batch; metrics default {"accuracy": accuracy}. bf16: True, False, or None = where it gains.
-    Masks of an ImageDataset are bool: a loss wants `.float()` or `.long()`. Raises ValueError where the loader is empty.
+    targets), give a mean over the batch; metrics default {"accuracy": accuracy}. bf16: as for `fit`.
+    Masks of an ImageDataset are bool: a loss wants `.float()` or `.long()`. Raises ValueError for an empty loader.
     """
     metrics = {"accuracy": accuracy} if metrics is None else metrics
-    device, means = _device_of(model), _Means()
+    seen = []
     with _evaluation_mode(model):
-        for images, targets in loader:
-            images, targets = _move(images, device), _move(targets, device)
-            with _enough_memory(images):
-                bf16 = bf16_gains(model, images) if bf16 is None else bf16
-                outputs = _forward(model, images, bf16)
-            values = {"loss": loss_fn(outputs, targets)}
-            values |= {name: metric(outputs, targets) for name, metric in metrics.items()}
-            means.add(values, len(images))
-    if not means.count:
+        for images, targets, size in _batches(loader, _device_of(model)):
+            outputs = _forward(model, images, bf16)
+            seen.append((_values(loss_fn(outputs, targets), outputs, targets, metrics), size))
+    if not seen:
         raise ValueError("evaluate: the loader gave no batch; is the data set empty?")
-    return means.result()
+    return _mean(seen)
 
 
 @torch.no_grad()
 def predict(
-    model: nn.Module, loader: Iterable, progress: str | None = None, bf16: bool | None = None
+    model: nn.Module, loader: Iterable, progress: str | None = None, bf16: bool = False
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """(outputs, targets) of a whole loader, in evaluation mode, on the CPU. Raises ValueError where that is empty.
 
     outputs: (N, ...) float32: logits, or features where the head is `nn.Identity()`. targets: (N, ...), as the loader
     gives them; both dicts or tuples of such where the model or the loader gives those. progress: the name of a
-    progress bar, or None for none. bf16: as for `evaluate`. The weights are put in channels-last order.
+    progress bar, or None for none. bf16: as for `fit`. The weights are put in channels-last order.
     """
-    device, outputs, targets = _device_of(model), [], []
+    cpu, outputs, targets = torch.device("cpu"), [], []
     _to_channels_last(model)
     with _evaluation_mode(model):
-        for images, batch_targets in tqdm(loader, desc=progress, disable=progress is None, leave=False):
-            images = _move(images, device)
-            with _enough_memory(images):
-                bf16 = bf16_gains(model, images) if bf16 is None else bf16
-                outputs.append(_move(_forward(model, images, bf16), torch.device("cpu")))
-            targets.append(batch_targets)
+        batches = _batches(loader, _device_of(model))
+        bar = tqdm(batches, total=length_hint(loader) or None, desc=progress, disable=progress is None, leave=False)
+        for images, batch_targets, _ in bar:
+            outputs.append(_move(_forward(model, images, bf16), cpu))
+            targets.append(_move(batch_targets, cpu))
     if not outputs:
         raise ValueError("predict: the loader gave no batch; is the data set empty?")
     return tuple(tree_map(lambda *parts: torch.cat(parts), *batches) for batches in (outputs, targets))
+
+
+def _values(loss: torch.Tensor, outputs, targets, metrics: dict[str, Callable]) -> dict:
+    return {"loss": loss.detach()} | {name: metric(outputs, targets) for name, metric in metrics.items()}
+
+
+@contextmanager
+def _evaluation_mode(model: nn.Module):
+    before = [(module, module.training) for module in model.modules()]  # one may have been set by hand
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in before:
+            module.training = training
 
 
 # ---- many passes: fit ------------------------------------------------------------------------------------------------
@@ -195,240 +209,148 @@ def fit(
     checkpoint: str | Path | None = None,
     resume: bool = False,
     channels_last: bool = True,
-    bf16: bool | None = None,
+    bf16: bool = False,
     progress: str | None = "training",
 ) -> dict[str, list[float]]:
-    """Train a model in place; return the history, one number an epoch: {"train_loss": [...], "val_accuracy": [...], ...}.
+    """Train a model in place; return the history, one number an epoch: {"train_loss": [...], "val_accuracy": [...], ...}
 
     model: on its device already; batches follow it there. train_loader, val_loader: give (images, targets).
-    scheduler: stepped after every batch, as OneCycleLR wants it. loss_fn, metrics: called with (outputs, targets), give a
-    mean over the batch; metrics default {"accuracy": accuracy}. Training figures are means while the epoch goes on.
-    patience: early stopping: stop after that many epochs without a lower val_loss, and take the best epoch's weights.
-    checkpoint: a file written (whole or not at all) before the first epoch and after each. resume: go on from that file; the
-    broken epoch is replayed, so the result equals that of an unbroken run (bit for bit on a CPU with as many threads).
-    channels_last: memory order of 4-D weights (pictures follow), the fast one on most machines. bf16: True, False, or
-    None = where it gains (said when on). progress: the name of the progress bar, or None for none.
+    scheduler: stepped after every batch, as OneCycleLR wants it; ReduceLROnPlateau after every epoch, with val_loss.
+    loss_fn, metrics: called with (outputs, targets), give a mean over the batch; metrics default {"accuracy": accuracy}.
+    Training figures are means while the epoch goes on.
+    patience: early stopping: stop after that many epochs without a lower val_loss. However training ends, the model
+    has the best epoch's weights then.
+    checkpoint: a file written (whole or not at all) before the first epoch and after each. resume: go on from that file;
+    the broken epoch is replayed, so the result equals that of an unbroken run (bit for bit on a CPU with as many threads);
+    where something of it cannot be replayed, a line says so.
+    channels_last: memory order of 4-D weights (pictures follow), the fast one on most machines. bf16: compute in 16-bit
+    brain floats; a GPU that would only emulate them stays in float32. progress: the name of the progress bar, or None.
 
-    The stop button (SIGINT) ends training after the current step and returns the history of the whole epochs; a second press
-    interrupts at once, also where the same cell has begun another fit by then. Raises Diverged where the loss or the weights are NaN or infinite (model and checkpoint keep the last
-    good weights); torch.OutOfMemoryError, which says what to halve; ValueError for arguments that do not go together, and for
-    a checkpoint that is damaged, or of another model or version.
+    The stop button (SIGINT) ends training after the current step and returns the history of the whole epochs. A second
+    press, or one within two seconds, interrupts the cell at once. Raises Diverged where the loss or the weights became NaN
+    or infinite, and puts model, optimizer and scheduler back to the beginning of that epoch; torch.OutOfMemoryError, which
+    says what to halve; ValueError for arguments that do not go together, and for a checkpoint that is damaged or of
+    another run.
     """
-    if patience is not None and val_loader is None:
-        raise ValueError("fit: patience watches val_loss, so it needs a val_loader.")
+    by_epoch = isinstance(scheduler, ReduceLROnPlateau)
+    if val_loader is None and (patience is not None or by_epoch):
+        raise ValueError(f"fit: {'ReduceLROnPlateau' if by_epoch else 'patience'} watches val_loss: give a val_loader.")
     if resume and checkpoint is None:
         raise ValueError("fit: resume=True needs to know from where: give checkpoint=FILE.")
-    if not len(train_loader):
-        raise ValueError("fit: train_loader gives no batch; is the data set empty, or too small for drop_last=True?")
     metrics = {"accuracy": accuracy} if metrics is None else metrics
-    device = _device_of(model)
     if channels_last:
         _to_channels_last(model)
-    # Everything that a checkpoint must hold besides model, optimizer and scheduler.
-    run = {"epoch": 0, "history": {}, "bf16": bf16, "best": None, "best_epoch": 0}
-    if resume and Path(checkpoint).exists():
-        run = _load(checkpoint, model, optimizer, scheduler, train_loader)
-        print(f"Resumed from {checkpoint}: {run['epoch']} of {num_epochs} epochs were done.")
-    elif checkpoint is not None:
-        _save(checkpoint, model, optimizer, scheduler, train_loader, run)
+    run, steps = Run(model, optimizer, scheduler, (train_loader, val_loader), bf16), length_hint(train_loader)
+    resumed = resume and Path(checkpoint).exists()
+    if resumed:
+        note = run.load(checkpoint)
+        print(f"Resumed from {checkpoint}: {run.epoch} of {num_epochs} epochs were done.{note}")
+    left = getattr(scheduler, "total_steps", math.inf) - getattr(scheduler, "last_epoch", 0)
+    if (num_epochs - run.epoch) * steps > left:
+        raise ValueError(
+            f"fit: {type(scheduler).__name__} has {left} of its total_steps left, too few for {num_epochs - run.epoch} epochs "
+            f"of {steps} steps. Ask for fewer epochs, or begin anew with more."
+        )
+    start = run.state()
+    if checkpoint is not None and not resumed:
+        save_whole(start, Path(checkpoint))
 
-    history, steps = run["history"], len(train_loader)
-    bar = tqdm(total=num_epochs * steps, initial=run["epoch"] * steps, desc=progress, disable=progress is None)
+    counts = {"total": num_epochs * steps or None, "initial": run.epoch * steps}  # None of an IterableDataset
+    bar = tqdm(**counts, desc=progress, disable=progress is None, mininterval=0.5)
     with bar, _stop_button() as stop:
-        for epoch in range(run["epoch"], num_epochs):
-            if stop.is_set() or patience is not None and epoch - run["best_epoch"] >= patience:
+        while run.epoch < num_epochs and not stop.is_set():
+            if patience is not None and run.epoch - run.best_epoch >= patience:
                 break
-            start, means, good = time.perf_counter(), _Means(), copy.deepcopy(model.state_dict())
-            model.train()
-            for step, (images, targets) in enumerate(train_loader):
-                images, targets = _move(images, device), _move(targets, device)
-                if run["bf16"] is None:
-                    run["bf16"] = bf16_gains(model, images)
-                with _enough_memory(images):
-                    outputs = _forward(model, images, run["bf16"])
-                    loss = loss_fn(outputs, targets)
-                    if not torch.isfinite(loss):
-                        raise _diverged(
-                            f"The loss is {loss.item()} at step {step + 1} of epoch {epoch + 1}", model, good
-                        )
-                    optimizer.zero_grad()
-                    loss.backward()
-                    optimizer.step()
-                if scheduler is not None:
-                    scheduler.step()
-                with torch.no_grad():
-                    values = {"loss": loss} | {name: metric(outputs, targets) for name, metric in metrics.items()}
-                    means.add(values, len(images))
-                bar.update()
+            began = time.perf_counter()
+            try:
+                results = _train(run, train_loader, loss_fn, metrics, bf16, bar, stop)
                 if stop.is_set():
                     break
-            if not _finite(model):  # a gradient was not, in the last step; in any other one the loss has told already
-                raise _diverged(f"The weights are NaN or infinite after epoch {epoch + 1}", model, good)
-            if stop.is_set():
-                break
-            results = {f"train_{name}": value for name, value in means.result().items()}
-            if val_loader is not None:
-                val = evaluate(model, val_loader, loss_fn, metrics, run["bf16"])
-                results |= {f"val_{name}": value for name, value in val.items()}
-            for name, value in (results | {"seconds": time.perf_counter() - start}).items():
-                history.setdefault(name, []).append(value)
+                if val_loader is not None:
+                    val = evaluate(model, val_loader, loss_fn, metrics, bf16)
+                    results |= {f"val_{name}": value for name, value in val.items()}
+            except RuntimeError as error:  # of whatever moment of a step: nothing of the broken epoch is left
+                run.restore(start)
+                if stop.is_set() and "DataLoader worker" in str(error):  # one that the button has ended
+                    break
+                raise
+            run.add(results | {"seconds": time.perf_counter() - began}, patience)
             bar.set_postfix({name: f"{value:.3f}" for name, value in results.items()}, refresh=False)
-            run["epoch"] = epoch + 1
-            if patience is not None and results["val_loss"] <= min(history["val_loss"]):
-                run["best"], run["best_epoch"] = copy.deepcopy(model.state_dict()), epoch + 1
+            start = run.state()
             if checkpoint is not None:
-                _save(checkpoint, model, optimizer, scheduler, train_loader, run)
-        else:
-            stop.clear()  # pressed in the last epoch's validation or checkpoint: all is done
-    if stop.is_set():
-        advice = f"resume=True goes on from {checkpoint}." if checkpoint else "The model keeps what it has learned."
-        print(f"Stopped in epoch {epoch + 1} of {num_epochs}; the history holds the {epoch} whole ones. {advice}")
-        if _stopped_cell is not None:
-            print("What else is in this cell goes on; press stop again to end that, too.")
-    elif run["best"] is not None:
-        model.load_state_dict(run["best"])
-    return history
+                save_whole(start, Path(checkpoint))
+    if run.epoch < num_epochs and stop.is_set():
+        kept = "what it has learned" if run.best is None else f"the weights of epoch {run.best_epoch}"
+        advice = f"resume=True goes on from {checkpoint}." if checkpoint else f"The model keeps {kept}."
+        print(f"Stopped in epoch {run.epoch + 1} of {num_epochs}; the history holds the {run.epoch} whole ones. {advice}")
+    if run.best is not None:
+        model.load_state_dict(run.best)
+    return run.history
+
+
+def _train(run: Run, loader, loss_fn, metrics, bf16, bar: tqdm, stop: threading.Event) -> dict[str, float]:
+    """One epoch, or its part up to the stop button: {"train_loss": ..., "train_accuracy": ...}."""
+    model, scheduler, seen = run.model, run.scheduler, []
+    model.train()
+    for images, targets, size in _batches(loader, _device_of(model)):
+        outputs, loss = _step(model, images, targets, loss_fn, run.optimizer, bf16)
+        if scheduler is not None and not isinstance(scheduler, ReduceLROnPlateau):
+            scheduler.step()
+        with torch.no_grad():
+            seen.append((_values(loss, outputs, targets, metrics), size))
+        drawn = bar.update()  # a few times a second at most: then one may look at the loss
+        if stop.is_set() or drawn and not math.isfinite(loss):
+            break
+    if not seen and not stop.is_set():
+        raise ValueError("fit: train_loader gave no batch; is the data set empty, or too small for drop_last=True?")
+    results = _mean(seen)
+    if not math.isfinite(results.get("loss", 0)) or not _finite(model):
+        raise Diverged(
+            f"The loss or the weights became NaN or infinite in epoch {run.epoch + 1}; model, optimizer and scheduler are as "
+            "it began. A smaller learning rate or clipped gradients usually help."
+        )
+    return {f"train_{name}": value for name, value in results.items()}
+
+
+@_explained
+def _step(model: nn.Module, images, targets, loss_fn: Callable, optimizer, bf16: bool) -> tuple:
+    """(outputs, loss) of one training step, without what is needed only for the gradients."""
+    outputs = _forward(model, images, bf16)
+    loss = loss_fn(outputs, targets)
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    return tree_map_only(torch.Tensor, torch.Tensor.detach, (outputs, loss))
 
 
 def _finite(model: nn.Module) -> bool:
-    weights = all(bool(torch.isfinite(parameter).all()) for parameter in model.parameters())
-    return weights and not any(bool(torch.isnan(buffer).any()) for buffer in model.buffers())  # a mask may be infinite
+    bad = [~torch.isfinite(parameter).all() for parameter in model.parameters()]
+    bad += [torch.isnan(buffer).any() for buffer in model.buffers()]  # a mask may be infinite
+    return not (bad and torch.stack(bad).any())
 
 
-def _diverged(what: str, model: nn.Module, good: dict) -> Diverged:
-    """The error to raise; the model is given the good weights where its own are spoilt (a gradient was not finite)."""
-    since = "before this step"
-    if not _finite(model):
-        model.load_state_dict(good)
-        since = "of this epoch's beginning"
-    return Diverged(
-        f"{what}; the weights are those {since}. A smaller learning rate or clipped gradients usually help."
-    )
-
-
-@contextmanager
-def _enough_memory(images):
-    """Where the GPU's memory does not do, the error says what to halve."""
-    try:
-        yield
-    except torch.OutOfMemoryError as error:
-        shape = f" of {' x '.join(map(str, images.shape[1:]))}" if isinstance(images, torch.Tensor) else ""
-        raise torch.OutOfMemoryError(
-            f"The GPU's memory does not do for a batch of {len(images)}{shape}: halve the batch_size (or the pictures' size), and "
-            f"utils.device.report() says who else is on the GPU. torch says: {error}"
-        ) from error
-
-
-@contextmanager
-def _evaluation_mode(model: nn.Module):
-    was_training = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(was_training)
-
-
-_stopped_cell: int | None = None  # the notebook's cell in which the stop button was pressed last
+_last_press = -math.inf  # on time.monotonic()'s clock
 
 
 @contextmanager
 def _stop_button():
     """An event that the stop button (or Ctrl-C) sets, so that a step is finished rather than torn in two.
 
-    A second press interrupts as usual, and in a notebook so does one in a later fit of the same cell: a cell that trains
-    ten networks would need ten presses. Outside the main thread Python gives no signals, and nothing is changed.
+    A second press interrupts as usual, and so does one within two seconds, if the cell has begun another fit by then.
     """
     pressed = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield pressed
-        return
-
-    cell = getattr(get_ipython(), "execution_count", None)  # of each run of a cell another
 
     def press(number, frame):
-        global _stopped_cell
-        if pressed.is_set() or cell is not None and cell == _stopped_cell:
+        global _last_press
+        before, _last_press = _last_press, time.monotonic()
+        if pressed.is_set() or _last_press - before < 2:
             raise KeyboardInterrupt
-        _stopped_cell = cell
         pressed.set()
 
-    before = signal.signal(signal.SIGINT, press)
+    in_main = threading.current_thread() is threading.main_thread()  # Python gives signals to no other
+    before = signal.signal(signal.SIGINT, press) if in_main else None
     try:
         yield pressed
     finally:
-        signal.signal(signal.SIGINT, before or signal.default_int_handler)
-
-
-# ---- checkpoints -----------------------------------------------------------------------------------------------------
-
-_VERSION = 2
-
-
-def _random_state(loader) -> dict:
-    """All random states as tensors, tuples and numbers: `torch.load(weights_only=True)` refuses NumPy's own arrays."""
-    name, keys, *rest = np.random.get_state()
-    generator = getattr(loader, "generator", None)
-    return {
-        "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-        "numpy": (name, keys.tolist(), *rest),
-        "python": random.getstate(),
-        "loader": generator.get_state() if generator is not None else None,
-    }
-
-
-def _set_random_state(state: dict, loader) -> None:
-    torch.set_rng_state(state["torch"])
-    if state["cuda"] and len(state["cuda"]) == torch.cuda.device_count():
-        torch.cuda.set_rng_state_all(state["cuda"])
-    np.random.set_state(state["numpy"])
-    random.setstate(state["python"])
-    if state["loader"] is not None and getattr(loader, "generator", None) is not None:
-        loader.generator.set_state(state["loader"])
-
-
-def _save(path, model, optimizer, scheduler, loader, run: dict) -> None:
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    state = run | {
-        "version": _VERSION,
-        "model": model.state_dict(),
-        "optimizer": optimizer.state_dict(),
-        "scheduler": scheduler.state_dict() if scheduler is not None else None,
-        "random": _random_state(loader),
-    }
-    save_whole(state, path)
-
-
-def _load(path, model, optimizer, scheduler, loader) -> dict:
-    """Put model, optimizer, scheduler and all random numbers back; return the run. Nothing is changed where it does not fit."""
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True) if is_whole(Path(path)) else None
-    except (pickle.UnpicklingError, RuntimeError):  # it holds code, or objects, which are not made; another kind of zip
-        state = None
-    if not isinstance(state, dict):
-        advice = "it was not used. Delete it, then train again."
-        raise ValueError(f"{path} is damaged, or no checkpoint of this course: {advice}")
-    if state.get("version") != _VERSION:
-        raise ValueError(
-            f"{path} is a checkpoint of version {state.get('version')}; this course reads version {_VERSION}. Train again."
-        )
-    have = {name: tuple(value.shape) for name, value in model.state_dict().items()}
-    came = {name: tuple(value.shape) for name, value in state["model"].items()}
-    if have != came:
-        name = next(name for name in have | came if have.get(name) != came.get(name))
-        raise ValueError(
-            f"{path} is a checkpoint of another model: {name} is {came.get(name, 'missing')} there and {have.get(name, 'missing')} "
-            "in this model. Give the model that was trained, or another checkpoint file."
-        )
-    # The settings of a group tell the kinds of optimizer and scheduler. (A newer torch may have more for the same kind.)
-    then, now = (set().union(*groups) for groups in (state["optimizer"]["param_groups"], optimizer.param_groups))
-    if then - now or (scheduler is None) != (state["scheduler"] is None):
-        raise ValueError(f"{path} is of a run with another optimizer or scheduler: give those, or train again.")
-    optimizer.load_state_dict(state["optimizer"])  # raises, and changes nothing, where its groups do not fit
-    model.load_state_dict(state["model"])
-    if scheduler is not None:
-        scheduler.load_state_dict(state["scheduler"])
-    _set_random_state(state["random"], loader)
-    return {name: state[name] for name in ("epoch", "history", "bf16", "best", "best_epoch")}
+        if in_main:
+            signal.signal(signal.SIGINT, before or signal.default_int_handler)
