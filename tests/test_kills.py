@@ -18,6 +18,8 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from utils import seed_all, training
+from utils.checkpoints import Run
+from utils.files import save_whole
 
 ROOT = Path(__file__).parents[1]
 
@@ -60,6 +62,11 @@ def setup(seed: int) -> tuple:
     return model, loader, torch.optim.AdamW(model.parameters(), lr=1e-2)
 
 
+def run_of(seed: int) -> Run:
+    model, loader, optimizer = setup(seed)
+    return Run(model, optimizer, None, (loader,), bf16=False)
+
+
 def in_a_fork(work) -> int:
     """The process id of a child that does the work and ends."""
     child = os.fork()
@@ -76,10 +83,10 @@ def kill_while_writing(path: Path, rng: random.Random) -> tuple[int, int, bool]:
     told, tell = os.pipe()
 
     def write_many():
-        model, loader, optimizer = setup(0)
+        run = run_of(0)
         for number in range(10_000):
-            run = {"epoch": number, "history": {}, "bf16": False, "best": None, "best_epoch": 0}
-            training._save(path, model, optimizer, None, loader, run)
+            run.epoch = number
+            save_whole(run.state(), path)
             os.write(tell, b".")
 
     child = in_a_fork(write_many)
@@ -95,7 +102,9 @@ def kill_while_writing(path: Path, rng: random.Random) -> tuple[int, int, bool]:
         said += len(more)
     os.close(told)
     half = any(path.parent.glob("*.part"))
-    return said, training._load(path, *setup(1)[::2], None, None)["epoch"], half
+    found = run_of(1)
+    found.load(path)
+    return said, found.epoch, half
 
 
 class KilledAt:
@@ -137,7 +146,7 @@ def main(folder: Path) -> None:
     rng, path, result = random.Random(0), folder / "writing/run.pt", {"writing": [], "training": []}
     for _ in range(50):
         result["writing"].append(kill_while_writing(path, rng))
-    training._save(path, *setup(0)[::2], None, None, {})
+    save_whole(run_of(0).state(), path)
     result["left"] = [file.name for file in path.parent.iterdir()]
 
     def train_unbroken():  # in a child too: whoever has computed gradients may not fork any more

@@ -104,7 +104,7 @@ def frozen(folder: Path, source: str, side: int) -> list[Row]:
     start, accuracies = time.perf_counter(), []
     for _ in tqdm(range(NUM_EPOCHS), desc="the recipe"):
         recipe_epoch(model, train_loader, optimizer)
-        accuracies.append(evaluate(model, val_loader, bf16=False)["accuracy"])
+        accuracies.append(evaluate(model, val_loader)["accuracy"])
     recipe_seconds = time.perf_counter() - start
 
     start = time.perf_counter()  # decode once, compute the features once, train on them
@@ -112,7 +112,8 @@ def frozen(folder: Path, source: str, side: int) -> list[Row]:
     train_set = ConcatDataset([part.with_transform(prepare) for part in splits[:2]])  # the recipe trains on both
     val_set = splits.test.with_transform(prepare)
     train_points, val_points = (
-        TensorDataset(*predict(encoder, DataLoader(part, 100), progress="features")) for part in (train_set, val_set)
+        TensorDataset(*predict(encoder, DataLoader(part, 100), progress="features", bf16=native_bf16()))
+        for part in (train_set, val_set)
     )
     cached = time.perf_counter()
     head = nn.Linear(train_points[0][0].shape[0], 2)
@@ -149,21 +150,26 @@ def tuning(folder: Path, source: str, side: int) -> list[Row]:
     recipe_epoch(model, tqdm(loader, desc="the recipe"), optimizer)
     recipe_seconds = time.perf_counter() - start
 
-    model = resnet18(num_classes=2)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
     splits = datasets.folder(folder, size=128)
     transform = v2.Compose([v2.RandomHorizontalFlip(), *TENSOR, normalisation])
     parts = [part.with_transform(transform) for part in splits[:2]]
-    fit(model, DataLoader(parts[1].subset(64), 32), num_epochs=1, optimizer=optimizer)  # to warm up, and to try bf16
-    clocked = Clocked(DataLoader(ConcatDataset(parts), 32, shuffle=True))
-    start = time.perf_counter()
-    fit(model, clocked, num_epochs=1, optimizer=optimizer, progress="fit")
-    seconds = time.perf_counter() - start
-    ratio, share = recipe_seconds / seconds, clocked.waited / seconds
-    cores = f"{os.cpu_count()} cores, {'native bf16' if native_bf16() else 'no native bf16'}"
+    ratios, shares = {}, {}
+    for bf16 in (False, True) if native_bf16() else (False,):
+        model = resnet18(num_classes=2)
+        how = {"num_epochs": 1, "optimizer": torch.optim.AdamW(model.parameters(), lr=1e-4), "bf16": bf16}
+        fit(model, DataLoader(parts[1].subset(64), 32), **how)  # to warm up
+        clocked = Clocked(DataLoader(ConcatDataset(parts), 32, shuffle=True))
+        start = time.perf_counter()
+        fit(model, clocked, progress="fit", **how)
+        seconds = time.perf_counter() - start
+        name = "bf16" if bf16 else "float32"
+        ratios[name], shares[name] = recipe_seconds / seconds, clocked.waited / seconds
+    name = f"fine-tuning throughput, ResNet-18 at 128 x 128 ({os.cpu_count()} cores)"
+    speeds = ", ".join(f"{ratio:.1f} x in {kind}" for kind, ratio in ratios.items())
+    waited = ", ".join(f"{share:.1%} in {kind}" for kind, share in shares.items())
     return [
-        (f"fine-tuning throughput, ResNet-18 at 128 x 128 ({cores})", "2.5 x", f"{ratio:.1f} x", ratio >= 2.5),
-        ("share of a fine-tuning step spent waiting for data", "under 10 %", f"{share:.1%}", share < 0.1),
+        (name, "2.5 x", speeds, max(ratios.values()) >= 2.5),
+        ("share of a fine-tuning step spent waiting for data", "under 10 %", waited, max(shares.values()) < 0.1),
     ]
 
 

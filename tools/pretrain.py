@@ -23,9 +23,9 @@ from torch.nn import functional as F
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # so that it runs from any folder without being installed
 
+from tools.bench import native_bf16  # noqa: E402
 from utils.critters import SPECIES, draw_many, imaginary_species  # noqa: E402
 from utils.models import SmallResNet  # noqa: E402
-from utils.training import bf16_gains  # noqa: E402
 
 PETS = ["cat", "dog"]
 MEAN, STD = [0.5, 0.5, 0.5], [0.25, 0.25, 0.25]
@@ -68,7 +68,7 @@ def train(model, images, labels, num_epochs, lr, batch_size, weight_decay, label
     optimizer = torch.optim.AdamW(model.parameters(), lr, weight_decay=weight_decay)
     steps = len(images) // batch_size
     scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=num_epochs * steps, pct_start=0.2)
-    bf16 = bf16_gains(model, normalised(images[:batch_size]))
+    bf16 = native_bf16() if DEVICE == "cpu" else torch.cuda.is_bf16_supported(including_emulation=False)
     for epoch in range(num_epochs):
         model.train()
         total, start = 0.0, time.time()
