@@ -34,7 +34,7 @@ def clean_environment(request, monkeypatch):
 
 @pytest.fixture
 def empty_checkout(tmp_path, monkeypatch) -> Path:
-    """A checkout with an empty data/ and nothing attached, so that no photos are found and no test writes to the real one."""
+    """A checkout with an empty data/ and nothing attached: no photos are found, and no test writes to the real one."""
     (tmp_path / "checkout/data").mkdir(parents=True)
     monkeypatch.setattr("utils.datasets.cache.CHECKOUT", tmp_path / "checkout")
     monkeypatch.setattr("utils.datasets.photos.KAGGLE_INPUT", tmp_path / "kaggle")

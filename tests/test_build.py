@@ -122,7 +122,7 @@ def test_build_runs_strips_and_fills_in_and_no_run_keeps(source, built, monkeypa
 
 def test_the_set_up_cell_may_change_without_a_run(source, tmp_path):
     """It finds the course and decides no result: a new one has the stored output of the old one."""
-    set_up = "# %%\n# Set-up, {}\nfrom types import SimpleNamespace as N\nutils = N(start=lambda: 'cpu')\ndevice = utils.start()\ndevice\n"
+    set_up = "# %%\n# Set-up: {}\nimport unittest.mock\nutils = unittest.mock.Mock()\nutils.start()\nprint('cpu')\n"
     source.write_text(set_up.format("the old one") + "\n# %%\n1 + 1\n")
     build.build(source, tmp_path / "03_small.ipynb")
     before = read(tmp_path / "03_small.ipynb")

@@ -1,7 +1,8 @@
-"""The cells of a notebook run from the last to the first: each ends in a result or a plain NameError, and no file is lost.
+"""The cells of a notebook run from the last to the first: each ends in a result or a NameError, and no file is lost.
 
-Every cell then lacks what the cells above it make, and finds what those below have left. The first two, the set-up and the imports, have
-been run. A cell that takes long is stopped, as the stop button does. This file is also the script that does it, apart from other tests.
+Every cell then lacks what the cells above it make, and finds what those below have left. The first two, the set-up and
+the imports, have been run. A cell that takes long is stopped, as the stop button does. This file is also the script
+that does it, apart from other tests.
 """
 
 import ast

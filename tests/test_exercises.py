@@ -1,4 +1,4 @@
-"""Every checker on its reference solution, on the untouched stub, and on wrong answers: each gets the message that fits it.
+"""Every checker on its reference solution, on the untouched stub, and on wrong answers: each gets a message that fits.
 
 The wrong answers of notebook NN_topic are in tests/wrong_answers/topic.py.
 """

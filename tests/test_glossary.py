@@ -5,7 +5,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 LINES = [line for line in (ROOT / "docs/glossary.md").read_text("utf-8").splitlines() if line.startswith("- ")]
-ENTRY = r"- \*\*(?P<term>.+?)\*\*(?: \((?P<others>.+?)\))?: .+ \[(\d\d)\]\(\.\./notebooks/(?P<file>\3_\w+)\.ipynb\) §(?P<section>\d+)"
+ENTRY = (
+    r"- \*\*(?P<term>.+?)\*\*(?: \((?P<others>.+?)\))?: .+ "
+    r"\[(\d\d)\]\(\.\./notebooks/(?P<file>\3_\w+)\.ipynb\) §(?P<section>\d+)"
+)
 
 
 def plain(text):

@@ -1,7 +1,7 @@
-"""The notebooks as a class uses them: every explorer driven in a browser, every kernel interrupted, restarted and resumed.
+"""The notebooks as a class uses them: explorers driven in a browser, kernels interrupted, restarted and resumed.
 
-Each notebook is run three times, so this runs only when it is asked for: make live NOTEBOOK=03. The explorers need playwright and a
-Chromium; the kernels need neither.
+Each notebook is run three times, so this runs only when it is asked for: make live NOTEBOOK=03. The explorers need
+playwright and a Chromium; the kernels need neither.
 """
 
 import ast
@@ -38,7 +38,7 @@ each_notebook = pytest.mark.parametrize("path", built([]), ids=lambda path: path
 
 @pytest.fixture
 def folder(tmp_path):
-    """A folder in which a notebook finds the course; what is written beside the notebook does not land in the checkout."""
+    """A folder in which a notebook finds the course; what it writes beside itself does not land in the checkout."""
     for name in ("utils", "data"):
         (tmp_path / name).symlink_to(ROOT / name)
     return tmp_path
@@ -85,9 +85,9 @@ def run_all(page, address, num_cells):
     page.get_by_text("Python 3 (ipykernel) | Idle").wait_for(timeout=120_000)
     page.get_by_role("menuitem", name="Run", exact=True).click()
     page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
-    # JupyterLab puts the cells into the page little by little, so they are counted: those that are not folded, which have a prompt.
+    # JupyterLab puts the cells into the page little by little, so they are counted: those with a prompt, the unfolded.
     done = """([error, count]) => document.querySelector(error) || count ==
-      [...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')].filter(prompt => /\\d/.test(prompt.textContent)).length"""
+      [...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')].filter(p => /\\d/.test(p.textContent)).length"""
     page.wait_for_function(done, arg=[ERROR, num_cells], timeout=1000 * PATIENCE, polling=500)
     assert page.locator(ERROR).all_inner_texts() == []
 
@@ -123,8 +123,8 @@ def test_every_control_of_every_explorer_redraws(path, folder):
 def drive(page, explorer, control):
     """Move a control five times; return the seconds of each move and all pictures, the first included.
 
-    It is left at the value next to the first one, for the controls after it: in notebook 03 output padding means something
-    only once the kind has been moved to "transposed".
+    It is left at the value next to the first one, for the controls after it: in notebook 03 output padding means
+    something only once the kind has been moved to "transposed".
     """
     times, pictures = [], [explorer.locator("img").get_attribute("src")]
     is_slider = control.locator(".noUi-handle").count()

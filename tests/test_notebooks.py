@@ -106,7 +106,7 @@ def cells_are_short(notebook, name):
             continue
         lengths.append(length)
         if length > 40:
-            yield f"{headline(cell)} has {length} lines; 40 is the most: split it, or move what other notebooks need to utils/"
+            yield f"{headline(cell)} has {length} lines; 40 is the most: split it, or move what others need to utils/"
     if (median := statistics.median(lengths)) > 8:
         yield f"half of the lesson's cells have more than {median:g} lines; the median should be 8 or fewer"
     if (short := sum(length <= 20 for length in lengths) / len(lengths)) < 0.9:
@@ -132,7 +132,7 @@ def notes_are_folded(notebook, name):
 
 
 def folded_texts_are_set(notebook, name):
-    """Between blank lines, Markdown in <details> is set; a heading there would open a section that ends outside of it."""
+    """Between blank lines, Markdown in <details> is set; a heading there would open a section that ends outside."""
     for cell in notebook.cells:
         texts = re.findall(r"<details><summary>[^\n]+</summary>\n\n(.+?)\n\n</details>", cell.source, re.S)
         if cell.cell_type == "markdown" and cell.source.count("<details") != len(texts):
@@ -292,7 +292,10 @@ def has_a_plan_for_75_minutes(notebook, name):
     }
     for name, (section, skipped) in needed_of_skipped(notebook).items():
         if skipped not in told:
-            yield f"section {section}, core of its plan, needs {name!r} of section {skipped}, which is not: its plan must say 'Run the cells of section {skipped}'"
+            yield (
+                f"section {section}, core of its plan, needs {name!r} of section {skipped}, which is not: "
+                f"its plan must say 'Run the cells of section {skipped}'"
+            )
 
 
 def needed_of_skipped(notebook):
@@ -319,7 +322,7 @@ DEFINITIONS = ast.FunctionDef, ast.ClassDef
 
 
 def names(statements, context):
-    """The names that are read (ast.Load) in some statements, or that get a value there (ast.Store), arguments among them."""
+    """The names that are read (ast.Load) in statements, or that get a value there (ast.Store), arguments among them."""
     nodes = [node for statement in statements for node in ast.walk(statement)]
     found = {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, context)}
     if context is ast.Store:
@@ -357,14 +360,14 @@ def lines_are_narrow(notebook, name):
 def titles_of_folded_cells_fit(notebook, name):
     for cell in code_cells(notebook):
         if is_folded(cell) and len(title := cell.source.splitlines()[0]) > 100:
-            yield f"{headline(cell)} is folded, and its first line has {len(title)} characters; JupyterLab cuts it at 100"
+            yield f"{headline(cell)} is folded, its first line has {len(title)} characters; JupyterLab cuts it at 100"
 
 
 def lesson_is_most_of_what_one_sees(notebook, name):
     lesson = sum(len(line) for cell in lesson_cells(notebook) for line in cell.source.splitlines())
     seen = sum(len(cell.source) for cell in code_cells(notebook) if not is_folded(cell))
     if (share := lesson / seen) < 0.7:
-        yield f"only {share:.0%} of the code that one sees is the lesson; 70 % should be, so fold the rest as extra code"
+        yield f"only {share:.0%} of the code that one sees is the lesson; 70 % should be: fold the rest as extra code"
 
 
 def is_task(cell):
@@ -406,7 +409,7 @@ def core_sections_end_with_a_task(notebook, name):
         text = next(cell.source for cell in reversed(cells[: work[-1]]) if cell.cell_type == "markdown")
         times = re.findall(r"^\*\*Exercise .*\((\d+) min\)", text, re.M)
         if not times or int(times[-1]) > 3:
-            yield f"section {number} ends with an exercise whose text does not begin as in '**Exercise 2** (3 min)', 3 at most"
+            yield f"section {number}: the text of its last exercise does not begin '**Exercise 2** (3 min)', 3 at most"
 
 
 def core_takes_70_minutes(notebook, name):
@@ -645,7 +648,7 @@ BROKEN = {
     "section 2, core of its plan, does not end with": lambda notebook: notebook.cells.insert(
         14, new_code_cell("x = 2")
     ),
-    "section 3 ends with an exercise whose text": replace("**Exercise 3** (3 min)", "**Exercise 3** (4 min)"),
+    "section 3: the text of its last exercise": replace("**Exercise 3** (3 min)", "**Exercise 3** (4 min)"),
     "takes 72 minutes, exercises included": replace("(23 min)", "(24 min)"),
     "names prepare_images: the preparation of pictures is called prepare": set_source("prepare_images = 1"),
     "a picture without alternative text; show": add_output("display_data", {"image/png": "aGVsbG8="}),

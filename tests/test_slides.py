@@ -1,4 +1,4 @@
-"""Slides: everything beside the file, nothing from the web, nothing cut off (the last where a Chromium is installed)."""
+"""Slides: all beside the file, nothing from the web, nothing cut off (the last where a Chromium is installed)."""
 
 import html
 import json
@@ -25,11 +25,13 @@ LOOK = """
       Reveal.slide(h, v, 999);
       for (const part of slide.children) {
         const { right, bottom } = part.getBoundingClientRect();
-        if (!part.matches("aside") && (right > innerWidth + 1 || bottom > innerHeight + 1)) cut.push([h, v, right, bottom]);
+        const beyond = right > innerWidth + 1 || bottom > innerHeight + 1;
+        if (!part.matches("aside") && beyond) cut.push([h, v, right, bottom]);
       }
     }
-    document.body.dataset.looked = JSON.stringify({ slides: Reveal.getTotalSlides(), notes: document.querySelectorAll("aside").length,
-      where: document.querySelectorAll(".where").length, cut });
+    const count = (what) => document.querySelectorAll(what).length;
+    document.body.dataset.looked = JSON.stringify({ slides: Reveal.getTotalSlides(), notes: count("aside"),
+      where: count(".where"), cut });
   })));
 </script>"""
 
@@ -81,7 +83,7 @@ def test_the_speakers_notes_are_open_in_the_speakers_view():
     [
         ("# NBVAL_CHECK_OUTPUT\nx = 1  # fmt: skip\nprint(x)", "x = 1\nprint(x)"),
         ('x = 1\nclaim(\n    "One is one",\n    x == 1,\n    "1",\n)', "x = 1"),
-        ("y = f(x)\nfig, ax = plt.subplots()\nax.plot(y)\nfor a in b:\n    a.set()\nshow(fig, '')\nz = y", "y = f(x)\nz = y"),
+        ("y = f(x)\nfig, ax = f()\nax.plot(y)\nfor a in b:\n    a.set()\nshow(fig, '')\nz = y", "y = f(x)\nz = y"),
         ("def draw(step=1):\n    return fig, ''\n\n\nexplore(draw, step=[1, 2])", ""),
         ("if gpu:\n    x = f()\n    claim('One is one', x == 1, '1')\nelse:\n    print('no GPU')", ""),
         ("figures = 3\nshown = show_all(figures)", "figures = 3\nshown = show_all(figures)"),
@@ -137,9 +139,10 @@ def look(text: str, folder) -> dict:
     path = folder / "page.html"
     path.write_text(text.replace("</html>", LOOK + "</html>"), encoding="utf-8")
     width, height = slides.SIZE
-    command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run",
-               f"--user-data-dir={folder / 'browser'}", f"--window-size={width},{height}", "--virtual-time-budget=60000",
-               "--allow-file-access-from-files", "--dump-dom", path.as_uri()]  # fmt: skip
+    command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking",
+               "--no-first-run", f"--user-data-dir={folder / 'browser'}", f"--window-size={width},{height}",
+               "--virtual-time-budget=60000", "--allow-file-access-from-files", "--dump-dom",
+               path.as_uri()]  # fmt: skip
     dom = subprocess.run(command, capture_output=True, text=True, timeout=300).stdout
     found = re.search(r"data-looked=\"([^\"]*)\"", dom)
     assert found, "the slides did not start"

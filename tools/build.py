@@ -76,7 +76,10 @@ def sources(names: list[str], folder: Path = SOURCES) -> list[Path]:
 
 
 def built(names: list[str], folder: Path = NOTEBOOKS) -> list[Path]:
-    """The built notebooks whose names begin with one of `names`; all where none is given. What has no source is named and left out."""
+    """The built notebooks whose names begin with one of `names`; all where none is given.
+
+    Others, such as copies, have no source: they are named and left out.
+    """
     ours = {path.stem for path in sources([], folder / "source")}
     there = sorted(folder.glob("*.ipynb"))
     if others := [path.name for path in there if path.stem not in ours]:
@@ -88,7 +91,7 @@ def built(names: list[str], folder: Path = NOTEBOOKS) -> list[Path]:
 
 
 def load(source: Path) -> NotebookNode:
-    """A source as a notebook without outputs: ids and slide types set, folded, address and version written in (@TIME@ not yet).
+    """A source as a notebook without outputs: ids, slide types and folds set, address and version written in.
 
     A cell's id is the hash of its text in the source: a rebuild changes few lines, and a fork keeps all ids.
     """
@@ -154,12 +157,12 @@ def run_time(notebook: NotebookNode) -> str:
 
 
 def code_ids(notebook: NotebookNode) -> list[str]:
-    """What tells a notebook's code from another's. The set-up cell does not: it finds the course, and decides no result."""
+    """What tells a notebook's code from another's. The set-up cell does not: it decides no result."""
     return ["set-up" if "utils.start()" in cell.source else cell.id for cell in code_cells(notebook)]
 
 
 def fingerprint(notebook: NotebookNode) -> str:
-    """Eight characters that change when a line of code does; texts, outputs, the set-up cell, address and version leave them as they are."""
+    """Eight characters that change when a line of code does; not with texts, outputs, set-up cell, address, version."""
     return hashlib.sha256(" ".join(code_ids(notebook)).encode()).hexdigest()[:8]
 
 

@@ -1,4 +1,4 @@
-"""The README's picture, docs/overview.png: drawn animals, and below them three ways to use 200 of them, as notebook 05 measured it.
+"""The README's picture, docs/overview.png: drawn animals, and below them a figure of notebook 05.
 
     python -m tools.overview
 """
@@ -20,7 +20,8 @@ def animals() -> Image.Image:
     side = WIDTH // COLUMNS
     sheet = Image.new("RGB", (WIDTH, side * ROWS), "white")
     for place, species in enumerate(SPECIES[: COLUMNS * ROWS]):
-        picture = Image.fromarray(draw(species, seed=place + 7, size=128, pose="sit").image).resize((side - 6, side - 6))
+        drawing = draw(species, seed=place + 7, size=128, pose="sit").image
+        picture = Image.fromarray(drawing).resize((side - 6, side - 6))
         sheet.paste(picture, (place % COLUMNS * side + 3, place // COLUMNS * side + 3))
     return sheet
 

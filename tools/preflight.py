@@ -3,7 +3,8 @@
     python -m tools.preflight          every notebook
     python -m tools.preflight 05       those whose name begins so
 
-Photos and weights are fetched now where the notebooks would fetch them: set COURSE_DATA as in the lecture. Each notebook is run once and timed.
+Photos and weights are fetched now where the notebooks would fetch them: set COURSE_DATA as in the lecture. Each
+notebook is run once and timed.
 """
 
 import argparse
@@ -80,7 +81,7 @@ def room() -> Iterator[Finding]:
 
 
 def data(names: list[str]) -> Iterator[Finding]:
-    """The photos of these data sets, and the weights that go with photos: fetched now where a notebook would fetch them."""
+    """The photos of these data sets, and the weights that go with photos: fetched where a notebook would fetch them."""
     advice = "Mend that before the lecture, or take COURSE_DATA=critters for it: drawings need nothing."
     sources = set()
     for name in names:
@@ -123,7 +124,7 @@ def rehearsal(path: Path) -> Finding:
         path.stem,
         sum(times) <= most and max(times) <= CELL_SECONDS,
         f"{sum(times):.0f} s of {most}, the slowest cell {max(times):.0f} s of {CELL_SECONDS}; every claim holds",
-        "Close other programs and try again; else take COURSE_DATA=critters, a faster machine, or show the stored outputs.",
+        "Close other programs and try again; else take COURSE_DATA=critters, a faster machine, or show stored outputs.",
     )
 
 

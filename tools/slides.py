@@ -1,10 +1,10 @@
-"""The built notebooks as slides with speaker notes, in slides/, which works without a network and can be carried on a stick.
+"""The built notebooks as slides with speaker notes, in slides/, which needs no network and can be carried on a stick.
 
     python -m tools.slides        all
     python -m tools.slides 05     those whose name begins so
 
-Open slides/NN_topic.html in a browser; S opens the speaker's view. reveal.js and MathJax are taken from the packages in PACKAGES, which are
-fetched once and not installed.
+Open slides/NN_topic.html in a browser; S opens the speaker's view. reveal.js and MathJax are taken from the packages in
+PACKAGES, which are fetched once and not installed.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from tools.build import HIDDEN, NOTES, ROOT, built, is_folded
 
 SLIDES = ROOT / "slides"
 SIZE = 1280, 720
-TOLD = {"claim", "explore", "show", "summary"}  # calls of which a class needs what they give, not how
+TOLD = {"claim", "explore", "fact", "show", "summary"}  # calls of which a class needs what they give, not how
 FOR_TOOLS = re.compile(r"  # fmt: skip$", flags=re.MULTILINE)
 PACKAGES = {  # package -> (the folder in it, its name in slides/assets)
     "sphinx-revealjs==3.2.1": ("sphinx_revealjs/_static/revealjs", "reveal"),
@@ -35,7 +35,10 @@ PACKAGES = {  # package -> (the folder in it, its name in slides/assets)
 
 
 def fetch_assets() -> None:
-    """reveal.js and MathJax into slides/assets, where they are not there yet. Raises SystemExit where the registry is out of reach."""
+    """reveal.js and MathJax into slides/assets, where they are not there yet.
+
+    Raises SystemExit where the registry is out of reach.
+    """
     for package, (folder, name) in PACKAGES.items():
         target = SLIDES / "assets" / name
         if target.exists():
@@ -53,9 +56,9 @@ def fetch_assets() -> None:
 
 
 def is_told(statement: ast.stmt) -> bool:
-    """Of a claim and its like a class needs what they give; so also where a machine or a data set decides about a claim."""
+    """Of a claim and its like a class needs what they give; so too where a machine or a data set decides on a claim."""
     if isinstance(statement, ast.If):
-        return any(getattr(node, "id", "") == "claim" for node in ast.walk(statement))
+        return any(getattr(node, "id", "") in ("claim", "fact") for node in ast.walk(statement))
     return bool(re.match(rf"({'|'.join(TOLD)})\(", ast.unparse(statement)))
 
 

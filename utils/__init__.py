@@ -24,7 +24,7 @@ __all__ = ["seed_all", "start"]
 
 
 def start(seed: int | None = None) -> torch.device:
-    """Seed everything, pick the device, set the figures' style, count claims anew; print one line that says what was chosen.
+    """Seed everything, pick the device, set the figures' style, count claims anew; print one line on what was chosen.
 
     seed: default the environment's COURSE_SEED, else 0. Raises ValueError for an unusable COURSE_SEED, COURSE_DATA or
     COURSE_DEVICE, RuntimeError where the device that COURSE_DEVICE names cannot be used.

@@ -1,4 +1,4 @@
-"""Files that are whole or not there: what a killed notebook or a full disk leaves behind is never taken for the real thing."""
+"""Files that are whole or not there: what a killed notebook or a full disk leaves is never taken for the real thing."""
 
 import os
 import pickle
@@ -12,9 +12,9 @@ __all__ = ["is_whole", "load_whole", "save_whole"]
 
 
 def save_whole(data: object, path: Path) -> None:
-    """`torch.save` to a temporary name in the same folder, then rename: the file is the old one or the new one, never half of one.
+    """`torch.save` to a temporary name beside it, then rename: the file is the old or the new one, never half of one.
 
-    Halves left by processes that were killed are tidied up. Raises what torch.save does (OSError, RuntimeError on a full disk).
+    Halves left by killed processes are tidied up. Raises what torch.save does (OSError, RuntimeError on a full disk).
     """
     for left in path.parent.glob(f"{path.name}.*.part"):
         process = left.suffixes[-2][1:]
@@ -33,7 +33,7 @@ def save_whole(data: object, path: Path) -> None:
 
 
 def is_whole(path: Path) -> bool:
-    """Whether a file of torch.save is there and undamaged. It is a zip archive, whose checksums torch.load does not look at."""
+    """Whether a file of torch.save is there and undamaged. It is a zip; torch.load does not look at its checksums."""
     try:
         with zipfile.ZipFile(path) as archive:
             return archive.testzip() is None

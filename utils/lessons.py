@@ -134,7 +134,7 @@ def summary() -> None:
 
 
 def measured(name: str) -> list[dict]:
-    """The rows of data/measured/NAME.csv, one a run: its settings, results, "seconds", "torch" and "date"; numbers as numbers.
+    """The rows of data/measured/NAME.csv, one a run: settings, results, "seconds", "torch", "date"; numbers as numbers.
 
     For what takes too long for a lesson. Prints when it was measured, and the command that measures it again. Raises
     FileNotFoundError where there is no such table.
@@ -169,12 +169,12 @@ class Exercise:
     """One exercise of a notebook: ``.check(answer)``, ``.hint()``, ``.solution()``.
 
     title: shown on every card.
-    test: called with the answer (a function, a module, a tensor, a number ...). It raises AssertionError with a sentence
-        that says what was expected, what came and the likely cause; it returns the sentence of praise, or None.
+    test: called with the answer (a function, a module, a tensor, a number ...). It raises AssertionError with a
+        sentence that says what was expected, what came and the likely cause; it returns praise, or None.
     hints: from a nudge to nearly everything.
-    reference: the reference solution. Its source is what ``.solution()`` prints and what the tests check, so that the two
-        cannot drift apart. Where the answer is a function, it is that function; where it is a value, a function without
-        arguments that computes it, and ``computed`` is True.
+    reference: the reference solution. Its source is what ``.solution()`` prints and what the tests check, so that the
+        two cannot drift apart. Where the answer is a function, it is that function; where it is a value, a function
+        without arguments that computes it, and ``computed`` is True.
     """
 
     title: str
