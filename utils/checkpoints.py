@@ -105,7 +105,10 @@ class Run:
         }
         if (device := next(self.model.parameters(), torch.empty(0)).device).type != "cpu":
             module, which = torch.get_device_module(device), () if device.type == "mps" else (device,)
-            states[device.type] = (lambda: module.get_rng_state(*which), lambda state: module.set_rng_state(state, *which))
+            states[device.type] = (
+                lambda: module.get_rng_state(*which),
+                lambda state: module.set_rng_state(state, *which),
+            )
         generators = {}
         for loader in self.loaders:
             sampler = getattr(loader, "batch_sampler", None)
