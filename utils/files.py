@@ -43,11 +43,12 @@ def is_whole(path: Path) -> bool:
 
 def load_whole(path: Path) -> dict:
     """What `save_whole` wrote, with its tensors on the CPU. Raises ValueError where the file is damaged or holds
-    anything but a dict of tensors, numbers and strings (what else it holds is not made, so that no code of a stranger runs)."""
+    anything but a dict of tensors, numbers and strings (what else it holds is not made: no code of a stranger runs)."""
     try:
         data = torch.load(path, map_location="cpu", weights_only=True) if is_whole(path) else None
     except (pickle.UnpicklingError, RuntimeError):  # it holds objects; another kind of zip
         data = None
     if not isinstance(data, dict):
-        raise ValueError(f"{path} is damaged, or no checkpoint of this course: it was not used. Delete it, train again.")
+        message = "is damaged, or no checkpoint of this course: it was not used. Delete it, then train again."
+        raise ValueError(f"{path} {message}")
     return data
