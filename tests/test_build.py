@@ -1,5 +1,6 @@
 """The build of notebooks from sources, and the run of one source on several seeds."""
 
+import shutil
 import subprocess
 import sys
 
@@ -144,6 +145,17 @@ def test_copies_beside_the_notebooks_are_named_and_left_out(built, capsys):
         in (capsys.readouterr().err)
     )
     assert "opy" not in readme.table(built.parent)
+
+
+def test_nbval_leaves_copies_alone(tmp_path):
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source/03_small.py").write_text("1")
+    shutil.copy(build.NOTEBOOKS / "conftest.py", tmp_path)
+    for name in ("03_small.ipynb", "03_small-Copy1.ipynb"):
+        nbformat.write(new_notebook(cells=[new_code_cell("1")]), tmp_path / name)
+    command = [sys.executable, "-m", "pytest", "--nbval-lax", "--nbval-current-env", "--collect-only", "-q", str(tmp_path)]
+    collected = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True).stdout
+    assert "03_small.ipynb::" in collected and "Copy1" not in collected
 
 
 FOLDED = """\
