@@ -1,4 +1,4 @@
-"""However nbval is started, the course's notebooks run on the embedded data, and a claim that does not hold is an error."""
+"""However nbval is started, the notebooks run on the embedded data, and a claim that does not hold is an error."""
 
 import os
 from pathlib import Path

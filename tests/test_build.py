@@ -153,7 +153,7 @@ def test_nbval_leaves_copies_alone(tmp_path):
     shutil.copy(build.NOTEBOOKS / "conftest.py", tmp_path)
     for name in ("03_small.ipynb", "03_small-Copy1.ipynb"):
         nbformat.write(new_notebook(cells=[new_code_cell("1")]), tmp_path / name)
-    command = [sys.executable, "-m", "pytest", "--nbval-lax", "--nbval-current-env", "--collect-only", "-q", str(tmp_path)]
+    command = [sys.executable, "-m", "pytest", "--nbval-lax", "--nbval-current-env", "--collect-only", "-q"]
     collected = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True).stdout
     assert "03_small.ipynb::" in collected and "Copy1" not in collected
 
