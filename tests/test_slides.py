@@ -83,6 +83,7 @@ def test_the_speakers_notes_are_open_in_the_speakers_view():
     [
         ("# NBVAL_CHECK_OUTPUT\nx = 1  # fmt: skip\nprint(x)", "x = 1\nprint(x)"),
         ('x = 1\nclaim(\n    "One is one",\n    x == 1,\n    "1",\n)', "x = 1"),
+        ('x = 1\nfact("One is one", x == 1)', "x = 1"),
         ("y = f(x)\nfig, ax = f()\nax.plot(y)\nfor a in b:\n    a.set()\nshow(fig, '')\nz = y", "y = f(x)\nz = y"),
         ("def draw(step=1):\n    return fig, ''\n\n\nexplore(draw, step=[1, 2])", ""),
         ("if gpu:\n    x = f()\n    claim('One is one', x == 1, '1')\nelse:\n    print('no GPU')", ""),
