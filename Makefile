@@ -4,12 +4,13 @@ VENV ?= .venv
 NOTEBOOK ?=
 SEEDS ?= 10
 TABLE ?=
+AGAIN ?=
 
 PY = "$(VENV)/bin/python"
 # The course's notebooks are those that have a source; copies beside them are left out.
 SOURCES = $(sort $(wildcard notebooks/source/$(NOTEBOOK)*.py))
 BUILT = $(or $(SOURCES:notebooks/source/%.py=notebooks/%.ipynb),notebooks/$(NOTEBOOK)*.ipynb)
-NBVAL = $(PY) -m pytest --nbval-lax --nbval-current-env
+NBVAL = --nbval-lax --nbval-current-env
 # The photo notebooks are those whose source asks for a photo data set.
 PHOTO_BUILT = $(shell grep -lE '(from utils.datasets import|datasets\.).*\b(dogs_vs_cats|pets|lesions)\b' $(or $(SOURCES),/dev/null) | \
 	sed 's,^notebooks/source/\(.*\)\.py$$,notebooks/\1.ipynb,')
@@ -33,17 +34,17 @@ $(VENV)/.requirements: requirements.txt
 lab: $(VENV)/.requirements  ## open JupyterLab at the first notebook
 	$(PY) -m jupyterlab --ip 127.0.0.1 $(LAB_FLAGS) --LabApp.default_url=/lab/tree/$(firstword $(BUILT))
 
-check: $(VENV)/.requirements  ## unit tests and the form of the notebooks (6 minutes on two cores)
-	$(PY) -m ruff check .
+check: $(VENV)/.requirements  ## unit tests and the form of the notebooks (under 2 minutes on two cores)
 	$(PY) -m pytest tests
 
-test: check  ## check, then every notebook from top to bottom on the embedded data
-	COURSE_DATA=critters COURSE_SEED=0 COURSE_STRICT=1 $(NBVAL) --nbval-cell-timeout=300 $(BUILT)
+test: $(VENV)/.requirements  ## check, the slow tests, then every notebook from top to bottom on the embedded data
+	COURSE_DATA=critters COURSE_SEED=0 COURSE_STRICT=1 \
+	$(PY) -m pytest -m "slow or not slow" $(NBVAL) --nbval-cell-timeout=300 tests $(BUILT)
 
 test-photos: $(VENV)/.requirements  ## the photo notebooks and tests on real photos (COURSE_DATA_DIR, default data)
 	@[ -n "$(PHOTO_BUILT)" ] || { echo "No notebook named $(NOTEBOOK)* uses photos."; exit 1; }
 	photos=$$(cd "$${COURSE_DATA_DIR:-data}" && pwd) && export COURSE_DATA_DIR="$$photos" COURSE_DATA=photos COURSE_STRICT=1 && \
-	$(PY) -m pytest -m photos tests && $(NBVAL) --nbval-cell-timeout=900 $(PHOTO_BUILT)
+	$(PY) -m pytest -m photos tests && $(PY) -m pytest $(NBVAL) --nbval-cell-timeout=900 $(PHOTO_BUILT)
 
 notebooks: $(VENV)/.requirements  ## build and run the notebooks from their sources (NOTEBOOK=05 for one)
 	$(PY) -m tools.build $(NOTEBOOK)
@@ -56,8 +57,8 @@ address: $(VENV)/.requirements  ## write texts, address and version into the not
 seeds: $(VENV)/.requirements  ## do the claims hold on 10 seeds? (NOTEBOOK=05, SEEDS=10)
 	$(PY) -m tools.seeds $(NOTEBOOK) --seeds $(SEEDS)
 
-measure: $(VENV)/.requirements  ## measure what is missing of data/measured/ (TABLE=degradation for one; hours for all)
-	$(PY) -m tools.measure $(TABLE)
+measure: $(VENV)/.requirements  ## measure what is missing of data/measured/ (TABLE=degradation for one; AGAIN=1 also what older code made)
+	$(PY) -m tools.measure $(TABLE) $(if $(AGAIN),--again)
 
 bench: $(VENV)/.requirements  ## the course's speed against the usual recipe, written into README.md (20 minutes, quiet machine)
 	$(PY) -m tools.bench

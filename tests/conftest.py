@@ -16,6 +16,8 @@ ON_PHOTOS = os.environ.get("COURSE_DATA") == "photos"  # as `make test-photos` s
 def pytest_collection_modifyitems(config, items):
     import torch  # not above, where it would come before utils
 
+    # The quick tests first, then the slow ones, then notebooks.
+    items.sort(key=lambda item: (item.path.suffix == ".ipynb", bool(item.get_closest_marker("slow"))))
     for item in items:
         if item.get_closest_marker("gpu") and not torch.cuda.is_available():
             item.add_marker(pytest.mark.skip(reason="needs an NVIDIA GPU"))
@@ -23,6 +25,14 @@ def pytest_collection_modifyitems(config, items):
             item.add_marker(pytest.mark.skip(reason="runs whole notebooks for many minutes: make live"))
         if item.get_closest_marker("photos") and not ON_PHOTOS:
             item.add_marker(pytest.mark.skip(reason="needs real photos: make test-photos"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread():
+    """The tests' networks are so small that two threads would wait for each other, the longer the busier the machine."""
+    import torch
+
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True)

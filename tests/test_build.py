@@ -9,7 +9,7 @@ import pytest
 from nbconvert.exporters import ScriptExporter
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 
-from tools import build, readme, seeds
+from tools import build, fingerprint, readme, seeds
 
 SOURCE = """\
 # %% [markdown]
@@ -131,7 +131,7 @@ def test_the_set_up_cell_may_change_without_a_run(source, tmp_path):
     build.build(source, tmp_path / "03_small.ipynb", run=False)
     after = read(tmp_path / "03_small.ipynb")
     assert "the new one" in after.cells[0].source and before.cells[0].outputs == after.cells[0].outputs != []
-    assert before.cells[1] == after.cells[1] and build.fingerprint(before) == build.fingerprint(after)
+    assert before.cells[1] == after.cells[1] and fingerprint.of_notebook(before) == fingerprint.of_notebook(after)
 
 
 def test_copies_beside_the_notebooks_are_named_and_left_out(built, capsys):
@@ -261,8 +261,16 @@ def test_unknown_name_and_lost_marks_are_told():
         readme.readme("# Title")
 
 
-def test_seeds_collects_claims_and_counts(source, tmp_path):
-    runs = {seed: seeds.run(source, seed, tmp_path)["claims"] for seed in (0, 1)}
+@pytest.fixture(scope="module")
+def done(tmp_path_factory) -> dict[int, dict]:
+    """What came of the source on three seeds."""
+    folder = tmp_path_factory.mktemp("runs")
+    (folder / "03_small.py").write_text(SOURCE)
+    return {seed: seeds.run(folder / "03_small.py", seed, folder) for seed in range(3)}
+
+
+def test_seeds_collects_claims_and_counts(source, tmp_path, done):
+    runs = {seed: done[seed]["claims"] for seed in (0, 1)}
     assert [(claim["text"], claim["held"]) for claim in runs[1]] == [("even", False), ("even", True), ("two", True)]
     text = seeds.report(runs)
     assert text.endswith("2 of 2 held: two (a fact)")  # and no line a seed
@@ -290,18 +298,20 @@ def test_seeds_reports_a_broken_seed_and_fails(source, tmp_path, monkeypatch, ca
     assert (tmp_path / "rows.csv").read_text().splitlines() == ["claim,seed,held,figures,kind", "text,0,True,0.9,claim"]
 
 
-def test_what_ran_where_is_kept_and_shown(source, built, tmp_path, monkeypatch):
+def test_what_ran_where_is_kept_and_shown(built, tmp_path, monkeypatch, done):
     file = tmp_path / "runs.csv"
     monkeypatch.setattr(seeds, "RUNS", file)
     for seed in (0, 2, 1, 2):  # the second run with seed 2 takes the place of the first
-        seeds.record("03_small", seed, seeds.run(source, seed, tmp_path))
+        seeds.record("03_small", seed, done[seed])
     assert len(lines := file.read_text().splitlines()) == 4
     assert lines[1].startswith("03_small,0,2,0,")  # two claims: the fact is not among them
     assert readme.runs(tmp_path, file).endswith("| [03](notebooks/03_small.ipynb) | 0, 2 (not: 1) |")
-    notebook = read(built)  # a run of other code does not count
+    notebook = read(built)  # a run of older code is shown as older, until it is made again
     notebook.cells.insert(1, new_code_cell("1"))
     nbformat.write(notebook, built)
-    assert readme.runs(tmp_path, file).endswith("| – |")
+    assert readme.runs(tmp_path, file).endswith("| older code: 0, 2 (not: 1) |")
+    seeds.record("03_small", 0, done[0] | {"code": fingerprint.of_notebook(notebook)})
+    assert readme.runs(tmp_path, file).endswith("| 0; older code: 2 (not: 1) |")
 
 
 def test_a_marked_output_that_changes_is_named(source, built):

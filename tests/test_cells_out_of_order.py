@@ -74,6 +74,7 @@ def main(folder: Path) -> None:
     print("\n" + json.dumps(wrong))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no timer that stops a cell")
 def test_cells_run_backwards_end_in_a_result_or_a_name_error_and_lose_nothing(tmp_path):
     for name in OF_OTHERS:

@@ -1,7 +1,11 @@
-"""The measured tables are complete, belong to their notebooks, and one row of each comes out the same again."""
+"""The measured tables are complete, belong to their notebooks, and come out the same again, other rows of them each day."""
 
 import importlib
+import os
 import signal
+from concurrent.futures import ProcessPoolExecutor
+from datetime import date
+from multiprocessing import get_context
 from types import SimpleNamespace
 
 import pytest
@@ -12,7 +16,10 @@ from tools.build import load, sources
 from utils.training import fit
 
 TABLES = {name: importlib.import_module(f"tools.tables.{name}") for name in measure.names()}
-FACTS = {"seconds", "torch", "date"}
+FACTS = {"seconds", "torch", "date", "code"}
+DAYS = 30
+# COURSE_DAY chooses the rows of another day, from 0 to 29.
+DAY = int(os.environ.get("COURSE_DAY") or date.today().toordinal()) % DAYS
 
 
 @pytest.mark.parametrize("name", TABLES)
@@ -33,29 +40,59 @@ def test_no_table_without_its_program():
     assert {path.stem for path in measure.MEASURED.glob("*.csv")} == set(TABLES)
 
 
-def rerun_quickest(name: str, photos: bool) -> None:
-    table = TABLES[name]
-    rows = measure.read(measure.MEASURED / f"{name}.csv")
-    alike = getattr(table, "AGAIN", {}).items()
-    runs = [(row, run) for row, run in zip(rows, table.RUNS, strict=True)
-            if (run.get("source") == "photos") == photos and alike <= run.items()]  # fmt: skip
-    stored, settings = min(runs, key=lambda pair: float(pair[0]["seconds"]))
-    again = measure.measured(table, measure.lesson(table.NOTEBOOK), settings)
-    for result, tolerance in table.TOLERANCE.items():
-        assert abs(again[result] - float(stored[result])) <= tolerance, (
-            f"{name}, {settings}: {result} was {stored[result]} and is now {again[result]:.6g}"
-        )
+def of_day(rows: list, day: int) -> list:
+    """The rows of a table that are run again on a day: each on one of 30, and one at least on every day."""
+    return rows[day::DAYS] or [rows[day % len(rows)]]
 
 
-@pytest.mark.parametrize("name", [n for n, t in TABLES.items() if any(r.get("source") != "photos" for r in t.RUNS)])
-def test_a_row_comes_out_the_same(name):
-    rerun_quickest(name, photos=False)
+def chosen(name: str, photos: bool) -> list[tuple[dict, dict]]:
+    """(stored row, settings) of a table's rows that are run again today, those on drawings or those on photos."""
+    pairs = zip(measure.read(measure.MEASURED / f"{name}.csv"), TABLES[name].RUNS, strict=True)
+    return of_day([(row, run) for row, run in pairs if (run.get("source") == "photos") == photos], DAY)
+
+
+def differences(name: str, stored: dict, again: dict) -> list[str]:
+    """What of a row did not come out the same."""
+    return [
+        f"{result} was {stored[result]} and is now {again[result]:.6g}"
+        for result, tolerance in TABLES[name].TOLERANCE.items()
+        if abs(again[result] - float(stored[result])) > tolerance
+    ]
+
+
+@pytest.fixture(scope="module")
+def again(request):
+    """Today's rows of the tables asked for, run again, two tables at a time: {name: the future of their results}."""
+    tests = [item for item in request.session.items if item.originalname == "test_rows_come_out_the_same"]
+    with ProcessPoolExecutor(2, get_context("spawn")) as pool:
+        names = [item.callspec.params["name"] for item in tests]
+        yield {n: pool.submit(measure.rerun, n, [run for _, run in chosen(n, photos=False)]) for n in names}
+        pool.shutdown(cancel_futures=True)
+
+
+def compare(name: str, photos: bool, results: list[dict]) -> None:
+    now, wrong = measure.code(name), []
+    for (stored, run), result in zip(chosen(name, photos), results, strict=True):
+        older = "" if stored["code"] == now else " (older code made it: measure it again, with --again)"
+        wrong += [f"{run}: {difference}{older}" for difference in differences(name, stored, result)]
+    assert not wrong, f"{name}, the rows that COURSE_DAY={DAY} chooses:\n" + "\n".join(wrong)
+
+
+def tables(photos: bool) -> list:
+    there = [n for n, t in TABLES.items() if any((run.get("source") == "photos") == photos for run in t.RUNS)]
+    return [pytest.param(name, id=f"{name}, day {DAY}") for name in there]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", tables(photos=False))
+def test_rows_come_out_the_same(name, again):
+    compare(name, False, again[name].result())
 
 
 @pytest.mark.photos
-@pytest.mark.parametrize("name", [n for n, t in TABLES.items() if any(r.get("source") == "photos" for r in t.RUNS)])
-def test_a_row_on_photos_comes_out_the_same(name):
-    rerun_quickest(name, photos=True)
+@pytest.mark.parametrize("name", tables(photos=True))
+def test_rows_on_photos_come_out_the_same(name):
+    compare(name, True, measure.rerun(name, [run for _, run in chosen(name, photos=True)]))
 
 
 @pytest.fixture
@@ -69,10 +106,11 @@ def small(tmp_path, monkeypatch):
             raise RuntimeError("stopped")
         return {"double": 2 * seed}
 
-    table.run, table.broken = run, {1}
+    table.run, table.broken, table.code = run, {1}, "first"
     monkeypatch.setattr(measure.importlib, "import_module", lambda name: table)
     monkeypatch.setattr(measure, "MEASURED", tmp_path)
     monkeypatch.setattr(measure, "lesson", lambda notebook: None)
+    monkeypatch.setattr(measure, "code", lambda name: table.code)
     return table
 
 
@@ -87,8 +125,46 @@ def test_a_stopped_measurement_is_continued(small, tmp_path):
     measure.measure("small")
     assert small.ran == [0, 1, 1, 2]
     assert [row["seed"] for row in measure.read(tmp_path / "small.csv")] == ["1", "2"]
+
+
+def test_what_older_code_made_is_told_and_measured_again_when_asked_for(small, tmp_path, capsys):
+    def codes():
+        return [row["code"] for row in measure.read(tmp_path / "small.csv")]
+
+    small.broken = set()
+    measure.measure("small")
+    assert codes() == ["first"] * 3 and "older" not in capsys.readouterr().out
+    small.code, small.ran = "second", []
+    measure.measure("small")
+    assert small.ran == [] and codes() == ["first"] * 3
+    assert "3 of 3 rows were made by older code; --again" in capsys.readouterr().out
+    small.broken = {1}
+    with pytest.raises(RuntimeError, match="stopped"):
+        measure.measure("small", again=True)
+    assert codes() == ["second", "first", "first"]  # what is not yet measured again is still there
+    small.broken = set()
     measure.measure("small", again=True)
-    assert small.ran == [0, 1, 1, 2, 1, 2]
+    assert small.ran == [0, 1, 1, 2] and codes() == ["second"] * 3
+
+
+@pytest.mark.parametrize("count", [1, 9, 29, 30, 31, 105])
+def test_within_thirty_days_every_row_is_run_again(count):
+    days = [of_day(list(range(count)), day) for day in range(DAYS)]
+    assert {row for rows in days for row in rows} == set(range(count))
+    assert all(1 <= len(rows) <= -(-count // DAYS) for rows in days)
+
+
+def test_rows_that_are_wrong_are_found_on_their_days(small, monkeypatch):
+    """A table of 105 rows, of which ten hold what nobody measured."""
+    monkeypatch.setitem(TABLES, "small", small)
+    small.RUNS, small.broken, wrong = [{"seed": seed} for seed in range(105)], set(), set(range(4, 105, 11))
+    stored = [{"double": "1" if run["seed"] in wrong else str(2 * run["seed"])} for run in small.RUNS]
+    found = []
+    for day in range(DAYS):
+        rows = of_day(list(zip(stored, small.RUNS, strict=True)), day)
+        again = measure.rerun("small", [run for _, run in rows])
+        found += [run["seed"] for (row, run), now in zip(rows, again, strict=True) if differences("small", row, now)]
+    assert len(wrong) == 10 and sorted(found) == sorted(wrong)
 
 
 def test_ctrl_c_while_a_network_is_trained_stores_no_row(small, tmp_path):

@@ -156,14 +156,14 @@ def run_time(notebook: NotebookNode) -> str:
     return "1 minute" if halves == 2 else f"{halves / 2:g} minutes"
 
 
+def is_set_up(cell: NotebookNode) -> bool:
+    """Whether a code cell is the set-up cell, which decides no result."""
+    return "device = utils.start()" in cell.source
+
+
 def code_ids(notebook: NotebookNode) -> list[str]:
-    """What tells a notebook's code from another's. The set-up cell does not: it decides no result."""
-    return ["set-up" if "utils.start()" in cell.source else cell.id for cell in code_cells(notebook)]
-
-
-def fingerprint(notebook: NotebookNode) -> str:
-    """Eight characters that change when a line of code does; not with texts, outputs, set-up cell, address, version."""
-    return hashlib.sha256(" ".join(code_ids(notebook)).encode()).hexdigest()[:8]
+    """What tells a notebook's code from another's, but for the set-up cell."""
+    return ["set-up" if is_set_up(cell) else cell.id for cell in code_cells(notebook)]
 
 
 def code_cells(notebook: NotebookNode) -> list[NotebookNode]:

@@ -11,7 +11,8 @@ Each table has a file tools/tables/NAME.py with
     run(lesson, **settings) -> dict: the results of one run, as numbers
 `lesson` holds what the notebook itself defines, in its cells tagged "measure": the network that is measured is the one that is taught.
 
-A row is kept once it is there, so the command can be stopped and continued; --again starts over.
+A row is kept once it is there, so the command can be stopped and continued. Each says which code made it (tools/fingerprint.py):
+--again measures those again that older code has made.
 """
 
 import argparse
@@ -27,8 +28,10 @@ from types import ModuleType
 from unittest import mock
 
 import torch
+from nbformat import NotebookNode
 from tqdm import tqdm
 
+from tools import fingerprint
 from tools.build import ROOT, code_cells, load, sources
 from utils import training
 
@@ -40,19 +43,32 @@ def names() -> list[str]:
     return sorted(path.stem for path in TABLES.glob("*.py"))
 
 
-def lesson(notebook: str) -> ModuleType:
-    """What the cells of a notebook's source that are tagged "measure" define, as a module; its `device` is the CPU."""
+def taught(notebook: str) -> list[NotebookNode]:
+    """The cells of a notebook's source that are tagged "measure"."""
     (source,) = sources([notebook])
-    module = ModuleType(source.stem)
+    return [cell for cell in code_cells(load(source)) if "measure" in cell.metadata.get("tags", [])]
+
+
+def lesson(notebook: str) -> ModuleType:
+    """What the cells of a notebook that are tagged "measure" define, as a module; its `device` is the CPU."""
+    module = ModuleType(f"notebook_{notebook}")
     module.device = torch.device("cpu")
-    for cell in code_cells(load(source)):
-        if "measure" in cell.metadata.get("tags", []):
-            exec(cell.source, module.__dict__)
+    for cell in taught(notebook):
+        exec(cell.source, module.__dict__)
     return module
 
 
-def measured(table: ModuleType, taught: ModuleType, settings: dict) -> dict:
-    """One row: settings, results, seconds, version and date. One thread, so that the same machine gives the same result again."""
+def code(name: str) -> str:
+    """The fingerprint of the code that decides a table's rows, as it stands."""
+    return fingerprint.of_table(name, taught(load_table(name).NOTEBOOK))
+
+
+def load_table(name: str) -> ModuleType:
+    return importlib.import_module(f"tools.tables.{name}")
+
+
+def measured(table: ModuleType, lesson: ModuleType, settings: dict) -> dict:
+    """A row: settings, results, seconds, version and date. One thread, so that a machine gives the same result again."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     start = time.perf_counter()
@@ -62,13 +78,20 @@ def measured(table: ModuleType, taught: ModuleType, settings: dict) -> dict:
             # Ctrl-C has to end the run: where fit only returned early, a half-trained network would be stored as measured.
             mock.patch.object(training, "_stop_button", lambda: nullcontext(threading.Event())),
         ):
-            results = table.run(taught, **settings)
+            results = table.run(lesson, **settings)
     finally:
         torch.set_num_threads(threads)
     seconds = time.perf_counter() - start
     rounded = {name: float(f"{value:.6g}") for name, value in results.items()}
     facts = {"seconds": round(seconds, 1), "torch": torch.__version__.split("+")[0], "date": f"{date.today()}"}
     return settings | rounded | facts
+
+
+def rerun(name: str, runs: list[dict]) -> list[dict]:
+    """The rows of some runs of a table, made again."""
+    table = load_table(name)
+    cells = lesson(table.NOTEBOOK)
+    return [measured(table, cells, settings) for settings in runs]
 
 
 def key(row: dict, settings: dict) -> tuple[str, ...]:
@@ -93,21 +116,26 @@ def write(path: Path, rows: list[dict]) -> None:
 
 
 def measure(name: str, again: bool = False) -> None:
-    """Run what is missing of a table, and write each row as it comes. Rows of runs that are no longer asked for are dropped."""
-    table = importlib.import_module(f"tools.tables.{name}")
-    path, taught = MEASURED / f"{name}.csv", lesson(table.NOTEBOOK)
-    stored = {} if again else {key(row, table.RUNS[0]): row for row in read(path)}
+    """Run what is missing of a table, with `again` also what older code has made, and write each row as it comes.
+
+    Rows of runs that are no longer asked for are dropped.
+    """
+    table, now = load_table(name), code(name)
+    path, cells = MEASURED / f"{name}.csv", lesson(table.NOTEBOOK)
+    stored = {key(row, table.RUNS[0]): row for row in read(path)}
     for settings in tqdm(table.RUNS, desc=name):
         row = key(settings, settings)
-        if row not in stored:
-            stored[row] = measured(table, taught, settings)
+        if row not in stored or (again and stored[row]["code"] != now):
+            stored[row] = measured(table, cells, settings) | {"code": now}
         write(path, [stored[place] for run in table.RUNS if (place := key(run, run)) in stored])
+    if older := sum(row["code"] != now for row in stored.values()):
+        print(f"{name}: {older} of {len(table.RUNS)} rows were made by older code; --again measures them again.")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", help=f"default all: {', '.join(names())}")
-    parser.add_argument("--again", action="store_true", help="measure also what is there already")
+    parser.add_argument("--again", action="store_true", help="measure also what older code has made")
     arguments = parser.parse_args()
     for name in arguments.names or names():
         if name not in names():

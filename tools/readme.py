@@ -1,8 +1,8 @@
-"""README.md's generated parts: the clone line, and the tables of notebooks, topics, plans for a lecture, and runs.
+"""README.md's generated parts: the clone line, and the tables of notebooks, topics, plans for a lecture, runs and measured tables.
 
     python -m tools.readme
 
-All are read off the built notebooks and data/runs.csv (which `python -m tools.seeds NN` writes).
+All are read off the built notebooks, data/runs.csv (which `python -m tools.seeds NN` writes) and data/measured/.
 """
 
 import csv
@@ -12,7 +12,8 @@ from pathlib import Path
 import nbformat
 from nbformat import NotebookNode
 
-from tools.build import NOTEBOOKS, ROOT, built, fingerprint, markdown, run_time, substitute, tokens
+from tools import fingerprint, measure
+from tools.build import NOTEBOOKS, ROOT, built, markdown, run_time, substitute, tokens
 
 README, RUNS = ROOT / "README.md", ROOT / "data/runs.csv"
 
@@ -101,10 +102,16 @@ def spans(numbers: list[int]) -> str:
     return ", ".join(parts)
 
 
-def runs(folder: Path = NOTEBOOKS, file: Path = RUNS) -> str:
-    """The README's table of what ran where: for each notebook as it stands, the seeds on which all its claims held.
+def seeds(runs: list[dict]) -> str:
+    """The seeds of some runs in words: those on which all claims held, and those on which not."""
+    held, fell = (spans([int(run["seed"]) for run in runs if (run["fell"] == "0") == good]) for good in (True, False))
+    return f"{held} (not: {fell})".strip() if fell else held
 
-    A run of earlier code is not counted, and one in which something fell is named.
+
+def runs(folder: Path = NOTEBOOKS, file: Path = RUNS) -> str:
+    """The README's table of what ran where: for each notebook the seeds on which all its claims held.
+
+    A run in which something fell is named, and so is one of older code.
     """
     with open(file, newline="", encoding="utf-8") as lines:
         done = list(csv.DictReader(lines))
@@ -113,17 +120,25 @@ def runs(folder: Path = NOTEBOOKS, file: Path = RUNS) -> str:
     places = list(dict.fromkeys(run["where"] for run in done))
     rows = ["| " + " | ".join(["", *places]) + " |", "|---" * (1 + len(places)) + "|"]
     for path in built([], folder):
-        code = fingerprint(nbformat.read(path, as_version=4))
-        mine = [run for run in done if (run["notebook"], run["code"]) == (path.stem, code)]
+        now = fingerprint.of_notebook(nbformat.read(path, as_version=4))
         cells = [f"[{path.stem[:2]}](notebooks/{path.name})"]
         for place in places:
-            held, fell = (
-                spans([int(run["seed"]) for run in mine if run["where"] == place and (run["fell"] == "0") == good])
-                for good in (True, False)
-            )
-            cells.append(f"{held} (not: {fell})" if fell else held or "–")
+            mine = [run for run in done if (run["notebook"], run["where"]) == (path.stem, place)]
+            new, old = (seeds([run for run in mine if (run["code"] == now) == same]) for same in (True, False))
+            cells.append("; ".join([new] * bool(new) + [f"older code: {old}"] * bool(old)) or "–")
         rows.append("| " + " | ".join(cells) + " |")
     return "\n".join(rows)
+
+
+def measured() -> str:
+    """README's sentence on the tables of data/measured/: which of their rows were made by older code."""
+    counts, older = {}, {}
+    for name in measure.names():
+        rows, now = measure.read(measure.MEASURED / f"{name}.csv"), measure.code(name)
+        counts[name], older[name] = len(rows), sum(row["code"] != now for row in rows)
+    some = ", ".join(f"{number} of {counts[name]} in `{name}`" for name, number in older.items() if number)
+    which = "all" if older == counts else some or "none"
+    return f"{len(counts)} tables of {sum(counts.values()):,} runs. Made by older code: {which}."
 
 
 def readme(text: str) -> str:
@@ -136,6 +151,7 @@ def readme(text: str) -> str:
         "topics": topics(),
         "plans": plans(),
         "runs": runs(),
+        "measured": measured(),
     }.items():
         text = between(text, name, content)
     return text

@@ -7,7 +7,8 @@ apart. The data are those of COURSE_DATA (default critters). A claim is accepted
 threshold and the mean three standard deviations from it: the measured figures are printed so that this can be seen.
 Outputs marked NBVAL_CHECK_OUTPUT are compared with the stored ones: they must be the same for every seed and version.
 
-What ran where is kept in data/runs.csv, and `python -m tools.readme` makes README.md's table from it. To run with the versions of
+What ran where is kept in data/runs.csv, each run with the fingerprint of the code that decided its results, and
+`python -m tools.readme` makes README.md's table from it: what ran on older code is shown as older. To run with the versions of
 another environment: OTHER/bin/python -m ipykernel install --prefix DIR, then this with JUPYTER_PATH=DIR/share/jupyter.
 """
 
@@ -24,7 +25,8 @@ from nbclient.exceptions import CellExecutionError
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell
 
-from tools.build import NOTEBOOKS, code_cells, execute, fingerprint, load, seconds, sources
+from tools import fingerprint
+from tools.build import NOTEBOOKS, code_cells, execute, load, seconds, sources
 from tools.readme import RUNS
 
 WHERE = """# asked in the kernel, which need not be this Python
@@ -51,7 +53,7 @@ def run(source: Path, seed: int, folder: Path = NOTEBOOKS) -> dict:
     names = ("COURSE_DATA", "COURSE_DATA_DIR", "COURSE_DEVICE")
     inherited = {name: os.environ[name] for name in names if name in os.environ}
     notebook = load(source)
-    code = fingerprint(notebook)
+    code = fingerprint.of_notebook(notebook)
     with tempfile.TemporaryDirectory() as scratch:
         file = Path(scratch) / "claims.jsonl"
         settings = {"COURSE_DATA": "critters"} | inherited
