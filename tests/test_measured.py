@@ -1,4 +1,4 @@
-"""The measured tables are complete, belong to their notebooks, and come out the same again, other rows of them each day."""
+"""The measured tables are complete, belong to their notebooks and come out the same again, other rows each day."""
 
 import importlib
 import os

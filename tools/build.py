@@ -158,7 +158,7 @@ def run_time(notebook: NotebookNode) -> str:
 
 def is_set_up(cell: NotebookNode) -> bool:
     """Whether a code cell is the set-up cell, which decides no result."""
-    return "device = utils.start()" in cell.source
+    return bool(re.search(r"^(\w+ = )?utils\.start\(", cell.source, re.M))
 
 
 def code_ids(notebook: NotebookNode) -> list[str]:
