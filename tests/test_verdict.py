@@ -91,8 +91,8 @@ def run(command: str, folder: Path, **settings) -> subprocess.CompletedProcess:
 @pytest.fixture
 def course(tmp_path) -> Path:
     """The settings of this course's tests, with one test of its own and no notebook yet."""
+    (tmp_path / "notebooks/source").mkdir(parents=True)
     for name in ("pyproject.toml", "conftest.py", "notebooks/conftest.py"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
         shutil.copy(ROOT / name, tmp_path / name)
     return tmp_path
 
@@ -100,6 +100,7 @@ def course(tmp_path) -> Path:
 def notebook(folder: Path, name: str, *cells: str) -> None:
     ran = [new_code_cell(cell, execution_count=number) for number, cell in enumerate(cells, start=1)]
     nbformat.write(new_notebook(cells=ran), folder / f"notebooks/{name}.ipynb")
+    (folder / f"notebooks/source/{name}.py").touch()
 
 
 TELL = "from utils.lessons import claim\nimport os\n"
