@@ -3,14 +3,16 @@
 import copy
 import hashlib
 import json
+import re
 import socket
+import types
 from pathlib import Path
 from urllib.error import HTTPError, URLError
 
 import pytest
 import torch
 from torch import nn
-from torchvision.models import mobilenet_v2
+from torchvision.models import MobileNet_V2_Weights, mobilenet_v2
 
 from tools import measure
 from utils import datasets, models
@@ -93,19 +95,49 @@ def test_weights_of_the_data_folder_are_taken(tmp_path, monkeypatch):
     assert list(prepare.transforms[1].mean) == [0.485, 0.456, 0.406]
 
 
-def test_damaged_weights_are_refused(tmp_path, monkeypatch):
+@pytest.mark.parametrize("name", ["mobilenet_v2-b0353104.pth", "mobilenet_v2-b0353104 (1).pth"])
+def test_damaged_weights_are_refused(tmp_path, monkeypatch, name):
     monkeypatch.setenv("COURSE_DATA_DIR", str(tmp_path))
-    put_weights(tmp_path / "weights", {}, "mobilenet_v2-00000000.pth")
-    with pytest.raises(RuntimeError, match="is damaged"):
+    put_weights(tmp_path / "weights", {})  # others do not stand in
+    (tmp_path / "weights" / name).write_bytes(b"of ImageNet, version 1")
+    with pytest.raises(RuntimeError, match=f"{re.escape(name)} is damaged"):
         models.pretrained("photos")
 
 
-def test_of_several_weights_the_ones_that_are_asked_for_are_taken(tmp_path, monkeypatch):
+def no_network(*_, **__):
+    raise URLError("Could not resolve host")
+
+
+@pytest.mark.parametrize("name", ["{} (1)", "{} - Copy", "{}"])
+def test_weights_under_the_name_that_a_browser_gives_are_taken_and_told(tmp_path, monkeypatch, capsys, name):
     monkeypatch.setenv("COURSE_DATA_DIR", str(tmp_path))
-    put_weights(tmp_path / "weights", {})
-    (tmp_path / "weights/mobilenet_v2-b0353104.pth").write_bytes(b"of ImageNet, version 1")
-    with pytest.raises(RuntimeError, match="mobilenet_v2-b0353104.pth is damaged"):
-        models.pretrained("photos")
+    put_weights(tmp_path / "weights", {"a": torch.ones(3)})
+    [file] = (tmp_path / "weights").iterdir()
+    file.rename(file.with_stem(name.format(file.stem)))
+    assert models.imagenet_state(MobileNet_V2_Weights.IMAGENET1K_V1)["a"].sum() == 3
+    assert "is taken, though it is not torchvision's mobilenet_v2-b0353104.pth." in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["mobilenet_v2-my_pets", "mobilenet_v2", "mobilenet_v2-20261105", "mobilenet_v2_pets"])
+def test_weights_of_ones_own_are_left_alone_and_named(tmp_path, monkeypatch, name):
+    monkeypatch.setenv("COURSE_DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr("torch.hub.urlopen", no_network)
+    put_weights(tmp_path / "weights", {}, f"{name}.pth")
+    with pytest.raises(RuntimeError, match=f"could not be fetched .*{name}.pth is not named after its SHA-256"):
+        models.imagenet_state(MobileNet_V2_Weights.IMAGENET1K_V1)
+
+
+def test_weights_of_another_version_are_not_taken(tmp_path, monkeypatch):
+    monkeypatch.setenv("COURSE_DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr("torch.hub.urlopen", no_network)
+    put_weights(tmp_path / "weights", {"a": torch.ones(3)})
+    [file] = (tmp_path / "weights").iterdir()
+    second = types.SimpleNamespace(url=f"https://x/{file.name}")
+    monkeypatch.setattr(models, "get_model_weights", lambda _: [second])
+    with pytest.raises(RuntimeError, match=f"could not be fetched .*{file.name} is .*namespace"):
+        models.imagenet_state(MobileNet_V2_Weights.IMAGENET1K_V1)
 
 
 @pytest.mark.parametrize("error", [

@@ -1,7 +1,6 @@
 """Networks that two or more notebooks use, and the pretrained ones that suit the data."""
 
 import hashlib
-import socket
 from itertools import pairwise
 from pathlib import Path
 
@@ -9,12 +8,13 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
-from torchvision.models import MobileNet_V2_Weights, WeightsEnum, mobilenet_v2
+from torchvision.models import MobileNet_V2_Weights, WeightsEnum, get_model_weights, list_models, mobilenet_v2
 from torchvision.models.resnet import BasicBlock
 from torchvision.ops import Conv2dNormActivation
 from torchvision.transforms import v2
 
 from utils.datasets import cache, data_dir
+from utils.datasets.download import patience
 
 __all__ = [
     "SmallResNet",
@@ -130,28 +130,31 @@ def imagenet_state(weights: WeightsEnum) -> dict[str, torch.Tensor]:
     """The state dict of torchvision's weights: from COURSE_DATA_DIR/weights/MODEL-HASH.pth where there is one (a lecture hall
     without network), else from torchvision's cache or its server.
 
-    Raises RuntimeError where a file does not have the hash that its name says, or nothing can be fetched.
+    A file of other weights of torchvision's, or one that is not named after its hash, is left alone. Raises RuntimeError where the very
+    file is damaged, or nothing can be fetched.
     """
-    name, wanted = Path(weights.url).stem.split("-")[0], Path(weights.url).name
-    there = (data_dir() / "weights").glob(f"{name}-*.pth")
-    for path in sorted(there, key=lambda path: (path.name != wanted, path)):  # the very file, where there are several
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        if not digest.startswith(path.stem.split("-")[1]):
+    name, wanted = Path(weights.url).stem.rsplit("-", 1)
+    others = {Path(other.url).stem[-8:]: other for model in list_models() for other in get_model_weights(model)}
+    passed = []  # files that are no such weights: a student's own, another version
+    for path in sorted((data_dir() / "weights").glob(f"{name}*.pth"), key=lambda path: (not path.stem.startswith(f"{name}-{wanted}"), path)):
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()[:8]
+        if digest == wanted or path.stem.startswith(f"{name}-{digest}") and digest not in others:
+            if digest != wanted:
+                print(f"{path} is taken, though it is not torchvision's {Path(weights.url).name}.")
+            return torch.load(path, weights_only=True)
+        if path.stem.startswith(f"{name}-{wanted}"):
             raise RuntimeError(
-                f"{path} is damaged: its SHA-256 begins with {digest[:8]}, its name says otherwise. Delete it or copy it anew."
+                f"{path} is damaged: its SHA-256 begins with {digest}, its name says otherwise. Delete it or copy it anew."
             )
-        return torch.load(path, weights_only=True)
-    patience = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(30)  # torch.hub sets none: a server that stalls would hang the cell for ever
+        passed.append(f" {path} is {others[digest]}." if digest in others else f" {path} is not named after its SHA-256, {digest}.")
     try:
-        return weights.get_state_dict(progress=True, check_hash=True, weights_only=True)
+        with patience():
+            return weights.get_state_dict(progress=True, check_hash=True, weights_only=True)
     except OSError as error:  # no network, a refusal, a time-out, a full disk
         raise RuntimeError(
-            f"The weights of {name} are not on this machine and could not be fetched from {weights.url} ({error}). Connect to the internet (on "
+            f"The weights of {name} are not on this machine and could not be fetched from {weights.url} ({error}).{''.join(passed)} Connect to the internet (on "
             f"Kaggle: Settings > Internet), put the file into {data_dir() / 'weights'}, or take the drawings: COURSE_DATA=critters."
         ) from error
-    finally:
-        socket.setdefaulttimeout(patience)
 
 
 class HeldBatchNorm2d(nn.BatchNorm2d):

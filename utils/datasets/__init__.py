@@ -14,19 +14,19 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import __version__ as pillow_version
 from tqdm.auto import tqdm
 
 from utils import critters as drawings
 from utils import device
-from utils.datasets import cache, download, photos
+from utils.datasets import cache, choose, download, photos, read
+from utils.datasets.choose import is_whole_number
 from utils.datasets.dataset import ImageDataset, Splits
 from utils.datasets.download import DownloadError, platform
+from utils.datasets.photos import data_dir
 
 __all__ = ["DownloadError", "ImageDataset", "Splits", "critters", "data_dir", "digits", "dogs_vs_cats", "folder",
            "lesions", "pets", "platform", "source", "source_line"]  # fmt: skip
 
-_FINDERS = {"dogs_vs_cats": photos.find_dogs_vs_cats, "pets": photos.find_pets, "lesions": photos.find_lesions}
 _CLASSES = {"dogs_vs_cats": ["cat", "dog"], "pets": ["cat", "dog"], "lesions": ["benign", "malignant"]}
 _SPLITS = ("train", "val", "test")
 _DRAWN = (200, 200, 1000)  # drawings that stand in where no numbers are asked for
@@ -43,15 +43,6 @@ def source() -> str:
     return value
 
 
-def data_dir() -> Path:
-    """COURSE_DATA_DIR, or the checkout's data/; it need not exist. Raises NotADirectoryError where it is a file."""
-    text = os.environ.get("COURSE_DATA_DIR")
-    path = Path(text).expanduser().absolute() if text else cache.CHECKOUT / "data"
-    if path.exists() and not path.is_dir():
-        raise NotADirectoryError(f"COURSE_DATA_DIR={text!r} is a file: expected the folder in which the photos lie.")
-    return path
-
-
 def source_line() -> str:
     """Half a sentence for `utils.start()`: which data the notebook gets, and how to change that."""
     if source() == "photos":
@@ -59,15 +50,18 @@ def source_line() -> str:
     names = []
     if source() == "auto":
         data_dir()  # that it is a file is an error at once
-    for name in _FINDERS if source() == "auto" else ():
+    for name in _CLASSES if source() == "auto" else ():
         with suppress(ValueError, OSError):  # unusable photos, a drive that is gone: said when they are asked for
-            if _find(name):
+            if photos.find(name):
                 names.append(name)
+            elif photos.archives(name):
+                names.append(f"{name} (unpacked when needed)")
             elif name == "dogs_vs_cats" and _on_a_lent_gpu():
                 names.append("dogs_vs_cats (69 MB, fetched when needed)")
-    if not names:
-        return "data: drawings (COURSE_DATA=photos for photos)"
-    return f"data: photos of {', '.join(names)}, else drawings (COURSE_DATA=critters for drawings only)"
+    if names:
+        return f"data: photos of {', '.join(names)}, else drawings (COURSE_DATA=critters for drawings only)"
+    asked = os.environ.get("COURSE_DATA_DIR") if source() == "auto" else None
+    return f"data: drawings ({f'no photos are in {data_dir()}' if asked else 'COURSE_DATA=photos for photos'})"
 
 
 def _on_a_lent_gpu() -> bool:
@@ -75,59 +69,59 @@ def _on_a_lent_gpu() -> bool:
     return platform() != "other" and device.pick()[0].type == "cuda"
 
 
-def _download_dir() -> Path:
-    """Where fetched photos go: `data_dir()`, or a temporary folder where that is data/ of a read-only checkout."""
-    path = data_dir()
-    if os.environ.get("COURSE_DATA_DIR"):
-        with suppress(OSError):
-            path.mkdir(parents=True, exist_ok=True)
-        if not cache.writable(path):
-            raise DownloadError(f"COURSE_DATA_DIR={str(path)!r} cannot be written to: name a folder that can.")
-        return path
-    return path if cache.writable(path) else cache.scratch("data")
-
-
-def _find(name: str) -> photos.Pools:
-    find, ours = _FINDERS[name], not os.environ.get("COURSE_DATA_DIR") and not cache.writable(data_dir())
-    return find(data_dir()) or (find(cache.scratch("data")) if ours else {})  # there, what was fetched earlier
-
-
-def _photos(name: str) -> photos.Pools:
-    """The photos of a data set, fetched where that is due; {} where drawings are to stand in.
+def _photos(name: str) -> photos.Found | None:
+    """The photos of a data set, unpacked or fetched where that is due; None where drawings are to stand in.
 
     Raises DownloadError, FileNotFoundError or ValueError where COURSE_DATA=photos and there are none, or unusable ones.
     """
     if source() == "critters":
-        return {}
+        return None
     data_dir()  # that it is a file is an error, too, and no reason for drawings
     try:
-        if found := _find(name):
+        if found := photos.find(name) or _unpacked(name):
             return found
+        if sentence := photos.lacking(name):
+            raise DownloadError(sentence)
         if source() == "photos" or name == "dogs_vs_cats" and _on_a_lent_gpu():
             return _fetched(name)
-        if sentence := photos.lacking(data_dir(), name):
-            raise ValueError(sentence)
+        if os.environ.get("COURSE_DATA_DIR"):
+            there = "no photos" if os.path.isdir(data_dir()) else "no such folder, so no photos"
+            raise ValueError(f"{name}: {there} in COURSE_DATA_DIR={str(data_dir())!r}.")
     except (DownloadError, ValueError, OSError) as error:
         if source() == "photos":
             raise
         print(f"{error}\nDrawings are used instead.")
-    return {}
+    return None
 
 
-def _fetched(name: str) -> photos.Pools:
+def _unpacked(name: str) -> photos.Found | None:
+    while archives := photos.archives(name):  # one may hold another
+        for file, target in archives.items():
+            print(f"Unpacking {file}, once, to {target}.")
+            download.unpack([file], target)
+        if found := photos.find(name):
+            return found
+    return None
+
+
+def _fetched(name: str) -> photos.Found:
     if name not in download.ARCHIVES:
-        there = "" if data_dir().is_dir() else " (which does not exist)"
+        there = "" if os.path.isdir(data_dir()) else " (which does not exist)"
         raise FileNotFoundError(
             f"COURSE_DATA=photos, but the BUSI ultrasound images are not in {data_dir()}{there}, and they cannot be "
             "fetched: put Dataset_BUSI_with_GT/ (with benign/ and malignant/) there, or set COURSE_DATA=critters."
         )
-    root, archives = _download_dir(), download.ARCHIVES[name]
-    size = sum(archive.num_bytes for archive in archives) / 1e6
-    print(f"Fetching photos for {name}, once: {size:.0f} MB, {size / 600:.1f} minutes at 10 MB/s, to {root}.")
-    for archive in archives:
-        download.fetch(archive, root)
-    if not (found := _find(name)):
-        raise DownloadError(photos.lacking(root, name))
+    root, (folder, archives) = data_dir(), download.ARCHIVES[name]
+    if not os.path.isdir(root.parent):  # nothing is made where a drive may be mounted later
+        raise DownloadError(f"{root.parent} does not exist, so {root} cannot be made: mount the drive, or make the folder.")
+    with suppress(OSError):
+        root.mkdir(exist_ok=True)
+    root = root if cache.writable(root) else cache.scratch("data")
+    size = sum(archive.megabytes for archive in archives)
+    print(f"Fetching photos for {name}, once: {size} MB, {size / 600:.1f} minutes at 10 MB/s, to {root}.")
+    download.unpack(archives, root / folder)
+    if not (found := photos.find(name)):
+        raise DownloadError(photos.lacking(name))
     return found
 
 
@@ -212,8 +206,8 @@ def folder(path: str | Path, size: int = 64) -> Splits:
     the test set and a fifth of train is val; without them all is divided 70/15/15 at random (seed 0).
     Raises FileNotFoundError, NotADirectoryError, or ValueError for no pictures, one class only or too few of a class.
     """
-    pools, classes = photos.find_folder(Path(path).expanduser().absolute())
-    return _splits(photos.load("folder", pools, size, {}), classes, "photo", "folder")
+    found = photos.find_folder(Path(path).expanduser().absolute())
+    return _read("folder", found, "photo", "folder", size, dict.fromkeys(_SPLITS))
 
 
 def _splits(data: dict[str, dict[str, torch.Tensor]], classes: Sequence[str], noun: str, source: str) -> Splits:
@@ -226,7 +220,7 @@ def _splits(data: dict[str, dict[str, torch.Tensor]], classes: Sequence[str], no
 def _numbers(numbers: Sequence[int | None], default: Sequence[int | None]) -> dict[str, int | None]:
     """How many of each split: plain ints, as the cache's key is their text."""
     for number in numbers:
-        if number is not None and (not photos.is_whole_number(number) or number < 0):
+        if number is not None and (not is_whole_number(number) or number < 0):
             raise ValueError(f"{number!r} pictures were asked for: expected a whole number of 0 or more, or None.")
     wanted = (other if num is None else int(num) for num, other in zip(numbers, default, strict=True))
     return dict(zip(_SPLITS, wanted, strict=True))
@@ -234,13 +228,29 @@ def _numbers(numbers: Sequence[int | None], default: Sequence[int | None]) -> di
 
 def _photos_or_drawings(name: str, noun: str, numbers: Sequence[int | None], size: int | None) -> Splits:
     wanted = _numbers(numbers, (None, None, None))
-    if not (pools := _photos(name)):
-        return _draw(_CLASSES[name], _CLASSES[name], numbers, 64 if size is None else size, seed=0)
-    data = photos.load(name, pools, 128 if size is None else size, wanted)
-    for split, num in wanted.items():
-        if num and num > (there := len(data[split]["images"])):
+    if found := _photos(name):
+        splits = _read(name, found, noun, "photos", 128 if size is None else size, wanted)
+    else:
+        splits = _draw(_CLASSES[name], _CLASSES[name], numbers, 64 if size is None else size, seed=0)
+    if size is None:  # as it differs
+        side = splits.train.images.shape[-1]
+        print(f"{name}: {splits.train.noun}s of {side} x {side} pixels; size=... gives others.")
+    return splits
+
+
+def _read(
+    name: str, found: photos.Found, noun: str, source: str, size: int, numbers: dict[str, int | None]
+) -> Splits:
+    chosen = choose.splits(found.pools, found.classes)
+    data, unread = read.load(name, chosen, found.classes, size, numbers)
+    for note in found.notes:
+        print(f"{name}: {note}")
+    if left_out := [*unread, *photos.listed(found.left_out)]:
+        print(f"{name}: left out: {', '.join(left_out)}.")
+    for split, num in numbers.items():
+        if num and num > (there := len(data[split]["label"])):
             print(f"{name}: {num:,} {noun}s were asked for in {split}, and all {there:,} that are there are used.")
-    return _splits(data, _CLASSES[name], noun, "photos")
+    return _splits(data, found.classes, noun, source)
 
 
 def _draw(kinds: list, names: list[str], numbers: Sequence[int | None], size: int, seed: int) -> Splits:
@@ -248,8 +258,7 @@ def _draw(kinds: list, names: list[str], numbers: Sequence[int | None], size: in
     if not kinds:
         raise ValueError("species is empty: expected one or more.")
     wanted = _numbers(numbers, _DRAWN)
-    key = (kinds, wanted, size, seed, pillow_version)  # Pillow's versions differ in single pixels
-    data = cache.cached("drawings", key, lambda: _draw_all(kinds, wanted, size, seed), Path(drawings.__file__).parent)
+    data = cache.cached("drawings", (kinds, wanted, size, seed), lambda: _draw_all(kinds, wanted, size, seed))
     return _splits(data, names, "drawing", "critters")
 
 

@@ -7,51 +7,55 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+import PIL
 import torch
 
 from utils.files import is_whole, save_whole
 
-_KEPT = 20
 CHECKOUT = Path(__file__).resolve().parents[2]
+CODE = (Path(__file__).parent, Path(__file__).parents[1] / "critters")  # what is cached depends on it
+MAX_GB = 5  # of all files together; `datasets.cache.MAX_GB = 20` allows more
 
 
-def cached(name: str, key: object, make: Callable[[], dict], sources: Path) -> dict:
-    """What `make()` gives (a dict of tensors), from `data/cache/NAME-KEY.pt` where that is there and whole.
+def cached(name: str, key: object, make: Callable[[], object]) -> object:
+    """What `make()` gives (dicts and lists of tensors and texts), from `data/cache/NAME-KEY.pt` where that is there and whole.
 
-    key: all that the result depends on; its `repr` must say it. sources: the Python file or package that makes the
-    result, so that it is made again after a change of the code.
+    key: all that the result depends on, but for the code and the version of Pillow; its `repr` must say it. Where the
+    folder grows over MAX_GB, the files that were used last stay.
     """
-    code = sorted(sources.glob("*.py")) if sources.is_dir() else [sources]
-    digest = hashlib.sha256(repr(key).encode() + b"".join(path.read_bytes() for path in code)).hexdigest()[:16]
-    path = _folder() / f"{name}-{digest}.pt"
+    code = [file.read_bytes() for folder in CODE for file in sorted(folder.glob("*.py"))]
+    digest = hashlib.sha256(repr((key, PIL.__version__)).encode(errors="surrogateescape") + b"".join(code)).hexdigest()
+    path = _folder() / f"{name}-{digest[:16]}.pt"
     if is_whole(path):
         with suppress(OSError):  # another user's file
             os.utime(path)  # used last now
     else:
         if path.exists():
             print(f"{path} is damaged and is made again.")
-        data = make()
+        made = make()
         try:
-            save_whole(data, path)
+            save_whole(made, path)
         except (OSError, RuntimeError) as error:  # torch makes a RuntimeError of a full disk
             reason = str(error).splitlines()[0]
             print(f"{path} could not be written ({reason}): make room, or all is made again next time.")
-            return data
-        _forget_oldest(name, path.parent)
+            return made
+        _make_room(path)
     return torch.load(path, mmap=True, weights_only=True)
 
 
-def _forget_oldest(name: str, folder: Path) -> None:
-    """Of each name the files used last are kept: a folder that grows, or code that changes, leaves one each time."""
+def _make_room(newest: Path) -> None:
+    room = MAX_GB * 1e9
     with suppress(FileNotFoundError):  # another notebook was quicker
-        for path in sorted(folder.glob(f"{name}-*.pt"), key=os.path.getmtime)[:-_KEPT]:
-            with suppress(OSError):  # Windows keeps what another notebook has mapped
-                path.unlink()
+        for path in sorted(newest.parent.iterdir(), key=os.path.getmtime, reverse=True):
+            room -= path.stat().st_size
+            if room < 0 and path != newest:
+                with suppress(OSError):  # Windows keeps what another notebook has mapped
+                    path.unlink()
 
 
 def writable(folder: Path) -> bool:
     """Whether files can be made there; false on read-only mounts such as Kaggle's, for root too."""
-    return folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)
+    return os.path.isdir(folder) and os.access(folder, os.W_OK | os.X_OK)
 
 
 def scratch(name: str) -> Path:

@@ -1,6 +1,7 @@
 """Pictures in memory with their targets, as a standard `Dataset`."""
 
 import copy
+import inspect
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -9,7 +10,7 @@ import torch
 from torch.utils.data import Dataset
 from torchvision import tv_tensors
 
-from utils.datasets.photos import by_turns, is_whole_number
+from utils.datasets.choose import balanced, is_whole_number
 
 
 class ImageDataset(Dataset):
@@ -18,12 +19,14 @@ class ImageDataset(Dataset):
     images: uint8 (N, C, S, S). targets: "label" int64 (N,), and where there are: "mask" bool (N, S, S), "box" float32
     (N, 4) XYXY in pixels of the S x S picture (NaN where not annotated), "breed" int64 (N,), "parts" uint8 (N, S, S), a
     class for each pixel. classes: the names of the labels. noun: what one picture honestly is ("drawing", "photo",
-    "digit", "ultrasound image"). source: "critters", "photos", "digits" or "folder". indices: int64 (N,), which rows of the whole data set these are; None = all.
+    "digit", "ultrasound image"). source: "critters", "photos", "digits" or "folder". indices: int64 (N,), which rows of
+    the whole data set these are; None = all.
 
     `ds[i]` gives (image, target): image a tv_tensors.Image (C, S, S) uint8; target an int64 scalar, a tv_tensors.Mask
     (S, S) or a tv_tensors.BoundingBoxes (1, 4), with several `target_types` a dict of them. As in torchvision,
-    `transform` (of transforms.v2) gets both, so that masks and boxes move with the picture; one that takes pictures
-    only, such as `weights.transforms()`, goes in as `lambda image, target: (preset(image), target)`.
+    `transform` (of transforms.v2) gets both, so that masks and boxes move with the picture; one that takes the picture
+    alone, such as `weights.transforms()`, gets it alone. Name a function rather than write a lambda: workers that are
+    spawned (Windows, macOS) can be sent the one and not the other.
     """
 
     def __init__(self, images: torch.Tensor, targets: dict[str, torch.Tensor], classes: Sequence[str], noun: str,
@@ -33,6 +36,10 @@ class ImageDataset(Dataset):
         if not target_types or not set(target_types) <= set(targets):
             raise ValueError(f"target_types={target_types}: expected one or more of {', '.join(targets)}, "
                              f"which these {noun}s have.")  # fmt: skip
+        self._alone = transform is not None and not _takes_target(transform)
+        if moving := self._alone and {"mask", "box", "parts"} & set(target_types):
+            raise ValueError(f"transform={transform!r} takes the image alone, so the {min(moving)} would not move with it: "
+                             "take one of transforms.v2, or a function of (image, target).")  # fmt: skip
         self.classes, self.noun, self.source = list(classes), noun, source
         self.target_types, self.transform = target_types, transform
         self._images, self._targets, self.indices = images, targets, indices  # shared by all subsets; None = all
@@ -54,7 +61,9 @@ class ImageDataset(Dataset):
         image = tv_tensors.Image(self._images[row].clone())
         values = {name: self._wrap(name, self._targets[name][row].clone()) for name in self.target_types}
         target = values if len(values) > 1 else values[self.target_types[0]]
-        return (image, target) if self.transform is None else self.transform(image, target)
+        if self.transform is None:
+            return image, target
+        return (self.transform(image), target) if self._alone else self.transform(image, target)
 
     def _wrap(self, name: str, value: torch.Tensor) -> torch.Tensor:
         if name in ("mask", "parts"):
@@ -76,7 +85,7 @@ class ImageDataset(Dataset):
             if not 0 <= num <= len(self):
                 raise ValueError(f"subset({num}): expected 0 to {len(self)}, the {self.noun}s that are there.")
             order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))
-            rows = order[by_turns(self.targets["label"][order].tolist())[:num]]
+            rows = order[balanced(self.targets["label"][order].tolist(), num)]
         else:
             rows = torch.as_tensor(num)
             if rows.ndim != 1 or rows.is_floating_point() and len(rows):
@@ -102,6 +111,11 @@ class ImageDataset(Dataset):
         names = ", ".join(self.classes) if len(self.classes) <= 4 else f"{len(self.classes)} classes"
         height, width = self._images.shape[-2:]
         return f"{len(self):,} {self.noun}s of {names}, {height} x {width}, ({', '.join(self.target_types)})"
+
+
+def _takes_target(transform: Callable) -> bool:
+    kinds = [parameter.kind for parameter in inspect.signature(getattr(transform, "forward", transform)).parameters.values()]
+    return inspect.Parameter.VAR_POSITIONAL in kinds or sum(kind != inspect.Parameter.KEYWORD_ONLY for kind in kinds) > 1
 
 
 class Splits(NamedTuple):
