@@ -47,7 +47,14 @@ def task(num=96, size=8):
 
 def network():
     """With batch norm and dropout, so that running statistics and random numbers matter to an exact resume."""
-    layers = nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Dropout(0.2), nn.Linear(512, 2)
+    layers = (
+        nn.Conv2d(3, 8, 3, padding=1),
+        nn.BatchNorm2d(8),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Dropout(0.2),
+        nn.Linear(512, 2),
+    )
     return nn.Sequential(*layers).to(DEVICE)
 
 
@@ -133,7 +140,7 @@ def test_every_modules_mode_is_put_back_also_one_set_by_hand(use):
 
 
 class Log(TorchDispatchMode):
-    """The names of the operations, in order. `_local_scalar_dense` is the one with which the CPU asks a device for a number."""
+    """The names of the operations, in order. With `_local_scalar_dense` the CPU asks a device for a number."""
 
     def __init__(self):
         super().__init__()
@@ -425,7 +432,9 @@ def test_pictures_of_bytes_get_a_sentence(use):
     images, labels = torch.randint(0, 255, (8, 3, 8, 8), dtype=torch.uint8), torch.zeros(8, dtype=torch.long)
     loader, model = DataLoader(TensorDataset(images, labels), batch_size=4), network()
     calls = {
-        "fit": lambda model: fit(model, loader, num_epochs=1, optimizer=torch.optim.SGD(model.parameters()), progress=None),
+        "fit": lambda model: fit(
+            model, loader, num_epochs=1, optimizer=torch.optim.SGD(model.parameters()), progress=None
+        ),
         "evaluate": lambda model: evaluate(model, loader),
         "predict": lambda model: predict(model, loader),
     }
@@ -442,7 +451,7 @@ def test_pictures_of_bytes_get_a_sentence(use):
 @pytest.mark.parametrize("point", ["loss", "metric", "scheduler", "validation", "checkpoint"])
 @pytest.mark.parametrize("number", [2, 31])
 def test_the_stop_button_at_any_point(tmp_path, monkeypatch, point, number):
-    """Pressed at the second call of a part, or at about the last one: nothing is torn, and resuming gives the unbroken run."""
+    """Pressed at the second call of a part, or at about the last: nothing is torn, and resuming gives the unbroken run."""
     val_loader = DataLoader(task(), batch_size=48)
     unbroken, loader, options = setup()
     whole = fit(unbroken, loader, val_loader, **options)
@@ -583,7 +592,9 @@ def test_a_checkpoint_of_another_run_changes_nothing(tmp_path):
     other, loader, options = setup(seed=1)
     before, unlike = other[0].weight.clone(), {}
     for kind in (torch.optim.SGD, torch.optim.Adam):  # Adam and AdamW have the same settings, and mean other things
-        unlike[f"another optimizer: AdamW there, {kind.__name__} here"] = {"optimizer": kind(other.parameters(), lr=0.1)}
+        unlike[f"another optimizer: AdamW there, {kind.__name__} here"] = {
+            "optimizer": kind(other.parameters(), lr=0.1)
+        }
     cosine = lr_scheduler.CosineAnnealingLR(options["optimizer"], 36)
     unlike |= {
         "another scheduler: OneCycleLR there, CosineAnnealingLR here": {"scheduler": cosine},
@@ -642,7 +653,9 @@ def test_reduce_on_plateau_steps_by_epoch_and_wants_validation():
     with pytest.raises(ValueError, match="ReduceLROnPlateau watches val_loss: give a val_loader"):
         fit(model, loader, **options)
     fit(model, loader, DataLoader(task(), 48), **options | {"num_epochs": 3})
-    assert options["optimizer"].param_groups[0]["lr"] < 1e-3  # lowered after an epoch or two, not after each of 18 steps
+    assert (
+        options["optimizer"].param_groups[0]["lr"] < 1e-3
+    )  # lowered after an epoch or two, not after each of 18 steps
     assert options["scheduler"].last_epoch == 3
 
 
@@ -697,7 +710,10 @@ def pressing_at(call: int | None):
 
 
 def test_what_cannot_be_replayed_is_said(tmp_path, capsys):
-    for more, word in (({"generator": torch.Generator()}, "loader's generator 0"), ({"persistent_workers": True}, "workers")):
+    for more, word in (
+        ({"generator": torch.Generator()}, "loader's generator 0"),
+        ({"persistent_workers": True}, "workers"),
+    ):
         model, loader, options = setup()
         fit(model, loader, checkpoint=tmp_path / "run.pt", **options | {"num_epochs": 1})
         assert "anew" not in capsys.readouterr().out
@@ -905,14 +921,18 @@ def test_a_gpu_that_only_emulates_bf16_stays_in_float32(monkeypatch):
 
 
 @pytest.mark.skipif(not hasattr(os, "killpg"), reason="this system has no process groups")
-@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver", "forkserver from before"])
+@pytest.mark.parametrize(
+    "method",
+    [
+        "fork",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("spawn", "forkserver", "forkserver from before")),
+    ],
+)
 def test_the_stop_button_reaches_no_worker(tmp_path, method):
-    """Jupyter sends it to the whole process group, so the script below does; it runs by itself, in a group of its own."""
+    """Jupyter sends it to the whole process group, so the script below does, which runs in a group of its own."""
     command = [sys.executable, __file__, method, str(tmp_path)]
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1]), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        command, env=environment, capture_output=True, text=True, start_new_session=True, timeout=240
-    )
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, start_new_session=True, timeout=240)
     assert done.returncode == 0, done.stdout + done.stderr
 
 

@@ -33,8 +33,8 @@ class Diverged(RuntimeError):
 
 
 def accuracy(outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Share of right answers, 0 to 1. outputs: logits (N, classes, ...); labels: class numbers (N, ...), as cross_entropy
-    has them. Raises ValueError for other shapes: one output with a threshold needs a metric of its own."""
+    """Share of right answers, 0 to 1. outputs: logits (N, classes, ...); labels: class numbers (N, ...), as
+    cross_entropy has them. Raises ValueError for other shapes: one output with a threshold needs a metric of its own."""
     if outputs.ndim < 2 or outputs.shape[1] < 2 or outputs.shape[:1] + outputs.shape[2:] != labels.shape:
         raise ValueError(
             f"accuracy: outputs of shape {tuple(outputs.shape)} and labels of shape {tuple(labels.shape)} came; "
@@ -123,7 +123,7 @@ def _forward(model: nn.Module, images, bf16: bool):
 
 
 def _mean(seen: list[tuple[dict, int]]) -> dict[str, float]:
-    """Means over the pictures of batches that need not be equally large. Here the CPU waits for the device, in no step."""
+    """Means over the pictures of batches that may differ in size. Here the CPU waits for the device, and in no step."""
     count = sum(size for _, size in seen)
     names = seen[0][0] if seen else ()
     return {name: sum(float(values[name]) * size for values, size in seen) / count for name in names}
@@ -137,7 +137,7 @@ def evaluate(
     metrics: dict[str, Callable] | None = None,
     bf16: bool = False,
 ) -> dict[str, float]:
-    """Means over a loader, in evaluation mode: {"loss": ..., "accuracy": ...}. Every module's mode is put back after it.
+    """Means over a loader, in evaluation mode: {"loss": ..., "accuracy": ...}. Then every module's mode is put back.
 
     model: on the device where it is to run. loader: gives (images, targets). loss_fn, metrics: called with (outputs,
     targets), give a mean over the batch; metrics default {"accuracy": accuracy}. bf16: as for `fit`.
@@ -212,25 +212,25 @@ def fit(
     bf16: bool = False,
     progress: str | None = "training",
 ) -> dict[str, list[float]]:
-    """Train a model in place; return the history, one number an epoch: {"train_loss": [...], "val_accuracy": [...], ...}
+    """Train a model in place; return the history, a number an epoch: {"train_loss": [...], "val_accuracy": [...], ...}
 
     model: on its device already; batches follow it there. train_loader, val_loader: give (images, targets).
     scheduler: stepped after every batch, as OneCycleLR wants it; ReduceLROnPlateau after every epoch, with val_loss.
-    loss_fn, metrics: called with (outputs, targets), give a mean over the batch; metrics default {"accuracy": accuracy}.
-    Training figures are means while the epoch goes on.
+    loss_fn, metrics: called with (outputs, targets), give a mean over the batch; metrics default {"accuracy":
+    accuracy}. Training figures are means while the epoch goes on.
     patience: early stopping: stop after that many epochs without a lower val_loss. However training ends, the model
     has the best epoch's weights then.
-    checkpoint: a file written (whole or not at all) before the first epoch and after each. resume: go on from that file;
-    the broken epoch is replayed, so the result equals that of an unbroken run (bit for bit on a CPU with as many threads);
-    where something of it cannot be replayed, a line says so.
+    checkpoint: a file written (whole or not at all) before the first epoch and after each. resume: go on from that
+    file; the broken epoch is replayed, so the result equals that of an unbroken run (bit for bit on a CPU with as many
+    threads); where something of it cannot be replayed, a line says so.
     channels_last: memory order of 4-D weights (pictures follow), the fast one on most machines. bf16: compute in 16-bit
     brain floats; a GPU that would only emulate them stays in float32. progress: the name of the progress bar, or None.
 
     The stop button (SIGINT) ends training after the current step and returns the history of the whole epochs. A second
-    press, or one within two seconds, interrupts the cell at once. Raises Diverged where the loss or the weights became NaN
-    or infinite, and puts model, optimizer and scheduler back to the beginning of that epoch; torch.OutOfMemoryError, which
-    says what to halve; ValueError for arguments that do not go together, and for a checkpoint that is damaged or of
-    another run.
+    press, or one within two seconds, interrupts the cell at once. Raises Diverged where the loss or the weights became
+    NaN or infinite, and puts model, optimizer and scheduler back to the beginning of that epoch;
+    torch.OutOfMemoryError, which says what to halve; ValueError for arguments that do not go together, and for a
+    checkpoint that is damaged or of another run.
     """
     by_epoch = isinstance(scheduler, ReduceLROnPlateau)
     if val_loader is None and (patience is not None or by_epoch):
@@ -248,8 +248,8 @@ def fit(
     left = getattr(scheduler, "total_steps", math.inf) - getattr(scheduler, "last_epoch", 0)
     if (num_epochs - run.epoch) * steps > left:
         raise ValueError(
-            f"fit: {type(scheduler).__name__} has {left} of its total_steps left, too few for {num_epochs - run.epoch} epochs "
-            f"of {steps} steps. Ask for fewer epochs, or begin anew with more."
+            f"fit: {type(scheduler).__name__} has {left} of its total_steps left, too few for {num_epochs - run.epoch} "
+            f"epochs of {steps} steps. Ask for fewer epochs, or begin anew with more."
         )
     start = run.state()
     if checkpoint is not None and not resumed:
@@ -282,7 +282,9 @@ def fit(
     if run.epoch < num_epochs and stop.is_set():
         kept = "what it has learned" if run.best is None else f"the weights of epoch {run.best_epoch}"
         advice = f"resume=True goes on from {checkpoint}." if checkpoint else f"The model keeps {kept}."
-        print(f"Stopped in epoch {run.epoch + 1} of {num_epochs}; the history holds the {run.epoch} whole ones. {advice}")
+        print(
+            f"Stopped in epoch {run.epoch + 1} of {num_epochs}; the history holds the {run.epoch} whole ones. {advice}"
+        )
     if run.best is not None:
         model.load_state_dict(run.best)
     return run.history
@@ -306,8 +308,8 @@ def _train(run: Run, loader, loss_fn, metrics, bf16, bar: tqdm, stop: threading.
     results = _mean(seen)
     if not math.isfinite(results.get("loss", 0)) or not _finite(model):
         raise Diverged(
-            f"The loss or the weights became NaN or infinite in epoch {run.epoch + 1}; model, optimizer and scheduler are as "
-            "it began. A smaller learning rate or clipped gradients usually help."
+            f"The loss or the weights became NaN or infinite in epoch {run.epoch + 1}; model, optimizer and scheduler "
+            "are as it began. A smaller learning rate or clipped gradients usually help."
         )
     return {f"train_{name}": value for name, value in results.items()}
 
