@@ -451,7 +451,7 @@ def test_pictures_of_bytes_get_a_sentence(use):
 @pytest.mark.parametrize("point", ["loss", "metric", "scheduler", "validation", "checkpoint"])
 @pytest.mark.parametrize("number", [2, 31])
 def test_the_stop_button_at_any_point(tmp_path, monkeypatch, point, number):
-    """Pressed at the second call of a part, or at about the last: nothing is torn, and resuming gives the unbroken run."""
+    """Pressed at the second call of a part, or at about the last: nothing is torn, and a resumed run is whole."""
     val_loader = DataLoader(task(), batch_size=48)
     unbroken, loader, options = setup()
     whole = fit(unbroken, loader, val_loader, **options)

@@ -34,7 +34,7 @@ class Diverged(RuntimeError):
 
 def accuracy(outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """Share of right answers, 0 to 1. outputs: logits (N, classes, ...); labels: class numbers (N, ...), as
-    cross_entropy has them. Raises ValueError for other shapes: one output with a threshold needs a metric of its own."""
+    cross_entropy has them. Raises ValueError for other shapes: one output and a threshold need a metric of their own."""
     if outputs.ndim < 2 or outputs.shape[1] < 2 or outputs.shape[:1] + outputs.shape[2:] != labels.shape:
         raise ValueError(
             f"accuracy: outputs of shape {tuple(outputs.shape)} and labels of shape {tuple(labels.shape)} came; "
@@ -99,7 +99,7 @@ def _explained(compute: Callable):
             traceback.clear_frames(error.__traceback__)
             shapes = " and ".join(" x ".join(map(str, leaf.shape)) for leaf in tree_leaves(images))
             raise torch.OutOfMemoryError(
-                f"The GPU's memory does not do for a batch of {shapes}: halve the batch_size (or the pictures' size), and "
+                f"The GPU's memory does not do for a batch of {shapes}: halve the batch_size (or the pictures' size); "
                 f"utils.device.report() says who else is on the GPU. torch says: {error}"
             ) from None
         except RuntimeError as error:
