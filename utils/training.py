@@ -33,8 +33,11 @@ class Diverged(RuntimeError):
 
 
 def accuracy(outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Share of right answers, 0 to 1. outputs: logits (N, classes, ...); labels: class numbers (N, ...), as
-    cross_entropy has them. Raises ValueError for other shapes: one output and a threshold need a metric of their own."""
+    """Share of right answers, 0 to 1.
+
+    outputs: logits (N, classes, ...); labels: class numbers (N, ...), as cross_entropy has them. Raises ValueError for
+    other shapes: one output with a threshold needs a metric of its own.
+    """
     if outputs.ndim < 2 or outputs.shape[1] < 2 or outputs.shape[:1] + outputs.shape[2:] != labels.shape:
         raise ValueError(
             f"accuracy: outputs of shape {tuple(outputs.shape)} and labels of shape {tuple(labels.shape)} came; "
