@@ -73,6 +73,15 @@ def test_the_idlest_gpu_is_taken_and_only_that_one(machine, monkeypatch):
     assert chosen == ["cuda:1"]
 
 
+@pytest.mark.parametrize(
+    "cards, idlest",
+    [([("a", 12, 95), ("b", 300, 0)], 1), ([("a", 1200, 0), ("b", 900, 50)], 1), ([("a", 300, 2), ("b", 200, 9)], 1)],
+)
+def test_idle_is_first_what_is_not_full_then_what_does_not_compute_then_what_is_emptier(machine, cards, idlest):
+    machine(cards)
+    assert device.pick()[0] == torch.device("cuda", idlest)
+
+
 def test_a_gpu_that_was_picked_stays_picked(machine):
     machine([("a", 0, 0), ("b", 500, 0)])
     assert device.pick()[0] == torch.device("cuda", 0)
@@ -235,6 +244,7 @@ print(torch.are_deterministic_algorithms_enabled(), torch.utils.deterministic.fi
 # ---- the report ------------------------------------------------------------------------------------------------------
 
 TWO = "0, GPU-a, Tesla T4, 9000, 15360, 95, 71\n1, GPU-b, Tesla T4, 630, 15360, 0, 41\n"
+IDLE = "0, GPU-a, Tesla T4, 12, 15360, 0, 30\n"
 
 
 @pytest.fixture
@@ -283,6 +293,7 @@ def test_the_report_in_a_container_says_what_cannot_be_seen(driver):
     lines = driver(TWO, "GPU-b, 71, 500\n", ours="b").splitlines()
     assert lines[1] == "    whose that memory is cannot be seen from here, as is usual in a container"
     assert lines[-1] == "    somebody, process 71: 500 MiB"
+    assert driver(IDLE, ours="a") == "GPU 0, Tesla T4: 12 of 15360 MiB, 0 % busy, 30 °C <- taken by this notebook"
 
 
 def test_the_report_leaves_what_the_driver_does_not_tell_in_its_words(driver):
