@@ -578,6 +578,17 @@ def test_folder_with_splits(tmp_path, parts, sizes):
     assert sum(map(len, splits)) == 20 * len(parts) and all(min(split.counts().values()) for split in splits)
 
 
+def test_photos_keep_their_detail(tmp_path):
+    """Of a chessboard with fields two pixels wide (once the photo has its size) the fields are still black and white."""
+    board = np.kron(np.indices((32, 32)).sum(0) % 2, np.ones((4, 4)))
+    for i in range(40):
+        path = tmp_path / f"own/{'ab'[i % 2]}/{i}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray((board * (255 - i)).astype(np.uint8)).save(path, quality=95)
+    for split in datasets.folder(tmp_path / "own", size=64):
+        assert len(split) and split.images.float().std(dim=(1, 2, 3)).min() > 50
+
+
 def test_folder_errors(tmp_path):
     with pytest.raises(FileNotFoundError, match="nowhere does not exist: expected a folder"):
         datasets.folder(tmp_path / "nowhere")

@@ -121,6 +121,16 @@ def test_curves_writes_names_at_the_ends_without_overlap():
     plt.close(fig)
 
 
+def test_a_band_goes_from_the_lowest_run_to_the_highest_with_the_median_inside():
+    fig, ax = plt.subplots()
+    figures.curves(ax, {"three runs": [[1, 5], [2, 3], [9, 4]]}, "epoch", "loss", "Title")
+    assert ax.lines[0].get_ydata().tolist() == [2, 4]
+    (band,) = ax.collections
+    corners = {tuple(point) for point in band.get_paths()[0].vertices.tolist()}
+    assert corners == {(1, 1), (1, 9), (2, 3), (2, 5)}
+    plt.close(fig)
+
+
 def test_curves_of_runs_that_diverged_have_their_names_where_they_end():
     nan, inf = float("nan"), float("inf")
     lines = {"whole": [3, 2, 1], "diverged": [3, 5, nan], "ran off": [3, inf, inf], "one of two": [[1, 0], [1, nan]]}
