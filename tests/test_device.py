@@ -232,15 +232,6 @@ def test_course_device_cpu_leaves_the_gpu_alone():
     assert answers(code, COURSE_DEVICE="cpu")[-1] == "cpu False"
 
 
-@pytest.mark.gpu
-def test_what_is_overwritten_at_once_is_not_filled_before():
-    code = """
-import torch, utils
-utils.start()
-print(torch.are_deterministic_algorithms_enabled(), torch.utils.deterministic.fill_uninitialized_memory)"""
-    assert answers(code)[-1] == "True False"
-
-
 # ---- the report ------------------------------------------------------------------------------------------------------
 
 TWO = "0, GPU-a, Tesla T4, 9000, 15360, 95, 71\n1, GPU-b, Tesla T4, 630, 15360, 0, 41\n"

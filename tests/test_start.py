@@ -1,5 +1,6 @@
 """utils.start(): one line, seeds, the style of figures."""
 
+import importlib
 import os
 import random
 import subprocess
@@ -35,33 +36,36 @@ def test_an_unusable_seed_gets_a_sentence(monkeypatch, seed):
         utils.start()
 
 
-def test_a_gpu_is_asked_for_algorithms_that_repeat_and_not_to_fill_what_is_overwritten():
-    code = """
-import torch, utils
+@pytest.fixture(scope="module")
+def fresh() -> subprocess.CompletedProcess:
+    """The set-up cell in a fresh process, in which a GPU is then played, and nothing is set of what OpenMP reads."""
+    code = (
+        code_cells(load(ROOT / "tools/template.py"))[0].source
+        + """
+import torch
 torch.accelerator.is_available = lambda: True
 utils.seed_all(0)
 print(torch.are_deterministic_algorithms_enabled(), torch.utils.deterministic.fill_uninitialized_memory)"""
-    assert fresh(code).stdout == "True False\n"
-
-
-# ---- how long threads that wait for each other spin -------------------------------------------------------------------
-
-SETUP = code_cells(load(ROOT / "tools/template.py"))[0].source
-
-
-def fresh(code: str, **settings: str) -> subprocess.CompletedProcess:
-    """A fresh process in the checkout, in which nothing is set but `settings` of what OpenMP reads."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "GOMP_"))}
-    return subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, env=environment | settings, capture_output=True, text=True, check=True
     )
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "GOMP_"))}
+    environment["OMP_DISPLAY_ENV"] = "verbose"  # libgomp says what it has read, as it is loaded
+    command = [sys.executable, "-c", code]
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="GOMP_SPINCOUNT is for libgomp, which torch uses on Linux")
-@pytest.mark.parametrize(
-    "settings, spins",
-    [({}, "10000"), ({"GOMP_SPINCOUNT": "77"}, "77"), ({"OMP_WAIT_POLICY": "PASSIVE"}, "0")],
-)
-def test_the_set_up_cell_sets_it_before_torch_reads_it_unless_the_user_has(settings, spins):
-    said = fresh(SETUP, OMP_DISPLAY_ENV="verbose", **settings).stderr  # libgomp says what it has read, as it is loaded
-    assert f"GOMP_SPINCOUNT = '{spins}'" in said, said
+def test_a_gpu_is_asked_for_algorithms_that_repeat_and_not_to_fill_what_is_overwritten(fresh):
+    assert fresh.stdout.splitlines()[-1] == "True False"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="torch's OpenMP is libgomp on Linux only")
+def test_the_set_up_cell_says_how_long_threads_spin_before_torch_reads_it(fresh):
+    assert "GOMP_SPINCOUNT = '10000'" in fresh.stderr, fresh.stderr
+
+
+@pytest.mark.parametrize("name, value", [("GOMP_SPINCOUNT", "77"), ("OMP_WAIT_POLICY", "PASSIVE")])
+def test_what_the_user_says_on_spinning_stays(monkeypatch, name, value):
+    monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    monkeypatch.setenv(name, value)
+    importlib.reload(utils)
+    assert os.environ[name] == value and len({"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & set(os.environ)) == 1
