@@ -18,13 +18,18 @@ PHOTO_BUILT = $(shell grep -lE '(from utils.datasets import|datasets\.).*\b(dogs
 LAB_FLAGS = $$([ "$$(id -u)" = 0 ] && echo --allow-root) \
 	$$([ -n "$$DISPLAY$$WAYLAND_DISPLAY" ] || [ "$$(uname)" = Darwin ] || echo --no-browser)
 
+# No question about news and no word on updates: a projector shows them.
+QUIET = --LabApp.news_url=None --LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate
+
 .PHONY: help lab check test test-photos notebooks address seeds measure bench slides preflight live
 
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' Makefile
 
-# Made once, and again when requirements.txt changes; an environment that has all is only looked through.
-$(VENV)/.requirements: requirements.txt
+# Made once, and again when requirements.txt changes or something has taken packages away; one that has all is looked through.
+LOSABLE = $(addprefix $(VENV)/bin/,jupyter-lab torchrun jupytext pytest ruff)
+$(LOSABLE): ;
+$(VENV)/.requirements: requirements.txt $(LOSABLE)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, but $(PYTHON) is " + \
 	  sys.version.split()[0] + ": install a newer one and name it, as in make PYTHON=python3.13")'
 	@[ -x "$(VENV)/bin/pip" ] || $(PYTHON) -m venv "$(VENV)"
@@ -32,7 +37,7 @@ $(VENV)/.requirements: requirements.txt
 	@touch "$@"
 
 lab: $(VENV)/.requirements  ## open JupyterLab at the first notebook
-	$(PY) -m jupyterlab --ip 127.0.0.1 $(LAB_FLAGS) --LabApp.default_url=/lab/tree/$(firstword $(BUILT))
+	$(PY) -m jupyterlab --ip 127.0.0.1 $(LAB_FLAGS) $(QUIET) --LabApp.default_url=/lab/tree/$(firstword $(BUILT))
 
 check: $(VENV)/.requirements  ## unit tests and the form of the notebooks (under 2 minutes on two cores)
 	$(PY) -m pytest tests

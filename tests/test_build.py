@@ -1,13 +1,19 @@
 """The build of notebooks from sources, and the run of one source on several seeds."""
 
+import base64
+import io
 import shutil
 import subprocess
 import sys
 
 import nbformat
+import numpy as np
 import pytest
+from jupyterlab import NeverCheckForUpdate
+from jupyterlab.labapp import LabApp
 from nbconvert.exporters import ScriptExporter
 from nbformat.v4 import new_code_cell, new_notebook, new_output
+from PIL import Image
 
 from tools import build, fingerprint, readme, seeds
 
@@ -206,6 +212,72 @@ def test_nbconvert_makes_a_python_script_of_a_notebook(built):
     assert ScriptExporter().from_notebook_node(read(built))[1]["output_extension"] == ".py"
 
 
+def png(array):
+    file = io.BytesIO()
+    Image.fromarray(array).save(file, "PNG")
+    return file.getvalue()
+
+
+def test_pictures_are_quantised_where_the_eye_sees_no_difference():
+    """A soft picture gets a palette; noise of all colours keeps every bit; half-transparent pictures are left."""
+    grain, ramp = np.random.default_rng(0).integers(0, 5, (200, 200, 1)), np.linspace(90, 160, 200)
+    soft = (np.stack(np.broadcast_arrays(ramp, ramp[::-1], ramp[:, None]), axis=-1) + grain).astype(np.uint8)
+    small = build.quantised(png(soft))
+    assert Image.open(io.BytesIO(small)).mode == "P" and len(small) < 0.6 * len(png(soft))
+    mean, largest = build.difference(Image.fromarray(soft), Image.open(io.BytesIO(small)).convert("RGB"))
+    assert 0 < mean <= 3 and 0 < largest <= 24
+
+    noise = np.random.default_rng(0).integers(0, 256, (100, 100, 3), dtype=np.uint8)
+    opaque = png(np.dstack([noise, np.full((100, 100), 255, np.uint8)]))  # as matplotlib writes it
+    kept = build.quantised(opaque)
+    assert (np.asarray(Image.open(io.BytesIO(kept))) == noise).all() and len(kept) < len(opaque)
+
+    glass = png(np.full((20, 20, 4), 128, np.uint8))
+    assert build.quantised(glass) == glass
+
+
+def test_the_worst_place_of_a_picture_decides_too():
+    """A small patch of another colour is nothing in the mean, and seen at once."""
+    white, patched = np.full((2, 200, 200, 3), 255, np.uint8)
+    patched[:4, :4] = 200
+    assert build.difference(*map(Image.fromarray, (white, patched))) == (pytest.approx(55 * 16 / 40_000), 55)
+    patched[:4, :4] = 255
+    patched[100, 100] = 255 - 27  # a single pixel is blurred
+    assert build.difference(*map(Image.fromarray, (white, patched)))[1] == 3
+
+
+def test_a_build_stores_quantised_pictures_and_draws_an_explorers_frames(tmp_path, monkeypatch, capsys):
+    source = tmp_path / "source/04_figures.py"
+    source.parent.mkdir()
+    source.write_text(FIGURES.format(root=str(build.ROOT)))
+    monkeypatch.setenv("MPLBACKEND", "agg")  # as a container sets it
+    build.build(source, tmp_path / "04_figures.ipynb")
+    outputs = read(tmp_path / "04_figures.ipynb").cells[0].outputs
+    (picture,) = [output.data["image/png"] for output in outputs if "image/png" in output.data]
+    assert Image.open(io.BytesIO(base64.b64decode(picture))).mode == "P"
+    assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == ["source"]
+    (tmp_path / "frames/04_figures").mkdir(parents=True)
+    (tmp_path / "frames/04_figures/1.json").write_text("of an older build")
+    monkeypatch.setattr(build, "NOTEBOOKS", tmp_path)
+    build.draw_frames(source, tmp_path / "frames")
+    found = sorted(path.name for path in (tmp_path / "frames/04_figures").iterdir())
+    assert found == ["1-000.webp", "1-001.webp", "1.json"]
+
+
+FIGURES = """\
+# %%
+import sys
+sys.path.insert(0, {root!r})
+from utils import figures
+figures.set_style()
+def draw(depth):
+    fig, ax = figures.plt.subplots()
+    ax.plot([0, depth])
+    return fig, f"A line to {{depth}}."
+figures.explore(draw, depth=[1, 2])
+"""
+
+
 def test_no_run_needs_a_run_before(source, tmp_path):
     with pytest.raises(SystemExit, match="03_small.ipynb was never run"):
         build.build(source, tmp_path / "03_small.ipynb", run=False)
@@ -327,6 +399,37 @@ def test_spans():
 
 def test_template_is_a_notebook():
     nbformat.validate(build.load(build.ROOT / "tools/template.py"))
+
+
+@pytest.fixture
+def environment(tmp_path):
+    """What make takes for an environment that has all."""
+    (tmp_path / "bin").mkdir()
+    for name in ("pip", "jupyter-lab", "torchrun", "jupytext", "pytest", "ruff"):
+        (tmp_path / "bin" / name).touch(mode=0o755)
+    (tmp_path / ".requirements").touch()
+    return tmp_path
+
+
+def make_lab(environment) -> str:
+    command = ["make", "-n", "lab", "NOTEBOOK=05", f"VENV={environment}"]
+    return subprocess.run(command, cwd=build.ROOT, capture_output=True, text=True, check=True).stdout
+
+
+@pytest.mark.parametrize("lost", [None, "jupyter-lab", "torchrun"])
+def test_make_notices_an_environment_that_has_lost_its_packages(environment, lost):
+    if lost:  # as `uv sync` and `pip uninstall` take a package's scripts away, and leave the stamp of make
+        (environment / "bin" / lost).unlink()
+    assert ("pip install" in make_lab(environment)) == bool(lost)
+
+
+def test_make_lab_opens_without_a_question_about_news(environment):
+    flags = [word for word in make_lab(environment).split() if word.startswith("--LabApp")]
+    app = LabApp()
+    app.parse_command_line(flags)
+    app.update_config(app.cli_config)
+    assert app.news_url is None and app.check_for_updates_class is NeverCheckForUpdate
+    assert app.default_url == "/lab/tree/notebooks/05_transfer_learning.ipynb"
 
 
 def test_make_finds_the_photo_notebooks():

@@ -1,15 +1,24 @@
 """Figures: shown with their sentence, redrawn by their controls, readable."""
 
+import json
+import os
+import textwrap
+from pathlib import Path
+
 import ipywidgets
 import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
+from nbclient import NotebookClient
+from nbformat.v4 import new_code_cell, new_notebook
+from PIL import Image
 
 from utils import figures
 
 matplotlib.use("Agg")
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture
@@ -84,11 +93,107 @@ def test_explore_says_what_cannot_be_drawn(shown):
     assert "This choice cannot be drawn, ValueError: two is too few" in shown[-1][0].data
 
 
+def test_a_draw_that_fails_leaves_no_figure_behind(shown):
+    """... and says so, whether the figure or its sentence is missing."""
+
+    def refuse(depth):
+        fig, _ = draw(depth)
+        if depth == 2:
+            raise ValueError("two is too few")
+        return fig, "" if depth == 3 else "A line."
+
+    mine = plt.figure()
+    figures.explore(refuse, depth=[10, 2, 3])
+    control = shown[-1][0].children[0]
+    for depth, sentence in ((2, "two is too few"), (3, "expected one sentence")):
+        with pytest.raises(ValueError):
+            control.value = depth
+        assert sentence in shown[-1][0].data
+        assert plt.get_fignums() == [mine.number]  # a figure of somebody else stays
+    with pytest.raises(ValueError):
+        figures.explore(refuse, depth=[2, 10])
+    assert plt.get_fignums() == [mine.number]
+
+
+def test_explorers_draw_all_their_pictures_where_asked(shown, monkeypatch, tmp_path):
+    def sometimes(depth, kind):
+        if (depth, kind) == (30, "plain"):
+            raise ValueError("too deep")
+        return draw(depth, kind)
+
+    figures.explore(sometimes, depth=[10, 2], kind=["plain", "residual"])
+    assert not list(tmp_path.iterdir())
+    monkeypatch.setenv("COURSE_FRAMES", str(tmp_path / "frames"))
+    figures.explore(sometimes, depth=[10, 2, 30, 40], kind=["plain", "residual"], site={"depth": [30, 10]})
+    figures.explore(draw, depth=range(2))
+    table = json.loads((tmp_path / "frames/1.json").read_text(encoding="utf-8"))
+    assert table["controls"] == [
+        {"name": "depth", "kind": "SelectionSlider", "values": ["10", "30"], "first": 0},
+        {"name": "kind", "kind": "Dropdown", "values": ["plain", "residual"], "first": 0},
+    ]
+    assert [picture["alt"] for picture in table["pictures"]] == [
+        "A line to 10, plain.",
+        "A line to 10, residual.",
+        "This choice cannot be drawn, ValueError: too deep",
+        "A line to 30, residual.",
+    ]
+    files = [picture["file"] for picture in table["pictures"]]
+    assert files == ["1-000.webp", "1-001.webp", None, "1-003.webp"]
+    assert Image.open(tmp_path / "frames" / files[0]).format == "WEBP"
+    assert {path.name for path in (tmp_path / "frames").iterdir()} == {
+        *filter(None, files), "1.json", "2.json", "2-000.webp", "2-001.webp"
+    }  # fmt: skip
+    assert not plt.get_fignums()
+
+
+def test_too_many_pictures_for_the_site_are_refused(shown, monkeypatch, tmp_path):
+    figures.explore(draw, depth=range(61), kind=["plain", "residual"])
+    monkeypatch.setenv("COURSE_FRAMES", str(tmp_path))
+    with pytest.raises(ValueError, match=r"122 pictures for the site \(61 depth x 2 kind\), 120 at most"):
+        figures.explore(draw, depth=range(61), kind=["plain", "residual"])
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("site", [{"depth": [4]}, {"depth": []}, {"width": [10]}])
+def test_what_the_site_offers_is_among_the_choices(site):
+    with pytest.raises(ValueError, match="site has .* expected some of"):
+        figures.explore(draw, depth=[10, 2], site=site)
+
+
 def test_explore_refuses_what_leaves_no_choice():
     with pytest.raises(ValueError, match="no choices"):
         figures.explore(draw)
     with pytest.raises(ValueError, match="nothing to choose"):
         figures.explore(draw, depth=[1])
+
+
+def pictures_of_a_kernel(tmp_path, before, settings):
+    """What a fresh kernel shows of one figure, drawn in the course's style."""
+    code = [
+        before,
+        "from utils import figures\nfigures.set_style()",
+        "fig, ax = figures.plt.subplots()\nax.plot([1, 2])\nax.set_title('$x^2$')\nfigures.show(fig, 'A line.')",
+        "figures.plt.plot([1, 2])",  # shown by the inline backend alone
+    ]
+    notebook = new_notebook(cells=[new_code_cell(cell) for cell in code])
+    client = NotebookClient(notebook, kernel_name="python3", resources={"metadata": {"path": str(ROOT)}})
+    client.execute(env=os.environ | settings)
+    outputs = [output for cell in notebook.cells for output in cell.outputs if "data" in output]
+    return [output.data["image/png"] for output in outputs if "image/png" in output.data]
+
+
+def test_nobodys_settings_change_a_figure(tmp_path):
+    """matplotlibrc, MPLBACKEND, a style (as VS Code sets one), other formats than PNG."""
+    plain = pictures_of_a_kernel(tmp_path, "", {})
+    assert len(plain) == 2
+    (tmp_path / "matplotlibrc").write_text("font.size: 5\naxes.facecolor: red\nlines.marker: o\nfigure.dpi: 30\n")
+    theirs = """
+        import matplotlib.pyplot as plt, matplotlib_inline
+        plt.style.use(["dark_background", "ggplot"])
+        matplotlib_inline.backend_inline.set_matplotlib_formats("svg")
+    """
+    settings = {"MATPLOTLIBRC": str(tmp_path), "MPLBACKEND": "agg"}
+    assert pictures_of_a_kernel(tmp_path, textwrap.dedent(theirs), settings) == plain
 
 
 def test_image_grid_draws_colour_and_grey():

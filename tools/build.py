@@ -3,15 +3,19 @@
     python -m tools.build             run all, on the embedded data, with seed 0
     python -m tools.build 05          run those whose name begins so
     python -m tools.build --no-run    write texts, address and version, keep the outputs (refused where code changed)
+    python -m tools.build --frames F  draw all pictures of the explorers into F/NN_topic for the site, write no notebook
 
 Tokens in a source: @REPO@ (address), @SLUG@ (OWNER/NAME), @REF@ (tag of a release, else main), all from pyproject.toml;
 @TIME@ (how long the stored run took). `python -m tools.readme` then brings README.md's tables up to date.
 """
 
 import argparse
+import base64
 import hashlib
+import io
 import os
 import re
+import shutil
 import sys
 import tomllib
 from collections import Counter
@@ -20,9 +24,11 @@ from pathlib import Path
 
 import jupytext
 import nbformat
+import numpy as np
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from nbformat import NotebookNode
+from PIL import Image, ImageChops, ImageFilter
 from tqdm import tqdm
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -193,7 +199,8 @@ def execute(notebook: NotebookNode, name: str, settings: dict[str, str], folder:
 
 
 def strip(notebook: NotebookNode) -> None:
-    """Remove what means nothing without a kernel: widgets (tqdm's bars among them), bars written as text, versions."""
+    """Remove what means nothing without a kernel: widgets (tqdm's bars among them), bars written as text, versions;
+    and of the pictures what nobody sees."""
     notebook.metadata = METADATA
     for cell in code_cells(notebook):
         for output in cell.outputs:
@@ -205,6 +212,32 @@ def strip(notebook: NotebookNode) -> None:
             for output in cell.outputs
             if "application/vnd.jupyter.widget-view+json" not in output.get("data", {}) and output.get("text") != ""
         ]
+        for data in (output["data"] for output in cell.outputs if "image/png" in output.get("data", {})):
+            data["image/png"] = base64.b64encode(quantised(base64.b64decode(data["image/png"]))).decode()
+
+
+def quantised(png: bytes) -> bytes:
+    """The picture with a palette of 256 colours where the eye sees no difference, else as it is, in fewer bytes.
+
+    No difference: of the 255 steps of a colour, 3 in the mean at most and 24 at the worst place of the picture, blurred
+    over 3 x 3 pixels (as the eye blurs a single pixel of another colour).
+    """
+    picture = Image.open(io.BytesIO(png))
+    if picture.convert("RGBA").getextrema()[3] != (255, 255):  # a palette has no half-transparent pixels
+        return png
+    picture = picture.convert("RGB")
+    small = picture.quantize(256, Image.Quantize.MAXCOVERAGE, kmeans=1)
+    mean, largest = difference(picture, small.convert("RGB"))
+    file = io.BytesIO()
+    (small if mean <= 3 and largest <= 24 else picture).save(file, "PNG", optimize=True)
+    return min(png, file.getvalue(), key=len)
+
+
+def difference(one: Image.Image, other: Image.Image) -> tuple[float, int]:
+    """How far (of 255) the colours of two pictures are apart: in the mean; at most, after a blur over 3 x 3 pixels."""
+    blurred = [picture.filter(ImageFilter.BoxBlur(1)) for picture in (one, other)]
+    mean = np.asarray(ImageChops.difference(one, other)).mean()
+    return float(mean), int(np.asarray(ImageChops.difference(*blurred)).max())
 
 
 def keep_outputs(notebook: NotebookNode, built: NotebookNode, name: str) -> None:
@@ -231,14 +264,25 @@ def build(source: Path, target: Path, run: bool = True) -> None:
     nbformat.write(notebook, target)
 
 
+def draw_frames(source: Path, folder: Path) -> None:
+    """All pictures of a notebook's explorers, as utils/frames.py describes them, in folder/NN_topic, emptied before."""
+    target = folder.resolve() / source.stem
+    shutil.rmtree(target, ignore_errors=True)
+    execute(load(source), source.stem, SETTINGS | {"COURSE_FRAMES": str(target)})
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", help="beginnings of names, such as 05; default all")
     parser.add_argument("--no-run", action="store_true", help="keep the stored outputs")
+    parser.add_argument("--frames", type=Path, help="draw the explorers' pictures into this folder, write no notebook")
     arguments = parser.parse_args()
     for source in sources(arguments.names):
         try:
-            build(source, NOTEBOOKS / f"{source.stem}.ipynb", run=not arguments.no_run)
+            if arguments.frames:
+                draw_frames(source, arguments.frames)
+            else:
+                build(source, NOTEBOOKS / f"{source.stem}.ipynb", run=not arguments.no_run)
         except CellExecutionError as error:
             # Its text holds the cell and the cell's traceback, which is what helps.
             raise SystemExit(f"{source.name} was not built, a cell failed:\n{error}") from None

@@ -1,20 +1,34 @@
 """Figures that two or more notebooks use, and how a figure is shown: with a sentence for those who cannot see it."""
 
 import html
+import os
 from collections.abc import Callable, Sequence
 from numbers import Real
 
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
+from IPython import get_ipython
 from IPython.display import HTML, display
 from matplotlib.figure import Figure
+from matplotlib_inline.backend_inline import set_matplotlib_formats
+
+from utils import frames
 
 __all__ = ["curves", "explore", "image_grid", "set_style", "show", "to_picture"]
 
 
 def set_style() -> None:
-    """Fonts for the back row of a lecture hall and colours that the colour-blind can tell apart (petroff10)."""
+    """Fonts for the back row of a lecture hall and colours that the colour-blind can tell apart (petroff10).
+
+    Everything else is as matplotlib has it from the start, whatever a style or a matplotlibrc says. In a notebook figures
+    are shown in it, as PNG, whatever MPLBACKEND says.
+    """
+    shell = get_ipython()
+    if hasattr(shell, "kernel"):
+        shell.enable_matplotlib("inline")
+        set_matplotlib_formats("png")
+    plt.rcdefaults()
     plt.style.use("petroff10")
     plt.rcParams.update(
         {
@@ -55,15 +69,18 @@ def show(fig: Figure, alt: str) -> None:
     plt.close(fig)  # otherwise the inline backend would show it a second time at the end of the cell
 
 
-def explore(draw: Callable[..., tuple[Figure, str]], **choices) -> None:
+def explore(draw: Callable[..., tuple[Figure, str]], *, site: dict[str, Sequence] | None = None, **choices) -> None:
     """A figure with controls that redraw it.
 
     draw: called with one keyword argument for each choice; returns (figure, alt).
     choices: name = the values to choose from. A slider where they are numbers, else a drop-down list; the first value is drawn
         at once.
+    site: name = those of its values that the course's site offers, where not all: it shows at most 120 pictures of an explorer.
 
     The first figure is a normal output, so that it is there on GitHub, in a slide and in a test, where no kernel runs;
-    the controls change that same output (``interact`` would leave nothing without a kernel). Raises ValueError without choices.
+    the controls change that same output (``interact`` would leave nothing without a kernel). Where the environment's
+    COURSE_FRAMES names a folder, all pictures are drawn into it. Raises ValueError for choices that leave nothing to choose,
+    a `site` that is not among them, and too many pictures.
     """
     import ipywidgets  # here, because only explorers need it and it takes a moment to import
 
@@ -81,25 +98,28 @@ def explore(draw: Callable[..., tuple[Figure, str]], **choices) -> None:
             controls[name] = ipywidgets.SelectionSlider(options=options, continuous_update=False, **look)
         else:
             controls[name] = ipywidgets.Dropdown(options=[(str(value), value) for value in values], **look)
+    offered = frames.offered(controls, site or {})
 
-    fig, alt = draw(**{name: control.value for name, control in controls.items()})
-    picture = display(fig, display_id=True, metadata=_with_alt(alt))
+    with frames.no_figure_left():
+        fig, alt = draw(**{name: control.value for name, control in controls.items()})
+        picture = display(fig, display_id=True, metadata=_with_alt(alt))
     caption = display(_caption(alt), display_id=True)
-    plt.close(fig)
 
     def redraw(_change) -> None:
         try:
-            fig, alt = draw(**{name: control.value for name, control in controls.items()})
+            with frames.no_figure_left():
+                fig, alt = draw(**{name: control.value for name, control in controls.items()})
+                picture.update(fig, metadata=_with_alt(alt))
         except Exception as error:  # raised in a control it would only stand in the kernel's log
-            caption.update(_caption(f"This choice cannot be drawn, {type(error).__name__}: {error}"))
+            caption.update(_caption(frames.NOT_DRAWN.format(error)))
             raise
-        picture.update(fig, metadata=_with_alt(alt))
         caption.update(_caption(alt))
-        plt.close(fig)
 
     for control in controls.values():
         control.observe(redraw, names="value")
     display(ipywidgets.HBox(list(controls.values()), layout={"flex_flow": "row wrap"}))
+    if folder := os.environ.get("COURSE_FRAMES"):
+        frames.write(draw, offered, controls, folder)
 
 
 def to_picture(image: torch.Tensor) -> np.ndarray:
@@ -130,9 +150,8 @@ def image_grid(
         picture = to_picture(image)
         ax.imshow(picture, cmap="gray" if picture.ndim == 2 else None)
         if titles is not None:
-            ax.set_title(
-                titles[i], fontsize=12, loc="center", fontweight="normal", color=colours[i] if colours else "black"
-            )
+            colour = {"color": colours[i]} if colours else {}
+            ax.set_title(titles[i], fontsize=12, loc="center", fontweight="normal", **colour)
         if colours:
             ax.axis("on")
             ax.set(xticks=[], yticks=[])
