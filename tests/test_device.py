@@ -126,7 +126,7 @@ def test_no_gpu(machine, kind):
 @pytest.mark.parametrize("kind", [None, "cuda"])  # a build for the CPU, a driver that is too old
 def test_a_gpu_whose_driver_does_not_suit(machine, kind):
     machine([("a", 0, 0)], kind=kind, torch_sees=False)
-    sentence = f"a GPU is there, but torch {torch.__version__} does not suit its driver"
+    sentence = f"torch {torch.__version__} does not suit the GPU's driver"
     assert device.pick() == (torch.device("cpu"), sentence)
 
 
@@ -185,6 +185,19 @@ def test_memory_is_freed_on_the_gpu_that_torch_has(machine, monkeypatch, kind):
     assert freed == [kind]
 
 
+def test_an_optimizer_on_the_cpu_asks_no_gpu(monkeypatch):
+    def opened(*_):
+        raise AssertionError("the GPU was opened")
+
+    weight = torch.nn.Parameter(torch.ones(2))
+    weight.grad = torch.ones(2)
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda check_available=False: torch.device("cuda"))
+    monkeypatch.setattr(torch.accelerator, "current_stream", opened)
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: False)
+    torch.optim.Adam([weight]).step()
+    assert weight[0] < 1
+
+
 # ---- on a GPU, real or pretended -------------------------------------------------------------------------------------
 
 
@@ -204,6 +217,9 @@ from utils.device import free_memory, report
 device = utils.start()
 utils.seed_all(3)
 report(), free_memory()
+weight = torch.nn.Parameter(torch.ones(2))
+weight.sum().backward()
+torch.optim.Adam([weight]).step()
 print(torch.cuda.is_initialized(), torch.cuda.memory_reserved(device))
 torch.ones(2, device=device)
 print(torch.cuda.is_initialized(), torch.cuda.memory_reserved(device) > 0)"""

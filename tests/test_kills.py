@@ -29,7 +29,8 @@ def found(tmp_path_factory) -> dict:
     if not hasattr(os, "fork"):
         pytest.skip("this system cannot fork")
     command = [sys.executable, __file__, str(tmp_path_factory.mktemp("killed"))]
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    environment = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])

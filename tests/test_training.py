@@ -931,7 +931,8 @@ def test_a_gpu_that_only_emulates_bf16_stays_in_float32(monkeypatch):
 def test_the_stop_button_reaches_no_worker(tmp_path, method):
     """Jupyter sends it to the whole process group, so the script below does, which runs in a group of its own."""
     command = [sys.executable, __file__, method, str(tmp_path)]
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1]), "OMP_NUM_THREADS": "1"}
+    path = os.pathsep.join(filter(None, [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH")]))
+    environment = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, start_new_session=True, timeout=240)
     assert done.returncode == 0, done.stdout + done.stderr
 

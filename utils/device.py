@@ -14,6 +14,10 @@ __all__ = ["free_memory", "gpus", "pick", "report"]
 _FIGURES = ("memory.used", "memory.total", "utilization.gpu", "temperature.gpu")  # as nvidia-smi names them
 _BUSY_MIB = 1000  # a GPU on which others hold more than this is in use (an idle one shows a few MiB of driver)
 
+# In torch 2.14 Adam asks the GPU whether it records a graph, also where it trains on the CPU, and so would open it.
+_asks = getattr(torch.optim.Optimizer, "_accelerator_graph_capture_health_check", lambda optimizer: None)
+torch.optim.Optimizer._accelerator_graph_capture_health_check = lambda o: torch.cuda.is_initialized() and _asks(o)
+
 
 def _ask(what: str, fields: str) -> list[dict]:
     """The rows of one `nvidia-smi --query-...`, whole numbers as such. [] where no driver answers."""
@@ -27,8 +31,7 @@ def _ask(what: str, fields: str) -> list[dict]:
 
 
 def gpus() -> list[dict]:
-    """Every GPU that the driver shows, by nvidia-smi's names: index, uuid, name, "memory.used", "memory.total" (MiB),
-    "utilization.gpu" (%), "temperature.gpu" (°C). A figure that the driver does not tell stays its text, "[N/A]"."""
+    """Every GPU that the driver shows, by nvidia-smi's names, in MiB, % and °C. What it does not tell stays "[N/A]"."""
     return _ask("gpu", ",".join(("index", "uuid", "name", *_FIGURES)))
 
 
@@ -64,16 +67,14 @@ def _proven(kind: str) -> tuple[str, str]:
     """What `_prove` finds in a process of its own. Raises RuntimeError with the reason where no GPU works."""
     seen = torch.accelerator.current_accelerator(check_available=True)
     if seen is None:
-        unsuited = f"a GPU is there, but torch {torch.__version__} does not suit its driver"
-        raise RuntimeError(unsuited if gpus() else "no GPU found")
+        raise RuntimeError(f"torch {torch.__version__} does not suit the GPU's driver" if gpus() else "no GPU found")
     if seen.type != kind:
         raise RuntimeError(f"a GPU was seen, but the course is tested on the CPU; COURSE_DEVICE={seen.type} tries it")
     tried = subprocess.run([sys.executable, "-P", __file__, kind], capture_output=True, text=True)
     if tried.returncode:
         reason = (tried.stderr.strip() or "it ended the process").splitlines()[-1]
         raise RuntimeError(f"the GPU failed a tiny operation: {reason}")
-    device, why = tried.stdout.splitlines()[-2:]
-    return device, why
+    return tuple(tried.stdout.splitlines()[-2:])
 
 
 def _prove(kind: str) -> tuple[str, str]:
