@@ -8,6 +8,7 @@ What does not hold is shown in red and the lecture goes on; with ``COURSE_STRICT
 """
 
 import csv
+import functools
 import html
 import inspect
 import json
@@ -220,6 +221,7 @@ class Exercise:
     def _watched(function: Callable) -> Callable:
         """The same function, except that an empty result stops the test: the stub was not filled in."""
 
+        @functools.wraps(function)
         def call(*args, **kwargs):
             result = function(*args, **kwargs)
             if _blank(result):

@@ -17,12 +17,24 @@ def chain(derivative):
     return chain_gradient
 
 
+def by_autograd(x, a1, a2, a3):
+    a2 = a2.clone().requires_grad_()
+    torch.tanh(a1 * torch.tanh(a2 * torch.tanh(a3 * x))).backward()
+    return a2.grad
+
+
+def shares(of):
+    """A function of tanh's activations whose answer is the mean of `of(activations)`."""
+    return lambda a: of(a).float().mean()
+
+
 def joint_norm(parameters):
     return torch.cat([p.grad.flatten() for p in parameters]).norm()
 
 
 def clipped(change, norm=joint_norm):
     def clip(parameters, max_norm):
+        parameters = list(parameters)
         before = norm(parameters)
         change(parameters, max_norm, joint_norm(parameters))
         return before
@@ -47,6 +59,17 @@ def copies(parameters, max_norm, norm):
 def always(parameters, max_norm, norm):
     for p in parameters:
         p.grad.mul_(max_norm / norm)
+
+
+def two_loops(parameters, max_norm):
+    norm = torch.sqrt(sum(p.grad.square().sum() for p in parameters))
+    for p in parameters:
+        p.grad.mul_(min(1, max_norm / norm))
+    return norm
+
+
+def by_pytorch(parameters, max_norm):
+    return nn.utils.clip_grad_norm_(parameters, max_norm)
 
 
 def half(parameters, max_norm, norm):
@@ -74,6 +97,14 @@ def drawn(std, bias=0.0, top=False, back=True):
     return initialise
 
 
+def kaiming(model):
+    for layer in model.modules():
+        if isinstance(layer, nn.Linear):
+            nn.init.kaiming_normal_(layer.weight)
+            nn.init.zeros_(layer.bias)
+    return model
+
+
 def he(n, m):
     return math.sqrt(2 / n)
 
@@ -86,9 +117,9 @@ def normalised(axes):
 
 
 def every_second(x, num_groups):
-    x = x.unflatten(1, (-1, num_groups)).transpose(1, 2)
-    shape = x.shape[1:3]
-    return F.group_norm(x.flatten(1, 2), num_groups).unflatten(1, shape).transpose(1, 2).flatten(1, 2)
+    groups = x.unflatten(1, (-1, num_groups))
+    variance = groups.var((1, 3, 4), keepdim=True, unbiased=False)
+    return ((groups - groups.mean((1, 3, 4), keepdim=True)) / torch.sqrt(variance + 1e-5)).flatten(1, 2)
 
 
 def one_less(x, num_groups):
@@ -96,10 +127,18 @@ def one_less(x, num_groups):
     return ((groups - groups.mean((2, 3, 4), keepdim=True)) / groups.std((2, 3, 4), keepdim=True)).flatten(1, 2)
 
 
+def two_groups(x, num_groups):
+    groups = x.unflatten(1, (2, -1))
+    variance = groups.var((2, 3, 4), keepdim=True, unbiased=False)
+    return ((groups - groups.mean((2, 3, 4), keepdim=True)) / torch.sqrt(variance + 1e-5)).flatten(1, 2)
+
+
 class Block(nn.Module):
-    def __init__(self, width, zeros=(2,), skip=True, num_linear=2, frozen=()):
+    def __init__(self, width, zeros=(2,), skip=True, num_linear=2, frozen=(), bend=nn.ReLU, after=nn.Identity):
         super().__init__()
-        self.f = nn.Sequential(nn.Linear(width, width), nn.ReLU(), *[nn.Linear(width, width)] * (num_linear - 1))
+        self.f = nn.Sequential(
+            nn.Linear(width, width), bend(), *[nn.Linear(width, width)] * (num_linear - 1), after()
+        )
         self.skip = skip
         for i in zeros:
             nn.init.zeros_(self.f[i].weight)
@@ -115,12 +154,32 @@ def block(**changes):
     return lambda width: Block(width, **changes)
 
 
+def first_is_zero(width):
+    made = Block(width, zeros=(0,))
+    nn.init.zeros_(made.f[2].bias)
+    return made
+
+
 def deep(depth=50, activation=nn.Sigmoid):
     def train_deep():
         layers = [part for _ in range(depth - 1) for part in (nn.Linear(64, 64), activation())]
         return nn.Sequential(*layers, nn.Linear(64, 10))
 
     return train_deep
+
+
+class Skip(nn.Module):
+    def __init__(self, share):
+        super().__init__()
+        self.linear, self.activation, self.share = nn.Linear(64, 64), nn.Sigmoid(), share
+
+    def forward(self, x):
+        return x + self.share * self.activation(self.linear(x))
+
+
+def skipping(share):
+    """With share=0 a linear classifier that only looks deep."""
+    return lambda: nn.Sequential(*[Skip(share) for _ in range(49)], nn.Linear(64, 10))
 
 
 WRONG = [
@@ -139,7 +198,41 @@ WRONG = [
     ("chain_gradient", chain(lambda x, a1, a2, a3, f1, f2, f3: (1 - f1**2) * (1 - f2**2) * f3), "factor a1 is missing"),
     ("chain_gradient", chain(lambda x, a1, a2, a3, f1, f2, f3: a1 * f3), "derivative of each tanh is missing"),
     ("chain_gradient", chain(lambda x, a1, a2, a3, f1, f2, f3: f1 * f2 * f3 * a1), "Expected"),
+    ("chain_gradient", by_autograd, "uses backward and grad"),
+    ("saturated_share", lambda a: (1 - a**2 < 0.01).sum(), "number of saturated units"),
+    ("saturated_share", shares(lambda a: 1 - a**2 >= 0.01), "share of the others"),
+    ("saturated_share", shares(lambda a: a * (1 - a) < 0.01), "sigmoid's derivative"),
+    ("saturated_share", shares(lambda a: 1 - torch.tanh(a) ** 2 < 0.01), "no second tanh"),
+    ("saturated_share", shares(lambda a: a > 0.9), "Expected"),
+    ("saturated_share", lambda a: 1 - a**2 < 0.01, "Expected one number"),
+    ("sigmoid_std", 0.25, "This is the variance"),
+    ("sigmoid_std", 4, "The 64 inputs are missing"),
+    ("sigmoid_std", 1 / 8, "1/4 is still there"),
+    ("sigmoid_std", math.sqrt(3) / 2, "bound of a uniform"),
+    ("sigmoid_std", 1 / 16, "stands under a root"),
+    ("sigmoid_std", 1.0, "should be 1"),
+    ("dead_units", lambda a: (a == 0).all(dim=1).sum(), "counted the digits"),
+    ("dead_units", lambda a: (a == 0).any(dim=0).sum(), "for *some* digit"),
+    ("dead_units", lambda a: (a == 0).sum(), "You counted zeros"),
+    ("dead_units", lambda a: (a == 0).all(dim=0).float().mean(), "share of dead units"),
+    ("dead_units", lambda a: (a == 0).all(dim=0), "Expected one number"),
+    ("dead_units", lambda a: 7, "7 came"),
+    ("conv_std", math.sqrt(2 / 16), "The kernel is missing"),
+    ("conv_std", math.sqrt(2 / 48), "3 x 3 pixels, not 3"),
+    ("conv_std", math.sqrt(2 / 9), "The channels are missing"),
+    ("conv_std", math.sqrt(2 / 576), "16 channels, not 64"),
+    ("conv_std", 2 / 144, "This is the variance"),
+    ("conv_std", 1 / 12, "The 2 is missing"),
+    ("conv_std", 1.0, "Expected the root of 2 / n"),
+    ("chain_with_skips", lambda slopes: slopes.prod(), "without skip connections"),
+    ("chain_with_skips", lambda slopes: 1 + slopes.prod(), "around the whole chain"),
+    ("chain_with_skips", lambda slopes: 1 + slopes.sum(), "multiplied, not added"),
+    ("chain_with_skips", lambda slopes: (1 + slopes).sum(), "right factors, added up"),
+    ("chain_with_skips", lambda slopes: (1 - slopes).prod(), "Expected"),
+    ("chain_with_skips", lambda slopes: 1 + slopes, "Expected one number"),
     ("clip", clipped(copies), "as they were"),
+    ("clip", two_loops, "Begin with parameters = list(parameters)"),
+    ("clip", by_pytorch, "uses clip_grad_norm_"),
     ("clip", clipped(each_by_value), "Each number was clipped by itself"),
     ("clip", clipped(each_by_its_norm), "by its own norm"),
     ("clip", clipped(only_first), "points elsewhere"),
@@ -150,6 +243,7 @@ WRONG = [
         "root of the sum of all squares",
     ),
     ("clip", clipped(always), "never makes a gradient longer"),
+    ("initialise", kaiming, "uses kaiming_normal_"),
     ("initialise", drawn(he, back=False), "returned a int"),
     ("initialise", drawn(he, top=True), "1 of 3 linear layers still have their old weights"),
     ("initialise", drawn(lambda n, m: math.sqrt(2 / (n + m))), "Xavier"),
@@ -165,16 +259,25 @@ WRONG = [
     ("group_norm", every_second, "every second channel"),
     ("group_norm", one_less, "unbiased=False"),
     ("group_norm", lambda x, num_groups: x, "largest difference from nn.GroupNorm"),
-    ("group_norm", lambda x, num_groups: F.group_norm(x, 2), "not with 1"),
+    ("group_norm", two_groups, "not with 1"),
+    ("group_norm", lambda x, num_groups: F.group_norm(x, num_groups), "uses group_norm"),
+    ("group_norm", lambda x, num_groups: nn.GroupNorm(num_groups, x.shape[1])(x), "uses GroupNorm"),
     ("make_block", lambda width: 1, "returned a int"),
     ("make_block", lambda width: nn.Identity(), "has 0 linear layers"),
     ("make_block", block(num_linear=1, zeros=()), "has 1 linear layers"),
     ("make_block", block(skip=False), "the x of x + f(x) is missing"),
     ("make_block", block(zeros=()), "should return x exactly"),
     ("make_block", block(zeros=(0, 2)), "set only the last one to zero"),
-    ("make_block", block(frozen=(0,)), "one of the layers has not moved"),
+    ("make_block", block(zeros=(0,)), "should return x exactly"),  # its last layer has a bias
+    ("make_block", first_is_zero, "Set the last layer to zero, not the first"),
+    ("make_block", block(bend=nn.Identity), "There is no ReLU"),
+    ("make_block", block(bend=nn.Identity, after=nn.ReLU), "The ReLU comes after the last layer"),
+    ("make_block", block(bend=nn.Tanh), "is not x + W2 relu(W1 x + b1) + b2"),
+    ("make_block", block(frozen=(0,)), "1 of the two layers has not moved"),
     ("lab", lambda: "done", "returned a str"),
-    ("lab", deep(), "held-out digits are right; guessing gives 10 %"),
+    ("lab", deep(), "linear layers get no gradient"),
+    ("lab", skipping(0), "49 of the 50 linear layers get no gradient"),
+    ("lab", skipping(1), "held-out digits are right; a linear classifier alone"),
     ("lab", deep(depth=20), "passes 20 linear layers"),
     ("lab", deep(activation=nn.ReLU), "the sigmoid is to stay the only activation"),
     ("lab", deep(activation=nn.Identity), "passes 0 sigmoids"),

@@ -1,7 +1,9 @@
 """The exercises, one file a notebook: 05_transfer_learning.ipynb has transfer_learning.py. Here is what several of them use."""
 
+import inspect
 from collections.abc import Callable
 from contextlib import contextmanager
+from types import CodeType
 
 import torch
 
@@ -17,6 +19,18 @@ def one_thread():
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def not_used(answer: Callable, *names: str) -> None:
+    """Raises AssertionError where a function's code uses one of these names: what the exercise's text forbids."""
+
+    def used(code: CodeType) -> set[str]:
+        return set(code.co_names).union(*(used(part) for part in code.co_consts if isinstance(part, CodeType)))
+
+    function = inspect.unwrap(answer)
+    assert inspect.isfunction(function), "Write a function of your own, with def."
+    found = used(function.__code__) & set(names)
+    assert not found, f"Your answer uses {' and '.join(sorted(found))}; the point is to write that yourself."
 
 
 def digits(*parts: str) -> tuple[torch.Tensor, torch.Tensor]:
