@@ -186,11 +186,11 @@ def predictions_end_in_claims(notebook, name):
     """Each question to the class has its answer folded away below it, and a claim after the experiment that follows."""
     questions, open_question = 0, None
     for cell in notebook.cells:
-        if cell.cell_type == "code" and re.search(r"\bclaim\(", cell.source):
+        if cell.cell_type == "code" and re.search(r"\b(claim|fact)\(", cell.source):
             open_question = None
         if cell.cell_type == "markdown" and re.search(r"before you run it|^## ", cell.source, re.I | re.M):
             if open_question:
-                yield f"{headline(open_question)} asks the class to predict, and no claim(...) follows the experiment"
+                yield f"{headline(open_question)} asks the class to predict, and no claim(...) or fact(...) follows the experiment"
             asks = "before you run it" in cell.source.lower()
             if asks and "<details>" not in cell.source:
                 yield f"{headline(cell)} asks the class to predict and has no answer folded away in <details>"
@@ -656,7 +656,7 @@ BROKEN = {
     "would pass in silence": lambda notebook: notebook.cells[1].outputs.clear(),
     "has the slide type None": lambda notebook: notebook.cells[0].metadata.pop("slideshow"),
     "'Lab' does not say its minutes": replace("## Lab (30 min)", "## Lab"),
-    "no claim(...) follows the experiment": replace("claim(", "print("),
+    "no claim(...) or fact(...) follows the experiment": replace("claim(", "print("),
     "no answer folded away": replace("<details>", ""),
     "only 0 times is the class asked": replace("Before you run it", "Now run it"),
     "no explore(...)": replace("explore(", "print("),

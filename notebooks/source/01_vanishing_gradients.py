@@ -114,25 +114,6 @@ fact(
 )
 
 # %% [markdown]
-# **Exercise 1** (3 min): the chain rule by hand. The same chain with tanh: $F = \tanh(a_1 \tanh(a_2 \tanh(a_3 x)))$. Return
-# $\partial F / \partial a_2$, for tensors, without autograd. (The derivative of tanh is $1 - \tanh^2$.)
-#
-# Write your answer in place of the dots and run the cell: the check says what it expected and what came. Stuck? Take away the `#` in
-# the cell below it.
-
-
-# %%
-def chain_gradient(x, a1, a2, a3):
-    ...
-
-
-exercises.chain_gradient.check(chain_gradient)
-
-# %% slideshow={"slide_type": "skip"}
-# exercises.chain_gradient.hint()
-# exercises.chain_gradient.solution()
-
-# %% [markdown]
 # Each factor was below 1 in size, and the product is far below each of them. Suppose that every factor is the same:
 # 0.1, or 1, or 2.
 
@@ -185,6 +166,24 @@ explore(draw_chain, factor=[0.1, 1.0, 2.0], depth=[20, 3, 10, 30, 50])
 # %% [markdown] slideshow={"slide_type": "notes"}
 # Let the class say "vanishes", "stays", "explodes" for 0.1, 1, 2. Then ask which factor they would like to have. All remedies of
 # this notebook do nothing else: they keep the factors close to 1.
+
+# %% [markdown]
+# **Exercise 1** (3 min): the chain rule by hand. The same chain with tanh: $F = \tanh(a_1 \tanh(a_2 \tanh(a_3 x)))$. Return
+# $\partial F / \partial a_2$, for tensors, without autograd. (The derivative of tanh is $1 - \tanh^2$.)
+#
+# Write your answer in place of the dots and run the cell: the check says what it expected and what came. Stuck? Take away the `#` in
+# the cell below it.
+
+# %%
+def chain_gradient(x, a1, a2, a3):
+    ...
+
+
+exercises.chain_gradient.check(chain_gradient)
+
+# %% slideshow={"slide_type": "skip"}
+# exercises.chain_gradient.hint()
+# exercises.chain_gradient.solution()
 
 # %% [markdown]
 # ## 2. Saturation (9 min)
@@ -268,14 +267,16 @@ x_test, y_test = prepare(test_set.images), test_set.targets["label"]
 
 # %%
 layer = nn.Linear(64, 64)
-inputs = {"bytes": pixels.flatten(1), "bytes / 255": pixels.flatten(1) / 255, "prepared": x_train}
+raw = pixels.flatten(1)
+inputs = {"bytes": raw, "bytes / 255": raw / 255, "prepared": x_train}
 saturated = {}
 for name, digits in inputs.items():
     s = torch.sigmoid(layer(digits))
     saturated[name] = (s * (1 - s) < 0.01).float().mean().item()
 claim(
     "Raw bytes saturate most units of the first layer, smaller numbers next to none",
-    saturated["bytes"] > 0.6 and max(saturated["bytes / 255"], saturated["prepared"]) < 0.05,
+    saturated["bytes"] > 0.6
+    and max(saturated["bytes / 255"], saturated["prepared"]) < 0.05,
     ", ".join(f"{share:.0%} with {name}" for name, share in saturated.items()),
     same=f"{len(x_train):,} digits, the same {layer.out_features} units",
 )
@@ -337,10 +338,11 @@ def network(depth, activation=nn.Sigmoid, init=None, norm=None, skip=False):
 
 # %%
 def gradient_profile(model, loss_fn=F.cross_entropy):
-    """Norm of the gradient of each layer's weights for 256 digits, first layer first."""
+    """Norm of the gradient of each layer's weights for 256 digits: (depth,)."""
     model.zero_grad()
     loss_fn(model(x_train[:256]), y_train[:256]).backward()
-    return np.array([layer.weight.grad.double().norm().item() for layer in linears(model)])
+    gradients = [layer.weight.grad.double() for layer in linears(model)]
+    return np.array([gradient.norm().item() for gradient in gradients])
 
 
 def linears(model):
@@ -378,16 +380,19 @@ profiles = {depth: gradient_profile(network(depth)) for depth in (2, 5, 10, 20, 
 
 
 # %%
-# extra code: a line for each profile, its name above it at layer `at` (default the last one)
+# extra code: how profiles are drawn, and the figure of the six depths
 def plot_profiles(ax, profiles, at=None, floor=1e-46):
-    """profiles: name -> (depth,). Zeros are drawn as open circles at the floor."""
-    for i, (name, values) in enumerate(profiles.items()):
+    """profiles: name -> (depth,), a line each, its name above it at layer `at` (one, or one each), or at the end. Open circles: zeros."""
+    places = at if isinstance(at, list) else [at] * len(profiles)
+    for i, ((name, values), at) in enumerate(zip(profiles.items(), places, strict=True)):
         layers, drawn = np.arange(1, len(values) + 1), np.maximum(values, floor)
         ax.semilogy(layers, drawn, color=f"C{i}", marker="." if len(values) < 31 else None)
         if (values == 0).any():
             ax.plot(layers[values == 0], drawn[values == 0], "o", mfc="white", color=f"C{i}")
-        layer = at or len(values)
-        ax.annotate(name, (layer, drawn[layer - 1]), xytext=(0, 9), textcoords="offset points", ha="center", color=f"C{i}", fontweight="bold")
+        layer = (at or len(values)) - 1
+        rise = np.log10(drawn[layer] / drawn[max(0, layer - 3)]) if at else 0
+        ha = "right" if rise > 0.7 else "left" if rise < -0.7 else "center"  # beside a steep line, above a level one
+        ax.annotate(name, (layer + 1, drawn[layer]), xytext=(0, 8), textcoords="offset points", ha=ha, color=f"C{i}", fontweight="bold")
     ax.set(xlabel="layer (1 is the one next to the pixels)", ylabel="gradient norm")
 
 
@@ -403,38 +408,27 @@ def depth_figure():
 
 
 # %%
-values, layers = profiles[20][:-1], np.arange(1, 20)  # the 19 equal layers
+values, layers = profiles[20][1:-1], np.arange(2, 20)  # between equal layers
 slope, _ = np.polyfit(layers, np.log10(values), deg=1)
 measured_factor = 10**-slope
 straight = np.corrcoef(layers, np.log10(values))[0, 1] ** 2
 
 # %%
 # extra code: the figure
-show(depth_figure(), "Gradient norm of each layer, on a logarithmic axis, for sigmoid networks of 2, 5, 10, 20, 30 and 50 layers, freshly made; the dotted line has the slope "
-     f"that we predicted. Open circles are exactly zero: with 50 layers, float32 has nothing left for the first {int((profiles[50] == 0).sum())}.")  # fmt: skip
+show(depth_figure(), "Gradient norm of each layer, on a logarithmic axis, for sigmoid networks of 2, 5, 10, 20, 30 and 50 layers, freshly made. The dotted line has the "
+     "predicted slope.")  # fmt: skip
 
 # %%
 claim(
     "The gradient decays exponentially with depth, by the factor predicted by hand",
     abs(measured_factor / predicted - 1) < 0.1 and straight > 0.99,
-    f"predicted {predicted:.3f}, measured {measured_factor:.3f}; a straight line fits with"
-    f" R² = {straight:.4f}",
+    f"predicted {predicted:.3f}, measured {measured_factor:.3f};"
+    f" a straight line fits with R² = {straight:.4f}",
     same=f"20 layers of 64 sigmoids, {len(x_train[:256])} digits, before any training",
 )
 
 # %% [markdown]
 # This is the **vanishing gradient**.
-#
-# **Exercise 3** (2 min): weights that make up for the sigmoid. With which standard deviation of the weights would this factor be 1 for our layers of 64 units?
-
-
-# %%
-sigmoid_std = ...
-exercises.sigmoid_std.check(sigmoid_std)
-
-# %% slideshow={"slide_type": "skip"}
-# exercises.sigmoid_std.hint()
-# exercises.sigmoid_std.solution()
 
 # %% [markdown]
 # ### During training
@@ -587,7 +581,7 @@ show(movement_figure(), "Relative movement of each layer's weights in one epoch,
 # %%
 by_sgd = moved[10]["SGD"]
 claim(
-    "Under SGD, the first of 10 layers moves less than a ten-thousandth as far as the ninth",
+    "Under SGD, layer 1 of 10 moves less than a ten-thousandth as far as layer 9",
     by_sgd[0] < 1e-4 * by_sgd[8],
     f"{by_sgd[0]:.0e} against {by_sgd[8]:.0e} of their size",
     same="one epoch, learning rate 0.1, layers of one size",
@@ -595,7 +589,7 @@ claim(
 
 # %%
 claim(
-    "With 20 layers, an epoch of SGD changes not a single bit of the first layer's weights",
+    "With 20 layers, an epoch of SGD changes not a single bit of the first layer",
     moved[20]["SGD"][0] == 0,
     f"{(moved[20]['SGD'] == 0).sum()} of 20 layers stand still",
 )
@@ -603,6 +597,18 @@ claim(
 # %% [markdown] slideshow={"slide_type": "notes"}
 # The last layers do move: they learn to tell apart the random features that the frozen first layers give them, and those look all alike
 # after many sigmoids. From here on everything is trained with Adam, the kinder of the two: what fails with Adam fails with SGD as well.
+
+# %% [markdown]
+# **Exercise 3** (2 min): weights that make up for the sigmoid. The factor that we predicted was
+# $1/4 \cdot \sqrt{64 \cdot \mathrm{Var}(w)}$. With which standard deviation of the weights would it be 1?
+
+# %%
+sigmoid_std = ...
+exercises.sigmoid_std.check(sigmoid_std)
+
+# %% slideshow={"slide_type": "skip"}
+# exercises.sigmoid_std.hint()
+# exercises.sigmoid_std.solution()
 
 # %% [markdown]
 # ## 4. Explosion, and clipping (12 min)
@@ -613,7 +619,10 @@ claim(
 
 # %%
 def gain(g):
-    return lambda weight: nn.init.normal_(weight, std=g * math.sqrt(2 / weight.shape[1]))
+    def init(weight):
+        nn.init.normal_(weight, std=g * math.sqrt(2 / weight.shape[1]))
+
+    return init
 
 
 gains = (0.5, 1, 1.5, 3)
@@ -642,15 +651,18 @@ show(fig, "Gradient profiles of ReLU networks of 10 layers with gains of 0.5, 1,
 # </details>
 
 # %%
+def output_sum(outputs, labels):
+    return outputs.sum()
+
+
 model = network(10, nn.ReLU, init=gain(1))
-before = gradient_profile(model, loss_fn=lambda outputs, labels: outputs.sum())
+before = gradient_profile(model, output_sum)
 with torch.no_grad():
     for layer in linears(model)[:-1]:
         layer.weight *= 2
-after = gradient_profile(model, loss_fn=lambda outputs, labels: outputs.sum())
-exponents = np.log2(after / before)
+exponents = np.log2(gradient_profile(model, output_sum) / before)
 fact(
-    "Doubled weights in layers 1 to 9 multiply their gradients by 2⁸, that of layer 10 by 2⁹",
+    "Twice the gain: the gradients of layers 1 to 9 grow by 2⁸, that of layer 10 by 2⁹",
     np.allclose(exponents, [8] * 9 + [9], atol=1e-6),
     "exponents: " + ", ".join(f"{exponent:.2f}" for exponent in exponents),
 )
@@ -687,7 +699,7 @@ for seed in tqdm(seeds, desc="three seeds", leave=False):
 
 
 # %%
-# extra code: the loss of each step; a run that becomes NaN ends in a cross
+# extra code: the loss of each step
 def clipping_figure():
     fig, ax = plt.subplots(figsize=(9, 4.8))
     for i, (name, runs) in enumerate(clipping.items()):
@@ -696,12 +708,11 @@ def clipping_figure():
             whole = [value for value in losses if math.isfinite(value)]
             steps = np.arange(1, len(whole) + 1)
             ax.loglog(steps, whole, color=colour, alpha=0.85, linewidth=3 if i == 0 else 1.5)
-            if len(whole) < len(losses):
-                ax.plot(steps[-1:], whole[-1:], "X", color=colour, markersize=15)
-    ax.annotate("lr 0.1: then NaN", (steps_to_nan(), 1e6), xytext=(20, 0), textcoords="offset points", color="C1", fontweight="bold")
-    ax.annotate("lr 0.1, clipped", (30, 10), color="C0", fontweight="bold")
-    ax.annotate("lr 0.01", (20, 2.5), color="C2", fontweight="bold")
-    ax.set(xlabel="training step (logarithmic)", ylabel="loss", ylim=(1e-4, None), title="Clipped, the large learning rate survives, and pays")
+    ax.annotate(f"lr 0.1: off the scale, NaN after {steps_to_nan()} steps at most", (2.4, 2e4), color="C1", fontweight="bold", va="center")
+    for name, colour in (("lr 0.1, clipped", "C0"), ("lr 0.01", "C2")):
+        end = np.median([np.mean(losses[-40:]) for losses, _ in clipping[name]])
+        ax.annotate(name, (len(losses), end), xytext=(10, 0), textcoords="offset points", color=colour, fontweight="bold", va="center")
+    ax.set(xlabel="training step (logarithmic)", ylabel="loss", xlim=(0.9, 2500), ylim=(1e-4, 1e5), title="Clipped, the large learning rate survives, and pays")
     return fig
 
 
@@ -710,17 +721,17 @@ def steps_to_nan():
     return max(sum(map(math.isfinite, losses)) for losses, _ in clipping["lr 0.1"])
 
 
-show(clipping_figure(), f"Loss against training step, both axes logarithmic, three seeds a way. Crosses: the last finite loss, after {steps_to_nan()} steps at most.")
+show(clipping_figure(), "Loss against training step, both axes logarithmic, a line per seed: SGD with learning rate 0.1, with clipped gradients, and with learning rate 0.01.")
 
 # %%
-right = {name: np.array([share for _, share in runs]) for name, runs in clipping.items()}
-gain_of_clipping = right["lr 0.1, clipped"] - right["lr 0.01"]
+clipped = np.array([right for _, right in clipping["lr 0.1, clipped"]])
+slow = np.array([right for _, right in clipping["lr 0.01"]])
 claim(
-    "Clipping lets a network learn at a rate that else ends in NaN, and more than at a tenth of it",
+    "Clipped, a rate that ends in NaN teaches more than a tenth of it does unclipped",
     all(math.isnan(losses[-1]) for losses, _ in clipping["lr 0.1"])
-    and gain_of_clipping.min() > 0.04,
-    f"NaN after {steps_to_nan()} steps at most; worst clipped {right['lr 0.1, clipped'].min():.0%},"
-    f" best at lr 0.01 {right['lr 0.01'].max():.0%} right",
+    and (clipped - slow).min() > 0.04,
+    f"NaN after {steps_to_nan()} steps at most; clipped {clipped.min():.0%} right"
+    f" or more, lr 0.01 {slow.max():.0%} at most",
     same=f"gain 1.5, {len(losses)} steps of SGD, {len(seeds)} seeds",
 )
 
@@ -731,11 +742,11 @@ claim(
 model = network(60, nn.ReLU, init=nn.init.normal_)
 profile = gradient_profile(model)
 nn.utils.clip_grad_norm_(model.parameters(), max_norm=1.0)
-clipped = linears(model)[0].weight.grad
+lost = linears(model)[0].weight.grad
 fact(
     "Clipping cannot fix a gradient that is infinite or NaN already",
-    not np.isfinite(profile).all() and not torch.isfinite(clipped).any(),
-    f"the first layer's norm was {profile[0]}; clipped, each number is {clipped[0, 0]}",
+    not np.isfinite(profile).all() and not torch.isfinite(lost).any(),
+    f"the first layer's norm was {profile[0]}; clipped, each number is {lost[0, 0]}",
 )
 
 # %% [markdown]
@@ -825,19 +836,20 @@ relu["ReLU, biases zero"] = gradient_profile(model)
 # %%
 # extra code: the three profiles
 fig, ax = plt.subplots()
-plot_profiles(ax, relu, at=12)
+plot_profiles(ax, relu, at=[8, 12, 15])
 ax.set(xlim=(0.5, 20.5), xticks=[1, 5, 10, 15, 20], title="ReLU: far better, and it still vanishes")
 show(fig, "Gradient profiles of 20 layers: the sigmoid's is the steepest, ReLU's falls more slowly, and without biases it is level and low.")
 
 # %%
-tilt = {name: values[:-1].max() / values[:-1].min() for name, values in relu.items()}
+with_biases, without = relu["ReLU"][:-1], relu["ReLU, biases zero"][:-1]
+tilt = with_biases.max() / with_biases.min()
+rest = without.max() / without.min()
 claim(
-    "The slope of ReLU's profile comes from the biases; with biases of zero it is level, and as low",
-    tilt["ReLU"] > 1000 and tilt["ReLU, biases zero"] < 30
-    and relu["ReLU, biases zero"].max() < 1e-4,
-    f"largest over smallest of the 19: {tilt['ReLU']:.0e}, without biases"
-    f" {tilt['ReLU, biases zero']:.1f}, all near {np.median(relu['ReLU, biases zero']):.0e}",
-    same="the same weights, the same digits",
+    "The biases make the slope of ReLU's profile; without them it is level, and low",
+    tilt > 1000 and rest < 30 and without.max() < 1e-4,
+    f"largest over smallest of 19: {tilt:.0e}, without biases {rest:.1f},"
+    f" all near {np.median(without):.0e}",
+    same="the weights and the digits",
 )
 
 # %% [markdown]
@@ -927,7 +939,7 @@ show(fig, "Mean square of the inputs of each layer's activation, on a logarithmi
 factors = {name: (values[-1] / values[0]) ** (1 / 19) for name, values in sizes.items()}
 by_hand = {"He": 1, "Xavier": 1 / 2, "PyTorch's default": 1 / 6}
 claim(
-    "Each rule changes the mean square from layer to layer by the factor that we computed",
+    "Each rule changes the mean square by the factor that we computed, layer by layer",
     all(abs(factors[name] / by_hand[name] - 1) < 0.1 for name in rules),
     ", ".join(f"{name} {factors[name]:.3f} ({by_hand[name]:.3f})" for name in rules),
     same="20 layers of 512 units, 256 digits, no biases",
@@ -992,43 +1004,42 @@ for name, changes in networks.items():
 
 
 # %%
-# extra code: a histogram for each layer, seen from above: activations left, gradients right
+# extra code: histograms seen from above, a column for each layer
 MOMENTS = ["start", "1 epoch", "15 epochs"]
 
 
-def histograms(values, edges):
-    """values: (layers, numbers) -> the share of a layer's numbers in each bin (bins, layers)."""
+def shares(values, edges):
+    """values: (layers, numbers) -> the share of a layer's numbers in each bin: (bins, layers)."""
     counts = np.stack([np.histogram(np.clip(v, edges[0], edges[-1]), edges)[0] for v in values], axis=1)
     return counts / counts.sum(axis=0)
 
 
-def draw_inside(network="sigmoid", after="start"):
-    pairs = inside[network][MOMENTS.index(after)]
+def draw_histograms(axes, name, moment):
+    pairs = inside[name][moment]
     activations = np.stack([a.numpy().ravel() for a, _ in pairs])
     gradients = np.stack([np.log10(np.abs(g.numpy().ravel().astype(float)) + 1e-30) for _, g in pairs])
-    top = 1 if "sigmoid" in network else max(0.1, np.quantile(activations, 0.995))
-    fig, axes = plt.subplots(1, 2, figsize=(9, 4.6))
-    for ax, values, edges in ((axes[0], activations, np.linspace(0, top, 41)), (axes[1], gradients, np.linspace(-20, 0, 41))):
-        ax.pcolormesh(np.arange(0.5, 20), edges, histograms(values, edges), cmap="Blues", vmin=0, vmax=0.3)
-        ax.set(xlabel="layer", xticks=[1, 5, 10, 15, 19])
+    top = 1 if "sigmoid" in name else max(0.1, np.quantile(activations, 0.99))
+    for ax, values, edges in ((axes[0], activations, np.linspace(0, top, 31)), (axes[1], gradients, np.linspace(-20, 0, 41))):
+        ax.pcolormesh(np.arange(0.5, 20), edges, shares(values, edges), cmap="Blues", vmin=0, vmax=0.3)
+        ax.set(xlabel="layer", xticks=[1, 10, 19])
         ax.grid(False)
-    axes[0].set(ylabel="activation")
-    axes[1].set(ylabel="log10 of the gradient's size")
-    spread, closed = inside_numbers(network, after)
-    kind = "saturated" if "sigmoid" in network else "dead"
-    fig.suptitle(f"{network}, {after}: {closed:.0%} of layer 19 {kind}", x=0.02, ha="left", fontweight="bold", fontsize=15)
-    return fig, (f"Histograms of the 19 hidden layers, seen from above: the darker, the more of a layer's numbers have this value. Left the activations, right "
-                 f"their gradients. The digits differ by {spread:.1e} in layer 19 (standard deviation over digits, mean over units).")  # fmt: skip
+    axes[1].set_yticks([-20, -10, 0], ["$10^{-20}$", "$10^{-10}$", "1"])
 
 
-def inside_numbers(network, after):
-    """Of the last hidden layer: spread over the digits, share of saturated (sigmoid) or dead (ReLU) units."""
-    a, _ = inside[network][MOMENTS.index(after)][-1]
-    closed = (a * (1 - a) < 0.01).float().mean() if "sigmoid" in network else (a == 0).all(dim=0).float().mean()
-    return a.std(dim=0).mean().item(), closed.item()
+def inside_figure():
+    fig, axes = plt.subplots(2, 4, figsize=(9, 6.4))
+    for column, name in enumerate(networks):
+        draw_histograms(axes[:, column], name, moment=0)
+        axes[0, column].set_title(name, fontsize=13)
+        axes[0, column].set_xlabel(None)
+    axes[0, 0].set_ylabel("activation")
+    axes[1, 0].set_ylabel("size of its gradient")
+    fig.suptitle("Small weights: no gradient. Larger ones: a level gradient", x=0.01, ha="left", fontweight="bold", fontsize=15)
+    return fig
 
 
-explore(draw_inside, network=list(networks), after=MOMENTS)
+show(inside_figure(), "Four networks of 20 layers before training. Histograms seen from above: a column for each layer, darker where more of its numbers lie. Above the "
+     "activations, below the size of their gradients on a logarithmic axis.")  # fmt: skip
 
 # %% [markdown]
 # Three things to see.
@@ -1036,10 +1047,11 @@ explore(draw_inside, network=list(networks), after=MOMENTS)
 # %%
 start = {name: moments[0][-1][0] for name, moments in inside.items()}  # layer 19
 spread = {name: a.std(dim=0).mean().item() for name, a in start.items()}
+shares = ", ".join(f"{value:.0e} ({name})" for name, value in spread.items())
 claim(
-    "With PyTorch's default, all digits look alike in layer 19; with He's initialisation they do not",
+    "With PyTorch's default, all digits look alike in layer 19; with He's they do not",
     max(spread["sigmoid"], spread["ReLU"]) < 1e-6 and spread["ReLU, He"] > 0.03,
-    "they differ by " + ", ".join(f"{value:.0e} ({name})" for name, value in spread.items()),
+    f"they differ by {shares}",
     same="20 layers before training, 256 digits",
 )
 
@@ -1049,25 +1061,51 @@ saturated = {
     for name in ("sigmoid", "sigmoid, N(0, 1)")
 }
 claim(
-    "The default's sigmoids are not saturated; those with weights from N(0, 1) are, in part",
+    "The default saturates no sigmoid; weights from N(0, 1) saturate a part of them",
     saturated["sigmoid"] < 0.01 and saturated["sigmoid, N(0, 1)"] > 0.2,
     ", ".join(f"{share:.0%} ({name})" for name, share in saturated.items()),
     same="layer 19 of 20 before training, 256 digits",
 )
 
 # %%
-dead = {
-    name: [(moment[-1][0] == 0).all(dim=0).float().mean().item() for moment in inside[name]]
-    for name in ("ReLU", "ReLU, He")
-}
+def dead_share(moment):
+    activations, _ = moment[-1]  # of layer 19
+    return (activations == 0).all(dim=0).float().mean().item()
+
+
+dead = {name: [dead_share(m) for m in inside[name]] for name in ("ReLU", "ReLU, He")}
 claim(
-    "A third or more of the ReLUs are dead at the start; with He's weights, training wakes many",
+    "Many ReLUs are dead at the start; with He's weights, training wakes some of them",
     min(dead["ReLU"][0], dead["ReLU, He"][0]) > 0.2
     and dead["ReLU, He"][2] < dead["ReLU, He"][0] - 0.05,
     f"default {dead['ReLU'][0]:.0%}, then {dead['ReLU'][2]:.0%};"
     f" He {dead['ReLU, He'][0]:.0%}, then {dead['ReLU, He'][2]:.0%}",
     same="layer 19 of 20, before and after 15 epochs, 256 digits",
 )
+
+# %%
+# extra code: one network during training, with its numbers
+def inside_numbers(name, moment):
+    """Of the last hidden layer: spread over the digits, share of saturated (sigmoid) or dead (ReLU) units."""
+    a, _ = inside[name][moment][-1]
+    closed = (a * (1 - a) < 0.01).float().mean() if "sigmoid" in name else (a == 0).all(dim=0).float().mean()
+    return a.std(dim=0).mean().item(), closed.item()
+
+
+def draw_inside(network="ReLU, He", after="15 epochs"):
+    moment = MOMENTS.index(after)
+    fig, axes = plt.subplots(1, 2, figsize=(9, 4.8))
+    draw_histograms(axes, network, moment)
+    axes[0].set_ylabel("activation")
+    axes[1].set_ylabel("size of its gradient")
+    spread, closed = inside_numbers(network, moment)
+    kind = "saturated" if "sigmoid" in network else "dead"
+    when = "at the start" if moment == 0 else f"after {after}"
+    fig.suptitle(f"{network}, {when}. In layer 19, digits differ by {spread:.0e},\n{closed:.0%} of the units are {kind}", x=0.01, ha="left", fontweight="bold", fontsize=15)
+    return fig, f"Histograms of the 19 hidden layers of {network} {when}, as above: left the activations, right the size of their gradients."
+
+
+explore(draw_inside, network=["ReLU, He", "ReLU", "sigmoid", "sigmoid, N(0, 1)"], after=["15 epochs", "start", "1 epoch"])
 
 # %% [markdown]
 # So the sigmoid vanishes without any saturation: by its 1/4 and by small weights. Larger weights (exercise 3) help the product and saturate the units. And where all digits
@@ -1129,7 +1167,7 @@ pytorch = {
     "instance": nn.InstanceNorm2d(8),
     "group": nn.GroupNorm(2, 8),
 }
-gaps = [(layer(features) - ours[name]).abs().max().item() for name, layer in pytorch.items()]
+gaps = [(layer(features) - ours[name]).abs().max() for name, layer in pytorch.items()]
 fact(
     "One formula with four choices of axes gives batch, layer, instance and group norm",
     max(gaps) < 1e-4,
@@ -1192,10 +1230,10 @@ attempt("sigmoid, layer norm", norm=nn.LayerNorm)
 # %%
 worst, best = min(results["sigmoid, batch norm"]), max(results["sigmoid, layer norm"])
 claim(
-    "Batch normalisation makes 20 layers of sigmoid trainable; layer normalisation does not",
+    "Batch norm makes 20 layers of sigmoid trainable in 15 epochs; layer norm does not",
     worst > 0.8 and best < 0.25,
     f"worst with batch norm {worst:.0%}, best with layer norm {best:.0%}",
-    same=f"{len(seeds)} seeds, 15 epochs with Adam, learning rate 0.001",
+    same=f"{len(seeds)} seeds, Adam, learning rate 0.001, PyTorch's initialisation",
 )
 
 # %% [markdown]
@@ -1205,7 +1243,11 @@ claim(
 attempt("ReLU, layer norm", activation=nn.ReLU, norm=nn.LayerNorm)
 
 # %%
-attempt("ReLU, group norm", activation=nn.ReLU, norm=lambda width: nn.GroupNorm(8, width))
+def group_norm_8(width):
+    return nn.GroupNorm(8, width)
+
+
+attempt("ReLU, group norm", activation=nn.ReLU, norm=group_norm_8)
 
 # %%
 worst, best = min(results["ReLU, layer norm"]), max(results["ReLU"])
@@ -1244,7 +1286,8 @@ fact(
 def conv_network(norm):
     blocks = []
     for in_channels in (1, 16, 16):
-        blocks += [nn.Conv2d(in_channels, 16, kernel_size=3, padding=1), norm(16), nn.ReLU()]
+        convolution = nn.Conv2d(in_channels, 16, kernel_size=3, padding=1)
+        blocks += [convolution, norm(16), nn.ReLU()]
     head = [nn.MaxPool2d(2), nn.Flatten(), nn.Linear(256, 10)]
     return nn.Sequential(nn.Unflatten(1, (1, 8, 8)), *blocks, *head)
 
@@ -1271,8 +1314,9 @@ norms = {
 # %%
 pale = prepare(0.25 * test_set.images)
 contenders = {name: conv_network(norm) for name, norm in norms.items()}
-each_picture = nn.LayerNorm(64, elementwise_affine=False)
-contenders["none, each picture first"] = nn.Sequential(each_picture, conv_network(norms["none"]))
+contenders["each picture first"] = nn.Sequential(
+    nn.LayerNorm(64, elementwise_affine=False), conv_network(norms["none"])
+)
 
 contrast = {}
 for name, model in tqdm(contenders.items(), desc="six networks", leave=False):
@@ -1301,9 +1345,9 @@ show(contrast_figure(), "Accuracy of a small convolutional network with each nor
 weak = {name: values[1] for name, values in contrast.items()}
 rivals = [weak[name] for name in ("none", "batch", "layer", "group")]
 claim(
-    "Of the five, instance norm reads pale digits best; to normalise each picture first does as well",
+    "Of the five, instance norm reads pale digits best; normalised pictures do as well",
     weak["instance"] > max(0.75, max(rivals) + 0.05)
-    and weak["none, each picture first"] > weak["instance"] - 0.03,
+    and weak["each picture first"] > weak["instance"] - 0.03,
     ", ".join(f"{name} {value:.0%}" for name, value in weak.items()),
     same="three convolutions of 16 channels, 10 epochs with Adam, learning rate 0.001",
 )
@@ -1348,10 +1392,11 @@ show(fig, "Gradient profiles of 50 normalised layers. Towards the first layer on
 
 # %%
 explosion = deep["ReLU, batch norm"][0] / deep["ReLU, batch norm"][-2]
+calm = deep["ReLU, layer norm"][0] / deep["ReLU, layer norm"][-2]
 claim(
-    "With batch norm the gradient of a deep ReLU network explodes, and with layer norm it does not",
-    explosion > 1000 > 100 > deep["ReLU, layer norm"][0] / deep["ReLU, layer norm"][-2],
-    f"the first layer's gradient is {explosion:,.0f} times that of the last layer but one",
+    "Batch norm makes the gradient of deep ReLU explode; layer norm does not",
+    explosion > 1000 > 100 > calm,
+    f"layer 1's gradient is {explosion:,.0f} and {calm:.2f} times that of layer 49",
     same="50 layers of ReLU before training, PyTorch's initialisation",
 )
 
@@ -1370,7 +1415,7 @@ claim(
 # the terms is $1 \cdot 1 \cdots 1$, the path that runs past all layers.
 
 # %%
-nothing = network(50, nn.ReLU, init=nn.init.zeros_, skip=True)[:-1]  # 49 layers with f = 0
+nothing = network(50, nn.ReLU, init=nn.init.zeros_, skip=True)[:-1]  # 49 times f = 0
 x = x_train[:1].clone().requires_grad_()
 nothing(x).sum().backward()
 fact(
@@ -1378,22 +1423,6 @@ fact(
     (x.grad == 1).all(),
     f"each of its numbers is {x.grad.min():g}, as it was above the 49 layers",
 )
-
-# %% [markdown]
-# **Exercise 8** (2 min): a chain with skip connections. `slopes` holds $f'$ of each layer of a chain $y = x + f(x)$, as a tensor (depth,). Return the derivative of the
-# chain's output with respect to its input.
-
-
-# %%
-def chain_with_skips(slopes):
-    ...
-
-
-exercises.chain_with_skips.check(chain_with_skips)
-
-# %% slideshow={"slide_type": "skip"}
-# exercises.chain_with_skips.hint()
-# exercises.chain_with_skips.solution()
 
 # %% [markdown]
 # **Before you run it:** the sigmoid network of 20 layers with PyTorch's default initialisation, the worst that we have. Only `skip=True` is new.
@@ -1418,7 +1447,7 @@ attempt("ReLU, skip", activation=nn.ReLU, skip=True)
 # %%
 @torch.no_grad()
 def without_layers(model):
-    """Accuracy on new digits when each f(x) is only its mean over the training digits."""
+    """Accuracy on new digits when each f(x) is only its mean over x_train."""
     model.eval()
     h, x = x_train, x_test
     for layer in model[:-1]:
@@ -1436,10 +1465,10 @@ whole, emptied = accuracy(model, x_test, y_test), without_layers(model)
 # %%
 worst = min(results["sigmoid, skip"])
 claim(
-    "A skip connection alone makes 20 layers of sigmoid trainable, and it is the layers that read",
+    "Skip connections alone make 20 sigmoid layers trainable, and the layers work",
     worst > 0.8 and max(results["sigmoid"]) < 0.25 and emptied < whole - 0.4,
-    f"worst {worst:.0%}, best without skip {max(results['sigmoid']):.0%}; layers replaced by"
-    f" constants {emptied:.0%}, before that {whole:.0%}",
+    f"worst {worst:.0%}, best without them {max(results['sigmoid']):.0%};"
+    f" {whole:.0%} falls to {emptied:.0%} with constants for layers",
     same=f"{len(seeds)} seeds, 15 epochs with Adam, learning rate 0.001",
 )
 
@@ -1458,7 +1487,7 @@ show(fig, "Gradient profiles of 50 sigmoid layers, freshly made, with skip conne
 # %%
 values = with_skip["with skip connections"]
 claim(
-    "With skip connections, the gradients of 50 sigmoid layers lie within a factor of 1,000",
+    "With skip connections, 50 sigmoid layers have gradients within a factor of 1,000",
     values.max() < 1000 * values.min(),
     f"from {values.min():.2g} to {values.max():.2g}; without, the first is"
     f" {with_skip['without'][0]:.0e}",
@@ -1468,6 +1497,20 @@ claim(
 # %% [markdown] slideshow={"slide_type": "notes"}
 # This is the residual network of He, Zhang, Ren and Sun. A slide dates it 2005; it is of December 2015. Notebook 02 builds it with convolutions and
 # shows the other half of the story: that it also makes deeper networks *better*, not only trainable.
+# %% [markdown]
+# **Exercise 8** (2 min): a chain with skip connections. `slopes` holds $f'$ of each layer of a chain $y = x + f(x)$, as a tensor (depth,). Return the derivative of the
+# chain's output with respect to its input.
+
+# %%
+def chain_with_skips(slopes):
+    ...
+
+
+exercises.chain_with_skips.check(chain_with_skips)
+
+# %% slideshow={"slide_type": "skip"}
+# exercises.chain_with_skips.hint()
+# exercises.chain_with_skips.solution()
 
 # %% [markdown]
 # ## 9. All remedies against depth (15 min)
@@ -1480,14 +1523,15 @@ attempt("all four", **everything)
 
 # %% [markdown]
 # Is that the best reader of digits that we have? Two things are missing for a fair answer. All had *one* learning rate and 15 epochs, which may suit one
-# network better than another. And nobody has asked how far one comes **without any hidden layer**: `network(1)` is a single `nn.Linear(64, 10)`, a **linear classifier**.
+# network better than another. And nobody has asked how far one comes without depth: `network(1)` is a single `nn.Linear(64, 10)`, a **linear classifier**, and
+# `network(2)` has one hidden layer.
 #
 # So everybody gets three learning rates and up to 30 epochs, and the validation digits choose.
 
 
 # %% tags=["measure"]
 def tuned(depth, **changes):
-    """Three rates, up to 30 epochs: the model that is best on x_val, and its test accuracy."""
+    """Three rates, up to 30 epochs: the model that is best on x_val."""
     best = {"val": 0.0}
     for lr in (5e-4, 2e-3, 8e-3):
         model = network(depth, **changes)
@@ -1496,36 +1540,39 @@ def tuned(depth, **changes):
             train(model, num_epochs=5, optimizer=optimizer)
             val = accuracy(model, x_val, y_val)
             if val > best["val"]:
-                best = {"val": val, "lr": lr, "epochs": epochs, "model": copy.deepcopy(model)}
+                best = {"val": val, "lr": lr, "epochs": epochs}
+                best["model"] = copy.deepcopy(model)
     return best | {"test": accuracy(best["model"], x_test, y_test)}
 
 
 # %% [markdown]
-# **Before you run it:** how far behind the best networks of 20 layers is the linear classifier?
+# **Before you run it:** how far behind the best networks of 20 layers is the linear classifier? And one hidden layer?
 #
 # <details><summary>Answer</summary>
 #
-# Not at all. See the figure.
+# About a point, and less than half a point. These digits are small and centred, and planes nearly separate them: there is little left for depth to win.
 #
 # </details>
 
 # %%
-linear = []
-for seed in seeds:
+shallow = {"linear classifier": [], "one hidden layer": []}
+for seed in tqdm(seeds, desc="shallow networks", leave=False):
     torch.manual_seed(seed)
-    linear.append(tuned(depth=1)["test"])
-shares = ", ".join(f"{right:.1%}" for right in linear)
-print(f"linear classifier, right on new digits: {shares}")
+    shallow["linear classifier"].append(tuned(depth=1)["test"])
+    one = tuned(depth=2, activation=nn.ReLU, init=he)
+    shallow["one hidden layer"].append(one["test"])
+for name, found in shallow.items():
+    print(f"{name}: " + ", ".join(f"{right:.1%}" for right in found))
 
 # %% [markdown]
-# For networks of 20 layers the same takes minutes. So it was measured earlier, with this very code.
+# For 20 layers the same takes minutes. So it was measured earlier, with this very code.
 
 # %%
 rows = measured("remedies")
 
 
 def chosen(remedy, depth):
-    """Share of right answers on new digits for each seed of the table: rate and epochs chosen."""
+    """Accuracy on new digits for each seed of the table."""
     return np.array([
         row["test"] / 100 for row in rows
         if row["remedy"] == remedy and row["depth"] == depth
@@ -1536,9 +1583,10 @@ def chosen(remedy, depth):
 # extra code: a row for each remedy; pale dots are of this run, dark ones have their rate and epochs chosen
 def remedies_figure():
     fig, ax = plt.subplots(figsize=(9, 6.8))
-    line = chosen("linear", 1)
-    ax.axvspan(line.min(), line.max(), color="C1", alpha=0.35, linewidth=0)
-    ax.annotate("linear\nclassifier", (line.min(), -0.35), xytext=(-8, 0), textcoords="offset points", color="C1", fontweight="bold", ha="right", va="center")
+    line = chosen("linear classifier", 1)
+    ax.axvspan(line.min(), line.max(), color="C1", alpha=0.3, linewidth=0)
+    ax.axvline(np.median(line), color="C1", linewidth=2)
+    ax.annotate("linear classifier", (line.min(), -0.5), xytext=(-6, 0), textcoords="offset points", color="C1", fontweight="bold", ha="right", va="center")
     for row, (name, live) in enumerate(results.items()):
         values = chosen(name, 20)
         ax.plot(live, [row + 0.17] * len(live), "o", color="C0", alpha=0.3, markersize=8)
@@ -1546,11 +1594,11 @@ def remedies_figure():
         ax.plot(values, [row - 0.13] * len(values), "o", color="C0", markersize=8)
         ax.annotate(f"{np.median(values):.0%}", (1.01, row), va="center", fontweight="bold")
     ax.axvline(0.1, color="gray", linestyle=":")
-    ax.annotate("guessing", (0.1, -0.35), xytext=(6, 0), textcoords="offset points", color="gray", va="center")
+    ax.annotate("guessing", (0.1, -0.5), xytext=(6, 0), textcoords="offset points", color="gray", va="center")
     ax.set(yticks=range(len(results)), yticklabels=results, xlim=(0, 1.1), ylim=(len(results) - 0.5, -0.9), xticks=np.arange(0, 1.1, 0.2))
     ax.set_xticklabels([f"{share:.0%}" for share in np.arange(0, 1.1, 0.2)])
     ax.set_xlabel("right on new digits")
-    ax.set_title("20 layers: many train, and none is clearly better than no hidden layer", x=-0.27)
+    ax.set_title("20 layers: the best are a point above no hidden layer at all", x=-0.27)
     return fig
 
 
@@ -1559,24 +1607,27 @@ show(remedies_figure(), "A row for each remedy, 20 layers. Pale dots: this run, 
      "with its rate and epochs chosen in the same way, ten seeds.")  # fmt: skip
 
 # %%
-lead = {name: chosen(name, 20) - chosen("linear", 1) for name in results if "skip" in name}
-lead["all four"] = chosen("all four", 20) - chosen("linear", 1)
-reach = {  # the mean and its 95 % interval, ten seeds, paired
-    name: abs(d.mean()) + 2.26 * d.std(ddof=1) / math.sqrt(len(d)) for name, d in lead.items()
-}
+def interval(lead):
+    """The mean of ten differences, and half the width of its 95 % interval."""
+    return lead.mean(), 2.26 * lead.std(ddof=1) / math.sqrt(len(lead))
+
+
+deep = chosen("all four", 20)
+over_linear, width_linear = interval(deep - chosen("linear classifier", 1))
+over_hidden, width_hidden = interval(deep - chosen("one hidden layer", 2))
 claim(
-    "Trainable, not better: 20 layers with skip connections read as many digits as none, to 1.5 %",
-    max(reach.values()) < 0.015
-    and abs(np.mean(results["all four"]) - np.mean(linear)) < 0.03
-    and np.mean(linear) - np.mean(results["ReLU, He"]) > 0.02,
-    "ahead of the linear classifier by "
-    + ", ".join(f"{d.mean():+.1%} ({name})" for name, d in lead.items()),
-    same="three rates, up to 30 epochs, chosen on 200 validation digits; ten seeds",
+    "Trainable, hardly better: 20 layers are within a point of one hidden layer",
+    abs(over_hidden) + width_hidden < 0.01 and over_linear - width_linear > 0
+    and abs(np.mean(results["all four"]) - np.mean(shallow["one hidden layer"])) < 0.03,
+    f"all four: {over_hidden:.1%} ± {width_hidden:.1%} ahead of one hidden layer,"
+    f" {over_linear:.1%} ± {width_linear:.1%} of the linear classifier",
+    same=f"{len(x_train):,} digits, three rates, up to 30 epochs,"
+    f" chosen on {len(x_val)} others; {len(deep)} seeds",
 )
 
 # %% [markdown]
-# A disappointment? A lesson. These digits are small and centred, and nearly separable by planes: there is nothing left for depth to win. The remedies make depth *possible*. Whether it *pays*
-# depends on the data, and on what the layers are: notebook 02 asks that.
+# The remedies make depth *possible*. Whether it *pays* depends on the data, on what the layers are (notebook 02), and on the recipe: this one has a constant learning
+# rate. The lab shows what a better one can do.
 #
 # **Before you run it:** now fifty layers. Which remedies survive, with their rate and epochs chosen?
 #
@@ -1601,7 +1652,7 @@ def closing_figure():
     depths = [5, 10, 20, 50]
     table = np.array([[np.median(chosen(name, depth)) for depth in depths] for name in results])
     fig, ax = plt.subplots(figsize=(8.5, 7))
-    line = np.median(chosen("linear", 1))
+    line = np.median(chosen("linear classifier", 1))
     ax.imshow(np.vstack([table, np.full(4, line)]), cmap="Blues", vmin=0, vmax=1.25, aspect="auto")
     for (row, column), value in np.ndenumerate(table):
         ax.text(column, row, f"{value:.0%}", ha="center", va="center", fontsize=15, color="white" if value > 0.8 else "black",
@@ -1623,7 +1674,7 @@ show(closing_figure(), "Accuracy on new digits for each remedy (rows) with 5, 10
 
 # %%
 claim(
-    "Fifty layers train with skip connections, of sigmoid alone and with all four; without, they guess",
+    "Fifty layers train with skip connections; without any remedy they guess",
     min(right["sigmoid, skip"], right["all four"]) > 0.8
     and max(right["sigmoid"], chosen("sigmoid", 50).max()) < 0.25,
     ", ".join(f"{name} {share:.0%}" for name, share in right.items())
