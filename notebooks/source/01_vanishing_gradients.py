@@ -428,18 +428,15 @@ claim(
 )
 
 # %% [markdown]
-# This is the **vanishing gradient**.
-
-# %% [markdown]
 # ### During training
 #
-# Is this only a bad start, which training would put right? We train a network of 5 layers and one of 20, and look at the profile after every ten
+# This is the **vanishing gradient**. Is it only a bad start, which training would put right? We train a network of 5 layers and one of 20, and look at the profile after every ten
 # epochs.
 
 
 # %% tags=["measure"]
 def adam(model, lr=1e-3):
-    return torch.optim.Adam(model.parameters(), lr=lr, fused=True)  # fused: in one call
+    return torch.optim.Adam(model.parameters(), lr=lr, fused=True)  # in one call
 
 
 def train(model, num_epochs=15, optimizer=None, max_norm=None):
@@ -467,7 +464,7 @@ def accuracy(model, x, y):
 
 
 # %% [markdown]
-# Products of 64 x 64 are too small to share among cores, which would spend their time waiting for each other. (A GPU would wait, too.)
+# Products of 64 x 64 are too small to share among cores, which would spend their time waiting for each other. So one core has to do. (A GPU would wait, too.)
 
 # %%
 torch.set_num_threads(1)
@@ -592,11 +589,12 @@ claim(
     "With 20 layers, an epoch of SGD changes not a single bit of the first layer",
     moved[20]["SGD"][0] == 0,
     f"{(moved[20]['SGD'] == 0).sum()} of 20 layers stand still",
+    same="one epoch, learning rate 0.1",
 )
 
 # %% [markdown] slideshow={"slide_type": "notes"}
 # The last layers do move: they learn to tell apart the random features that the frozen first layers give them, and those look all alike
-# after many sigmoids. From here on everything is trained with Adam, the kinder of the two: what fails with Adam fails with SGD as well.
+# after many sigmoids. From section 5 on everything is trained with Adam, the kinder of the two: what fails with Adam fails with SGD as well.
 
 # %% [markdown]
 # **Exercise 3** (2 min): weights that make up for the sigmoid. The factor that we predicted was
@@ -836,7 +834,7 @@ relu["ReLU, biases zero"] = gradient_profile(model)
 # %%
 # extra code: the three profiles
 fig, ax = plt.subplots()
-plot_profiles(ax, relu, at=[8, 12, 15])
+plot_profiles(ax, relu, at=[8, 12, 17])
 ax.set(xlim=(0.5, 20.5), xticks=[1, 5, 10, 15, 20], title="ReLU: far better, and it still vanishes")
 show(fig, "Gradient profiles of 20 layers: the sigmoid's is the steepest, ReLU's falls more slowly, and without biases it is level and low.")
 
@@ -1008,7 +1006,7 @@ for name, changes in networks.items():
 MOMENTS = ["start", "1 epoch", "15 epochs"]
 
 
-def shares(values, edges):
+def bin_shares(values, edges):
     """values: (layers, numbers) -> the share of a layer's numbers in each bin: (bins, layers)."""
     counts = np.stack([np.histogram(np.clip(v, edges[0], edges[-1]), edges)[0] for v in values], axis=1)
     return counts / counts.sum(axis=0)
@@ -1020,7 +1018,7 @@ def draw_histograms(axes, name, moment):
     gradients = np.stack([np.log10(np.abs(g.numpy().ravel().astype(float)) + 1e-30) for _, g in pairs])
     top = 1 if "sigmoid" in name else max(0.1, np.quantile(activations, 0.99))
     for ax, values, edges in ((axes[0], activations, np.linspace(0, top, 31)), (axes[1], gradients, np.linspace(-20, 0, 41))):
-        ax.pcolormesh(np.arange(0.5, 20), edges, shares(values, edges), cmap="Blues", vmin=0, vmax=0.3)
+        ax.pcolormesh(np.arange(0.5, 20), edges, bin_shares(values, edges), cmap="Blues", vmin=0, vmax=0.2)
         ax.set(xlabel="layer", xticks=[1, 10, 19])
         ax.grid(False)
     axes[1].set_yticks([-20, -10, 0], ["$10^{-20}$", "$10^{-10}$", "1"])
@@ -1034,7 +1032,7 @@ def inside_figure():
         axes[0, column].set_xlabel(None)
     axes[0, 0].set_ylabel("activation")
     axes[1, 0].set_ylabel("size of its gradient")
-    fig.suptitle("Small weights: no gradient. Larger ones: a level gradient", x=0.01, ha="left", fontweight="bold", fontsize=15)
+    fig.suptitle("Small weights: the gradient dies. Larger ones: it stays level", x=0.01, ha="left", fontweight="bold", fontsize=15)
     return fig
 
 
@@ -1176,7 +1174,7 @@ fact(
 
 
 # %%
-# extra code: the real tensor as a grid of maps; what shares one mean and one standard deviation is orange
+# extra code: a grid of maps, in orange those that share one mean
 def axes_figure():
     share = {"batch: over (N, H, W)": lambda n, c: c == 2, "layer: over (C, H, W)": lambda n, c: n == 1,
              "instance: over (H, W)": lambda n, c: (n, c) == (1, 2), "group: over (C/2, H, W)": lambda n, c: n == 1 and c < 4}  # fmt: skip
@@ -1384,7 +1382,7 @@ deep = {name: gradient_profile(model) for name, model in deep.items()}
 # %%
 # extra code: their profiles
 fig, ax = plt.subplots(figsize=(9, 4.6))
-plot_profiles(ax, deep, at=25)
+plot_profiles(ax, deep, at=[13, 8, 25])
 ax.set(xlim=(0, 51), xticks=[1, 10, 20, 30, 40, 50], title="Normalised activations, and gradients that explode or vanish")
 ax.set_ylim(top=1e3 * deep["ReLU, batch norm"].max())
 show(fig, "Gradient profiles of 50 normalised layers. Towards the first layer one line rises (ReLU, batch normalisation), one stays about level (ReLU, layer "
@@ -1580,31 +1578,29 @@ def chosen(remedy, depth):
 
 
 # %%
-# extra code: a row for each remedy; pale dots are of this run, dark ones have their rate and epochs chosen
+# extra code: a row for each remedy, pale dots of this run
 def remedies_figure():
-    fig, ax = plt.subplots(figsize=(9, 6.8))
+    fig, ax = plt.subplots(figsize=(9, 7.4))
     line = chosen("linear classifier", 1)
-    ax.axvspan(line.min(), line.max(), color="C1", alpha=0.3, linewidth=0)
     ax.axvline(np.median(line), color="C1", linewidth=2)
-    ax.annotate("linear classifier", (line.min(), -0.5), xytext=(-6, 0), textcoords="offset points", color="C1", fontweight="bold", ha="right", va="center")
-    for row, (name, live) in enumerate(results.items()):
-        values = chosen(name, 20)
-        ax.plot(live, [row + 0.17] * len(live), "o", color="C0", alpha=0.3, markersize=8)
-        ax.plot([values.min(), values.max()], [row - 0.13] * 2, color="C0", alpha=0.35, linewidth=8, solid_capstyle="round")
-        ax.plot(values, [row - 0.13] * len(values), "o", color="C0", markersize=8)
-        ax.annotate(f"{np.median(values):.0%}", (1.01, row), va="center", fontweight="bold")
+    depths = {name: 20 for name in results} | {"one hidden layer": 2, "linear classifier": 1}
+    for row, (name, depth) in enumerate(depths.items()):
+        values, colour = chosen(name, depth), "C0" if depth == 20 else "C1"
+        ax.plot([values.min(), values.max()], [row - 0.13] * 2, color=colour, alpha=0.35, linewidth=8, solid_capstyle="round")
+        ax.plot(values, [row - 0.13] * len(values), "o", color=colour, markersize=8)
+        ax.plot(results.get(name, []), [row + 0.17] * len(results.get(name, [])), "o", color=colour, alpha=0.3, markersize=8)
+        ax.annotate(f"{values.mean():.1%}", (1.01, row), va="center", fontweight="bold", color=colour)
+    ax.axhline(len(results) - 0.5, color="gray", linewidth=1)
     ax.axvline(0.1, color="gray", linestyle=":")
-    ax.annotate("guessing", (0.1, -0.5), xytext=(6, 0), textcoords="offset points", color="gray", va="center")
-    ax.set(yticks=range(len(results)), yticklabels=results, xlim=(0, 1.1), ylim=(len(results) - 0.5, -0.9), xticks=np.arange(0, 1.1, 0.2))
-    ax.set_xticklabels([f"{share:.0%}" for share in np.arange(0, 1.1, 0.2)])
-    ax.set_xlabel("right on new digits")
-    ax.set_title("20 layers: the best are a point above no hidden layer at all", x=-0.27)
+    ax.annotate("guessing", (0.1, -0.6), xytext=(6, 0), textcoords="offset points", color="gray", va="center")
+    ax.set(yticks=range(len(depths)), yticklabels=depths, xlim=(0, 1.14), ylim=(len(depths) - 0.5, -0.95), xlabel="right on new digits")
+    ax.set_xticks(np.arange(0, 1.1, 0.2), [f"{share:.0%}" for share in np.arange(0, 1.1, 0.2)])
+    ax.set_title("20 layers: the best are a point above no hidden layer at all", x=-0.26)
     return fig
 
 
-show(remedies_figure(), "A row for each remedy, 20 layers. Pale dots: this run, 15 epochs at one learning rate, three seeds. Dark dots: rate and epochs chosen on "
-     "validation digits, measured earlier, ten seeds in the rows with skip connections and three in the others; their median at the right. The orange band is the linear classifier "
-     "with its rate and epochs chosen in the same way, ten seeds.")  # fmt: skip
+show(remedies_figure(), "A row for each remedy, 20 layers; below them one hidden layer and the linear classifier. Pale dots: this run, 15 epochs at one learning rate. Dark dots: rate and "
+     f"epochs chosen on validation digits, measured earlier, {len(chosen('all four', 20))} seeds in the last five rows and {len(chosen('sigmoid', 20))} in the others; at the right their mean.")  # fmt: skip
 
 # %%
 def interval(lead):
@@ -1647,21 +1643,22 @@ for name, changes in tqdm(fifty.items(), desc="50 layers", leave=False):
 
 
 # %%
-# extra code: a table of remedies and depths, coloured by accuracy; the linear classifier as its last line
+# extra code: a table of remedies and depths
 def closing_figure():
-    depths = [5, 10, 20, 50]
-    table = np.array([[np.median(chosen(name, depth)) for depth in depths] for name in results])
-    fig, ax = plt.subplots(figsize=(8.5, 7))
-    line = np.median(chosen("linear classifier", 1))
-    ax.imshow(np.vstack([table, np.full(4, line)]), cmap="Blues", vmin=0, vmax=1.25, aspect="auto")
+    depths, below = [5, 10, 20, 50], {"one hidden layer": 2, "linear classifier": 1}
+    table = np.array([[chosen(name, depth).mean() for depth in depths] for name in results])
+    shallow = np.array([chosen(name, depth).mean() for name, depth in below.items()])
+    fig, ax = plt.subplots(figsize=(8.5, 7.4))
+    ax.imshow(np.vstack([table, np.tile(shallow[:, None], 4)]), cmap="Blues", vmin=0, vmax=1.25, aspect="auto")
     for (row, column), value in np.ndenumerate(table):
         ax.text(column, row, f"{value:.0%}", ha="center", va="center", fontsize=15, color="white" if value > 0.8 else "black",
                 fontweight="bold" if value > 0.8 else None)  # fmt: skip
+    for row, value in enumerate(shallow, start=len(table)):
+        ax.text(1.5, row, f"{value:.0%}", ha="center", va="center", fontsize=15, color="white", fontweight="bold")
     ax.axhline(len(table) - 0.5, color="white", linewidth=6)
-    ax.text(1.5, len(table), f"{line:.0%}, without any depth", ha="center", va="center", fontsize=15, color="white", fontweight="bold")
     ax.grid(False)
-    ax.set(xticks=range(4), xticklabels=[f"{depth} layers" for depth in depths])
-    ax.set(yticks=range(len(table) + 1), yticklabels=[*results, "linear classifier"])
+    ax.set_xticks(range(4), [f"{depth} layers" for depth in depths])
+    ax.set_yticks(range(len(table) + 2), [*results, *below])
     ax.xaxis.tick_top()
     ax.tick_params(length=0)
     few, many = (table[:, [0, 3]] > 0.8).sum(axis=0)
@@ -1669,8 +1666,8 @@ def closing_figure():
     return fig
 
 
-show(closing_figure(), "Accuracy on new digits for each remedy (rows) with 5, 10, 20 and 50 layers (columns), rate and epochs chosen, measured earlier (medians); bold on dark: above 80 %. "
-     "The last line is the linear classifier.")  # fmt: skip
+show(closing_figure(), "Accuracy on new digits for each remedy (rows) with 5, 10, 20 and 50 layers (columns), rate and epochs chosen, measured earlier (means over the seeds); bold on dark: above "
+     "80 %. The two lines below have no columns: one hidden layer and none.")  # fmt: skip
 
 # %%
 claim(
@@ -1766,8 +1763,8 @@ exercises.make_block.check(make_block)
 # last, nothing else that bends. All else is yours: initialisation, normalisation, skip connections, optimizer, learning rate, epochs.
 #
 # Train on `x_train` and `y_train`, choose by `x_val`, and leave `x_test` alone. `train_deep` takes nothing and returns the trained network. The
-# check counts its layers, asks for a gradient in every one of them, and scores it on the held-out test digits. The linear classifier is the one to beat (section 9 has its score).
-# @LAB_BARS@
+# check counts its layers, asks for a gradient in every one of them, and scores it on the held-out test digits. The one to beat is the linear classifier of section 9,
+# with its 96 to 97 %: **97.5 % is good, 98.5 % is very good.**
 
 
 # %%
