@@ -944,8 +944,8 @@ claim(
 )
 
 # %% [markdown]
-# Does that train? He's network has two things new: the size of the weights, and biases of zero. So we try the biases alone, too. And around zero tanh is
-# the identity: it wants no 2, so Xavier suits it.
+# Does that train? Two things are new in He's network: the size of the weights, and biases of zero. So we try zero biases alone, too. And tanh is the identity
+# around zero: it needs no 2, so Xavier suits it.
 
 # %%
 attempt("ReLU, He", activation=nn.ReLU, init=he)
@@ -1106,8 +1106,8 @@ def draw_inside(network="ReLU, He", after="15 epochs"):
 explore(draw_inside, network=["ReLU, He", "ReLU", "sigmoid", "sigmoid, N(0, 1)"], after=["15 epochs", "start", "1 epoch"])
 
 # %% [markdown]
-# So the sigmoid vanishes without any saturation: by its 1/4 and by small weights. Larger weights (exercise 3) help the product and saturate the units. And where all digits
-# look alike, a ReLU is on for all of them or dead: a network of switches that nobody moves.
+# So the sigmoid's gradient vanishes without any saturation: its 1/4 and small weights are enough. Larger weights (exercise 3) help the product, and saturate units. And where
+# all digits look alike, a ReLU is either on for all of them or dead, and decides nothing.
 #
 # **Exercise 6** (2 min): He's rule for a convolution. Which standard deviation should the weights of `nn.Conv2d(16, 64, kernel_size=3)` have, if a ReLU follows?
 
@@ -1399,7 +1399,7 @@ claim(
 )
 
 # %% [markdown]
-# Known, and derived: batch normalisation multiplies the gradient of such a network by a factor above 1 in each layer (Yang et al. 2019).
+# This is known, and can be derived: batch normalisation multiplies the gradient of such a network by a factor above 1 in each layer (Yang et al. 2019).
 # Why then are networks of a hundred layers trained with it? Because of the next remedy.
 
 # %% [markdown]
@@ -1622,6 +1622,8 @@ claim(
 )
 
 # %% [markdown]
+# Compare pale and dark dots, too. ReLU with PyTorch's initialisation gains most from a rate of its own: what looked like a wall was in part the recipe.
+#
 # The remedies make depth *possible*. Whether it *pays* depends on the data, on what the layers are (notebook 02), and on the recipe: this one has a constant learning
 # rate. The lab shows what a better one can do.
 #
@@ -1629,7 +1631,7 @@ claim(
 #
 # <details><summary>Answer</summary>
 #
-# @ANSWER_FIFTY@
+# Skip connections; the sigmoid with batch normalisation; and, at the smallest of the three rates, a good start (He, Xavier). Layer and group normalisation do not.
 #
 # </details>
 

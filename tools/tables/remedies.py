@@ -20,11 +20,11 @@ RUNS = [
 ]
 RUNS += [
     {"remedy": remedy, "depth": depth, "seed": seed}
-    for seed in range(10, 13)
     for depth in (5, 10, 50)
+    for seed in range(10, 13)
     for remedy in COMPARED[2:] + OTHERS
 ]
-TOLERANCE = {"val": 4.0, "test": 4.0, "lr": 0.01, "epochs": 30}  # shares in per cent; the quickest rows are those of the linear classifier
+TOLERANCE = {"val": 15.0, "test": 15.0, "lr": 0.01, "epochs": 30}  # in per cent; where training hardly succeeds, chance has its say
 
 
 def run(lesson, remedy: str, depth: int, seed: int) -> dict[str, float]:
