@@ -387,18 +387,17 @@ def test_nothing_is_made_where_a_drive_may_be_mounted_later(checkout, site, tmp_
     monkeypatch.setenv("COURSE_DATA_DIR", str(tmp_path / folder))
     assert datasets.source_line() == f"data: drawings (no photos are in {tmp_path / folder})"
     monkeypatch.setenv("COURSE_DATA", "photos")
-    with pytest.raises(DownloadError, match="drive.* does not exist, so .* cannot be made: mount the drive, or make the folder"):
+    with pytest.raises(DownloadError, match="drive.* does not exist, so .* cannot be made: mount the drive or make it"):
         datasets.dogs_vs_cats(2, 2, 2, 32)
     assert not (tmp_path / "drive").exists() and site.requests == []
 
 
-def test_a_folder_without_its_photos(checkout, monkeypatch):
-    (checkout / "data/cats_and_dogs_filtered/train").mkdir(parents=True)
+def test_a_folder_without_its_photos(checkout, site, monkeypatch):
+    (checkout / "data/cats_and_dogs_filtered/train/cats").mkdir(parents=True)
     monkeypatch.setenv("COURSE_DATA", "photos")
-    with pytest.raises(
-        DownloadError, match="cats_and_dogs_filtered has train/, and not the photos .*expected .*Complete it or remove it"
-    ):
+    with pytest.raises(ValueError, match="cats_and_dogs_filtered.* has not the folders for cat, dog: look at"):
         datasets.dogs_vs_cats()
+    assert site.requests == []
 
 
 def test_the_table_of_archives():

@@ -6,6 +6,7 @@
 from .animal import POSES
 from .drawing import PARTS, Drawing, draw, draw_many
 from .lesions import draw_lesion
+from .sets import draw_sets
 from .species import SPECIES, Species, imaginary_species, looks_like_cat_or_dog
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "draw",
     "draw_lesion",
     "draw_many",
+    "draw_sets",
     "imaginary_species",
     "looks_like_cat_or_dog",
 ]

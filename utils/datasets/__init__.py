@@ -7,14 +7,12 @@ COURSE_DATA chooses between drawings and photos: "auto" (default) takes photos w
 """
 
 import os
-import random
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import torch
-from tqdm.auto import tqdm
 
 from utils import critters as drawings
 from utils import device
@@ -52,10 +50,10 @@ def source_line() -> str:
         data_dir()  # that it is a file is an error at once
     for name in _CLASSES if source() == "auto" else ():
         with suppress(ValueError, OSError):  # unusable photos, a drive that is gone: said when they are asked for
-            if photos.find(name):
-                names.append(name)
-            elif photos.archives(name):
+            if photos.archives(name):
                 names.append(f"{name} (unpacked when needed)")
+            elif photos.find(name):
+                names.append(name)
             elif name == "dogs_vs_cats" and _on_a_lent_gpu():
                 names.append("dogs_vs_cats (69 MB, fetched when needed)")
     if names:
@@ -78,10 +76,8 @@ def _photos(name: str) -> photos.Found | None:
         return None
     data_dir()  # that it is a file is an error, too, and no reason for drawings
     try:
-        if found := photos.find(name) or _unpacked(name):
+        if found := photos.find(name):
             return found
-        if sentence := photos.lacking(name):
-            raise DownloadError(sentence)
         if source() == "photos" or name == "dogs_vs_cats" and _on_a_lent_gpu():
             return _fetched(name)
         if os.environ.get("COURSE_DATA_DIR"):
@@ -94,16 +90,6 @@ def _photos(name: str) -> photos.Found | None:
     return None
 
 
-def _unpacked(name: str) -> photos.Found | None:
-    while archives := photos.archives(name):  # one may hold another
-        for file, target in archives.items():
-            print(f"Unpacking {file}, once, to {target}.")
-            download.unpack([file], target)
-        if found := photos.find(name):
-            return found
-    return None
-
-
 def _fetched(name: str) -> photos.Found:
     if name not in download.ARCHIVES:
         there = "" if os.path.isdir(data_dir()) else " (which does not exist)"
@@ -113,16 +99,14 @@ def _fetched(name: str) -> photos.Found:
         )
     root, (folder, archives) = data_dir(), download.ARCHIVES[name]
     if not os.path.isdir(root.parent):  # nothing is made where a drive may be mounted later
-        raise DownloadError(f"{root.parent} does not exist, so {root} cannot be made: mount the drive, or make the folder.")
+        raise DownloadError(f"{root.parent} does not exist, so {root} cannot be made: mount the drive or make it.")
     with suppress(OSError):
         root.mkdir(exist_ok=True)
     root = root if cache.writable(root) else cache.scratch("data")
     size = sum(archive.megabytes for archive in archives)
     print(f"Fetching photos for {name}, once: {size} MB, {size / 600:.1f} minutes at 10 MB/s, to {root}.")
     download.unpack(archives, root / folder)
-    if not (found := photos.find(name)):
-        raise DownloadError(photos.lacking(name))
-    return found
+    return photos.find(name)
 
 
 # ---- the data sets ---------------------------------------------------------------------------------------------------
@@ -135,9 +119,9 @@ def dogs_vs_cats(
 
     num_*: how many, classes in equal shares; default: all photos, or 200, 200 and 1,000 drawings. size: pixels a side;
     default 128 for photos, 64 for drawings, which show their animal as well at half the side.
-    The filtered subset's `validation` is the test set, and a fifth of its `train` is val; other layouts are divided
-    70/15/15 at random (seed 0). Raises ValueError for unusable numbers, sizes and lists, and where COURSE_DATA=photos and
-    there are none DownloadError (or FileNotFoundError where no download is offered).
+    Photos in two splits, as the filtered subset's: one is the test set, a fifth of the other val; else 70/15/15. Raises
+    ValueError for unusable numbers, sizes, lists and folders, and where COURSE_DATA=photos and there are none
+    DownloadError (or FileNotFoundError where no download is offered).
     Source: Elson, Douceur, Howell and Saul, Asirra, CCS 2007; Kaggle, Dogs vs. Cats, 2013.
     """
     return _photos_or_drawings("dogs_vs_cats", "photo", (num_train, num_val, num_test), size)
@@ -148,8 +132,8 @@ def pets(
 ) -> Splits:
     """Cats (label 0) and dogs (1) with "mask" (the animal), "box" (its head; NaN in many) and "breed" (0 to 36).
 
-    Photos: Oxford-IIIT Pet, whose `trainval` is divided 80/20 into train and val. The mask is the trimap's pet and the
-    undecided band along its outline; a folder without trimaps gives no "mask". Drawings have "parts", no "breed".
+    Photos: Oxford-IIIT Pet; val is a fifth of its `trainval`. The mask is the trimap's pet and the undecided band along
+    its outline; a folder without trimaps gives no "mask". Drawings have "parts", no "breed".
     Arguments and errors as for `dogs_vs_cats`. Source: Parkhi, Vedaldi, Zisserman, Jawahar, Cats and Dogs, CVPR 2012.
     """
     return _photos_or_drawings("pets", "photo", (num_train, num_val, num_test), size)
@@ -160,8 +144,7 @@ def lesions(
 ) -> Splits:
     """Breast lesions in ultrasound, benign (label 0) or malignant (1), with "mask". Not for any medical use.
 
-    Photos: BUSI where you have it, divided 70/15/15; else drawings. Three equal channels.
-    Arguments and errors as for `dogs_vs_cats`.
+    Photos: BUSI where you have it; else drawings. Three equal channels. Arguments and errors as for `dogs_vs_cats`.
     Source: Al-Dhabyani, Gomaa, Khaled and Fahmy, Dataset of breast ultrasound images, Data in Brief 28 (2020) 104863.
     """
     return _photos_or_drawings("lesions", "ultrasound image", (num_train, num_val, num_test), size)
@@ -202,11 +185,12 @@ def digits() -> Splits:
 def folder(path: str | Path, size: int = 64) -> Splits:
     """Your own pictures: one sub-folder for each class, as torchvision's ImageFolder has it.
 
-    Sub-folders train, val (or validation, valid) and test are taken as they are; with train and one more, that one is
-    the test set and a fifth of train is val; without them all is divided 70/15/15 at random (seed 0).
-    Raises FileNotFoundError, NotADirectoryError, or ValueError for no pictures, one class only or too few of a class.
+    Folders for training, validation and testing, however spelled, are taken as they are; with train and one more, that
+    one is the test set and a fifth of train is val; else all is divided 70/15/15 by a hash of each picture's name. What
+    is left out is counted in one line. Transparent parts are white. Raises FileNotFoundError, NotADirectoryError, or
+    ValueError for one class only, a class without pictures, too few of a class, or splits that differ in classes.
     """
-    found = photos.find_folder(Path(path).expanduser().absolute())
+    found = photos.in_folders(Path(path).expanduser().absolute())
     return _read("folder", found, "photo", "folder", size, dict.fromkeys(_SPLITS))
 
 
@@ -243,10 +227,8 @@ def _read(
 ) -> Splits:
     chosen = choose.splits(found.pools, found.classes)
     data, unread = read.load(name, chosen, found.classes, size, numbers)
-    for note in found.notes:
-        print(f"{name}: {note}")
-    if left_out := [*unread, *photos.listed(found.left_out)]:
-        print(f"{name}: left out: {', '.join(left_out)}.")
+    if left_out := ", ".join(filter(None, (*unread, photos.listed(found.left_out)))):
+        print(f"{name}: left out: {left_out}.")
     for split, num in numbers.items():
         if num and num > (there := len(data[split]["label"])):
             print(f"{name}: {num:,} {noun}s were asked for in {split}, and all {there:,} that are there are used.")
@@ -258,26 +240,10 @@ def _draw(kinds: list, names: list[str], numbers: Sequence[int | None], size: in
     if not kinds:
         raise ValueError("species is empty: expected one or more.")
     wanted = _numbers(numbers, _DRAWN)
-    data = cache.cached("drawings", (kinds, wanted, size, seed), lambda: _draw_all(kinds, wanted, size, seed))
+    key = (kinds, wanted, size, seed)
+    data = cache.cached("drawings", key, lambda: _tensors(drawings.draw_sets(*key)))
     return _splits(data, names, "drawing", "critters")
 
 
-def _draw_all(kinds: list, numbers: dict[str, int], size: int, seed: int) -> dict[str, dict[str, torch.Tensor]]:
-    data, draw = {}, _lesion if kinds == _CLASSES["lesions"] else _animal
-    for part, (split, num) in enumerate(numbers.items()):
-        rng = random.Random(f"{seed} {part}")  # 62 random bits a drawing: no two splits or seeds share one
-        bar = tqdm(range(max(1, num)), desc=f"drawing {split}", unit="drawing", delay=2)  # one at least, for its shape
-        rows = [draw(kinds[i % len(kinds)], rng.getrandbits(62), size) for i in bar]
-        data[split] = {name: torch.from_numpy(np.stack([row[name] for row in rows])[:num]) for name in rows[0]}
-        data[split]["label"] = torch.arange(num) % len(kinds)
-    return data
-
-
-def _animal(species, seed: int, size: int) -> dict[str, np.ndarray]:
-    image, mask, box, _, parts = drawings.draw(species, seed, size)
-    return {"images": image.transpose(2, 0, 1), "mask": mask, "box": box, "parts": parts}
-
-
-def _lesion(kind: str, seed: int, size: int) -> dict[str, np.ndarray]:
-    image, mask = drawings.draw_lesion(kind == "malignant", seed, size)
-    return {"images": np.stack([image] * 3), "mask": mask}
+def _tensors(data: dict[str, dict[str, np.ndarray]]) -> dict[str, dict[str, torch.Tensor]]:
+    return {split: {name: torch.from_numpy(rows) for name, rows in columns.items()} for split, columns in data.items()}

@@ -18,7 +18,7 @@ MAX_GB = 5  # of all files together; `datasets.cache.MAX_GB = 20` allows more
 
 
 def cached(name: str, key: object, make: Callable[[], object]) -> object:
-    """What `make()` gives (dicts and lists of tensors and texts), from `data/cache/NAME-KEY.pt` where that is there and whole.
+    """What `make()` gives (tensors and texts in dicts and lists), from `data/cache/NAME-KEY.pt` where that is whole.
 
     key: all that the result depends on, but for the code and the version of Pillow; its `repr` must say it. Where the
     folder grows over MAX_GB, the files that were used last stay.

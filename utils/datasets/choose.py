@@ -9,18 +9,18 @@ from numbers import Integral
 
 
 def splits(pools: dict[str, list], classes: Sequence[str]) -> dict[str, list]:
-    """train, val and test out of the splits that are on disk, as lists of `Photo`s in the order of the hash of their names.
+    """train, val and test out of the splits that are on disk: lists of `Photo`s in the order of a hash of their names.
 
     Three are taken as they are; of two, the other one is the test set and a fifth of train is val; one is divided
-    70/15/15. As the hash of a photo's name decides, a photo that is added moves no other, on any system. (Only where a
-    part would have none of a class, it gets one.) Raises ValueError where a class has fewer photos than there are parts.
+    70/15/15. The hash decides, so a photo that is added moves no other, on any system. (Only where a part would have
+    none of a class, it gets one.) Raises ValueError where a class has fewer photos than there are parts.
     """
     if len(pools) == 1:
         return _divided(pools["train"], {"test": 0.15, "val": 0.15}, classes)
     if len(pools) == 2:
         test = pools.get("test") or pools["val"]
-        return _divided(pools["train"], {"val": 0.2}, classes) | {"test": _by_hash(test)}
-    return {split: _by_hash(photos) for split, photos in pools.items()}
+        return _divided(pools["train"], {"val": 0.2}, classes) | {"test": list(_by_hash(test))}
+    return {split: list(_by_hash(photos)) for split, photos in pools.items()}
 
 
 def balanced(labels: Iterable[int], num: int | None = None) -> list[int]:
@@ -40,10 +40,10 @@ def is_whole_number(value: object) -> bool:
 
 def _divided(photos: list, shares: dict[str, float], classes: Sequence[str]) -> dict[str, list]:
     """Shares of each class, and what is left as "train"."""
-    numbers = _numbers(photos)
+    numbers = _by_hash(photos)
     parts: dict[str, list] = {split: [] for split in (*shares, "train")}
     for label in sorted({photo.label for photo in photos}):
-        group = sorted((photo for photo in photos if photo.label == label), key=numbers.get)
+        group = [photo for photo in numbers if photo.label == label]
         if len(group) < len(parts):
             raise ValueError(f"the class {classes[label]!r} has only {len(group)} of the {len(parts)} or more pictures "
                              "that are needed to divide it for training and testing.")  # fmt: skip
@@ -57,12 +57,10 @@ def _divided(photos: list, shares: dict[str, float], classes: Sequence[str]) -> 
     return parts
 
 
-def _by_hash(photos: list) -> list:
-    return sorted(photos, key=_numbers(photos).get)
-
-
-def _numbers(photos: list) -> dict:
-    """For each photo a number from 0 to 1, which its name below their common folder decides."""
-    root = os.path.commonpath([photo.file.parent for photo in photos])
-    names = {photo: unicodedata.normalize("NFC", photo.file.relative_to(root).as_posix()) for photo in photos}
-    return {photo: int(hashlib.sha256(os.fsencode(name)).hexdigest()[:12], 16) / 16**12 for photo, name in names.items()}
+def _by_hash(photos: list) -> dict:
+    """The photos in the order of a number from 0 to 1, which the name of each, below their common folder, decides."""
+    root, numbers = os.path.commonpath([photo.file.parent for photo in photos]), {}
+    for photo in photos:
+        name = unicodedata.normalize("NFC", photo.file.relative_to(root).as_posix())
+        numbers[photo] = int(hashlib.sha256(os.fsencode(name)).hexdigest()[:12], 16) / 16**12
+    return dict(sorted(numbers.items(), key=lambda item: item[1]))

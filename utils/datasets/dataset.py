@@ -38,8 +38,8 @@ class ImageDataset(Dataset):
                              f"which these {noun}s have.")  # fmt: skip
         self._alone = transform is not None and not _takes_target(transform)
         if moving := self._alone and {"mask", "box", "parts"} & set(target_types):
-            raise ValueError(f"transform={transform!r} takes the image alone, so the {min(moving)} would not move with it: "
-                             "take one of transforms.v2, or a function of (image, target).")  # fmt: skip
+            raise ValueError(f"transform={transform!r} takes the image alone, so the {min(moving)} would not move with "
+                             "it: take one of transforms.v2, or a function of (image, target).")  # fmt: skip
         self.classes, self.noun, self.source = list(classes), noun, source
         self.target_types, self.transform = target_types, transform
         self._images, self._targets, self.indices = images, targets, indices  # shared by all subsets; None = all
@@ -114,8 +114,8 @@ class ImageDataset(Dataset):
 
 
 def _takes_target(transform: Callable) -> bool:
-    kinds = [parameter.kind for parameter in inspect.signature(getattr(transform, "forward", transform)).parameters.values()]
-    return inspect.Parameter.VAR_POSITIONAL in kinds or sum(kind != inspect.Parameter.KEYWORD_ONLY for kind in kinds) > 1
+    parameters = inspect.signature(getattr(transform, "forward", transform)).parameters.values()
+    return any(p.kind == p.VAR_POSITIONAL for p in parameters) or sum(p.kind != p.KEYWORD_ONLY for p in parameters) > 1
 
 
 class Splits(NamedTuple):

@@ -24,7 +24,7 @@ from tqdm.auto import tqdm
 class Archive(NamedTuple):
     urls: tuple[str, ...]  # mirrors, in the order in which they are tried
     megabytes: int
-    md5: str | None = None  # None where none is published: then every file is held to the checksum that the zip has of it
+    md5: str | None = None  # where none is published every file is held to the checksum that the zip has of it
 
 
 _PETS = ("https://www.robots.ox.ac.uk/~vgg/data/pets/data/", "https://thor.robots.ox.ac.uk/datasets/pets/")
@@ -68,11 +68,11 @@ def patience() -> Iterator[None]:
 
 
 def unpack(archives: Sequence[Archive | Path], target: Path) -> None:
-    """Make sure that the folder `target` is there, whole, with what is in some archives, fetched where they are no files.
+    """Make sure that the folder `target` is there, whole, with what is in some archives, which may have to be fetched.
 
     Raises DownloadError.
     """
-    lock = FileLock(target.with_name(f".{target.name}.lock"))  # the system frees it when its holder ends, however that ends
+    lock = FileLock(target.with_name(f".{target.name}.lock"))  # the system frees it however its holder ends
     work = target.with_name(f".{target.name}.unpack")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -92,8 +92,8 @@ def unpack(archives: Sequence[Archive | Path], target: Path) -> None:
     except _DAMAGED as error:
         raise DownloadError(f"{archive} cannot be unpacked ({error}): copy it anew, or remove it.") from error
     except OSError as error:
-        raise DownloadError(f"{target} could not be written ({error.strerror or error}): make room there, or name another "
-                            "folder with COURSE_DATA_DIR.") from error  # fmt: skip
+        raise DownloadError(f"{target} could not be written ({error.strerror or error}): make room there, or name "
+                            "another folder with COURSE_DATA_DIR.") from error  # fmt: skip
     finally:
         if lock.is_locked:
             shutil.rmtree(work, ignore_errors=True)
@@ -113,7 +113,7 @@ def _extract(file: Path, folder: Path) -> list[str]:
         for member in tqdm(archive.infolist(), desc=f"unpacking {file.name}", unit="file", delay=2):
             try:
                 archive.extract(member, folder)  # makes no links, and leaves out what of a path would lead out
-            except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError):  # or it has a password
+            except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError):  # or locked
                 damaged.append(member.filename)
     return damaged
 

@@ -15,19 +15,19 @@ from typing import NamedTuple
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from utils.datasets import cache
+from utils.datasets.download import unpack
 from utils.datasets.read import Photo, read  # noqa: F401
 
 SUFFIXES = (*IMG_EXTENSIONS, ".gif")
 KAGGLE_INPUT = Path("/kaggle/input")
 _OF_SYSTEMS = (".", "__", "@", "$")  # .ipynb_checkpoints, __MACOSX, @eaDir, $RECYCLE.BIN: no folders of the user
-_SPLITS = {"train": "train|training|trainval", "val": "val|valid|validation|dev", "test": "test|testing|eval|evaluation"}
+_SPLITS = {"train": "train(ing|val)?", "val": "val(id|idation)?|dev", "test": "test(ing)?|eval(uation)?"}
 _CATS, _LESIONS = ("cat", "dog"), ("benign", "malignant")
-_LOOKS = {  # for each data set how its folders and archives are named, what is in such an archive, and what is expected
+_LOOKS = {  # for each data set how its folders and archives are named, and what is in such an archive
     "dogs_vs_cats": (r"^(?!.*(oxford|breed)).*(cats?.*dogs?|dogs?.*cats?|petimages)",
-                     r"/(cats?|dogs?)/|/(cat|dog)\.\d+\.|(cat.*dog|dog.*cat).*/train\.zip$",
-                     "cats/ and dogs/, or train/cats, train/dogs, validation/cats and validation/dogs"),
-    "pets": (r"oxford|/(images|annotations)\.tar", r"/trainval\.txt$", "images/ and annotations/ with trainval.txt and test.txt"),
-    "lesions": (r"busi|breast", r"/(benign|malignant)/", "benign/ and malignant/"),
+                     r"/(cats?|dogs?)/|/(cat|dog)\.\d+\.|(cat.*dog|dog.*cat).*/train\.zip$"),
+    "pets": (r"oxford|/(images|annotations)\.tar", r"/trainval\.txt$"),
+    "lesions": (r"busi|breast", r"/(benign|malignant)/"),
 }  # fmt: skip
 
 
@@ -35,10 +35,6 @@ class Found(NamedTuple):
     pools: dict[str, list[Photo]]  # as they lie: "train" alone, or with "val", "test" or both
     classes: Sequence[str]
     left_out: Counter = Counter()  # what else lies there, by its kind
-    notes: Sequence[str] = ()  # sentences for the user
-
-
-# ---- where ----------------------------------------------------------------------------------------------------------
 
 
 def data_dir() -> Path:
@@ -54,13 +50,31 @@ def data_dir() -> Path:
 
 
 def find(name: str) -> Found | None:
-    """The photos of a data set. Raises ValueError for a list of breeds that makes no sense."""
-    find_in = {"dogs_vs_cats": _dogs_vs_cats, "pets": _pets, "lesions": _lesions}[name]
-    return next((found for place in _places(name) if (found := find_in(place))), None)
+    """The photos of a data set, unpacked where they lie in archives; None where there are none.
+
+    Raises ValueError where a folder is named like the data set and has something else in it, DownloadError where an
+    archive cannot be unpacked.
+    """
+    faults = []
+    for place in _places(name):
+        try:
+            if found := {"dogs_vs_cats": _dogs_vs_cats, "pets": _pets, "lesions": _lesions}[name](place):
+                return found
+        except ValueError as error:
+            if place != data_dir() and _is_named_like(place, name):
+                faults.append(error)
+    if packed := archives(name):
+        for file, target in packed.items():
+            print(f"Unpacking {file}, once, to {target}.")
+            unpack([file], target)
+        return find(name)  # there may be an archive in the archive
+    if faults:
+        raise faults[0]
+    return None
 
 
 def _places(name: str) -> list[Path]:
-    """Folders in which a data set may lie: COURSE_DATA_DIR, what is attached on Kaggle, and what in them is named like it."""
+    """COURSE_DATA_DIR, what is attached on Kaggle, and the folders in them that are named like a data set."""
     roots = [data_dir()]
     if roots[0].is_dir() and not cache.writable(roots[0]):
         roots.append(cache.scratch("data"))  # where fetched and unpacked photos go then
@@ -68,23 +82,14 @@ def _places(name: str) -> list[Path]:
         roots += sorted(KAGGLE_INPUT.glob(pattern))
     places = []
     for root in filter(os.path.isdir, roots):
-        found = (*root.glob("*"), *root.glob("*/*"))  # archive.zip is what Kaggle's button gives
-        named = sorted(path for path in found if _is_named_like(path, name) or path.name.startswith("archive"))
+        inside = (*root.glob("*"), *root.glob("*/*"))  # archive.zip is what Kaggle's button gives
+        named = sorted(path for path in inside if _is_named_like(path, name) or path.name.startswith("archive"))
         places += [root, *filter(os.path.isdir, named)]
     return sorted(dict.fromkeys(places), key=lambda path: path.name != "cats_and_dogs_filtered")  # that one first
 
 
 def _is_named_like(path: Path, name: str) -> bool:
     return bool(re.search(_LOOKS[name][0], f"/{path.name}", re.I))
-
-
-def lacking(name: str) -> str:
-    """A sentence on a folder that is named like the data set, and in which it is not found; "" where there is none."""
-    for place in _places(name):
-        if place != data_dir() and _is_named_like(place, name):
-            there = ", ".join(f"{inner}/" for inner in _subfolders(place)) or "no folder"
-            return f"{place} has {there}, and not the photos of {name}: expected {_LOOKS[name][2]}. Complete it or remove it."
-    return ""
 
 
 def archives(name: str) -> dict[Path, Path]:
@@ -109,21 +114,18 @@ def _holds(file: Path, name: str) -> bool:
 # ---- the data sets --------------------------------------------------------------------------------------------------
 
 
-def _dogs_vs_cats(place: Path) -> Found | None:
+def _dogs_vs_cats(place: Path) -> Found:
     """Label 0 cat, 1 dog: folders of that name, in splits or not, or Kaggle's train/cat.0.jpg."""
-    if found := _wanted(place, {"cat": "cat", "cats": "cat", "dog": "dog", "dogs": "dog"}):
-        return found
     for folder in filter(os.path.isdir, (place / "train", place / "train/train")):
         files = [file for file in folder.iterdir() if file.name[:3] in _CATS and _is_picture(file)]
         if {file.name[:3] for file in files} == set(_CATS):
             return Found({"train": [Photo(file, _CATS.index(file.name[:3])) for file in files]}, _CATS)
-    return None
+    return in_folders(place, {"cat": "cat", "cats": "cat", "dog": "dog", "dogs": "dog"})
 
 
-def _lesions(place: Path) -> Found | None:
+def _lesions(place: Path) -> Found:
     """BUSI: label 0 benign, 1 malignant; masks are NAME_mask.png, NAME_mask_1.png and so on."""
-    if not (found := _wanted(place, dict(zip(_LESIONS, _LESIONS, strict=True)))):
-        return None
+    found = in_folders(place, dict(zip(_LESIONS, _LESIONS, strict=True)))
     for split, photos in found.pools.items():
         masks: dict[Path, tuple[Path, ...]] = {}
         for file in (photo.file for photo in photos if "_mask" in photo.file.stem):
@@ -136,12 +138,13 @@ def _lesions(place: Path) -> Found | None:
     return found
 
 
-def _pets(place: Path) -> Found | None:
+def _pets(place: Path) -> Found:
     """Oxford-IIIT Pet in torchvision's layout, or nested once more: label 0 cat, 1 dog; breed 0 to 36."""
-    images, notes = (place / part / part if (place / part / part).is_dir() else place / part for part in ("images", "annotations"))
+    images, notes = (place / part / part if (place / part / part).is_dir() else place / part
+                     for part in ("images", "annotations"))  # fmt: skip
     lists = {"train": notes / "trainval.txt", "test": notes / "test.txt"}
     if not all(file.is_file() for file in lists.values()) or not any(map(_is_picture, _files(images))):
-        return None
+        raise ValueError(f"{place} has not images/ with pictures and annotations/ with trainval.txt and test.txt.")
     has_trimaps, boxed = (notes / "trimaps").is_dir(), {file.stem for file in (notes / "xmls").glob("*.xml")}
     pools: dict[str, list[Photo]] = {"train": [], "test": []}
     for split, file in lists.items():
@@ -162,40 +165,46 @@ def _pets(place: Path) -> Found | None:
 # ---- folders of classes ---------------------------------------------------------------------------------------------
 
 
-def _wanted(place: Path, wanted: dict[str, str]) -> Found | None:
-    """Photos of some classes, by the names that their folders may have."""
-    splits = _splits(place)
-    folders = {split: {wanted[name.lower()]: inner for name, inner in _subfolders(folder).items() if name.lower() in wanted}
-               for split, folder in splits.items()}  # fmt: skip
-    classes = list(dict.fromkeys(wanted.values()))
-    pools, left_out, empty = _photos(folders, classes)
-    return None if empty or any(len(inner) < len(classes) for inner in folders.values()) else Found(pools, classes, left_out)
+def in_folders(path: Path, wanted: dict[str, str] | None = None) -> Found:
+    """Photos in ImageFolder layout, in folders for training, validation and testing or not.
 
-
-def find_folder(path: Path) -> Found:
-    """Photos in ImageFolder layout. Raises what `datasets.folder` says."""
+    wanted: names of folders and the classes that they are; None = all, under their own names.
+    Raises what `datasets.folder` says.
+    """
     if not os.path.isdir(path):
-        kind, what = (NotADirectoryError, "is a file") if os.path.isfile(path) else (FileNotFoundError, "does not exist")
-        raise kind(f"{path} {what}: expected a folder with a sub-folder for each class (unpack an archive first).")
-    splits = _splits(path)
+        if os.path.isfile(path):
+            raise NotADirectoryError(f"{path} is a file: expected a folder (unpack an archive first).")
+        raise FileNotFoundError(f"{path} does not exist: expected a folder with a sub-folder for each class.")
+    splits, pools, left_out = _splits(path), {}, Counter()
     folders = {split: _subfolders(folder) for split, folder in splits.items()}
-    classes = list(folders["train"])
+    if wanted:
+        folders = {split: {wanted[name.lower()]: folder for name, folder in inner.items() if name.lower() in wanted}
+                   for split, inner in folders.items()}  # fmt: skip
+    classes = list(dict.fromkeys(wanted.values() if wanted else folders["train"]))
     if len(classes) < 2:
         found = f"only the class {classes[0]!r}" if classes else "no sub-folders"
         num = sum(map(_is_picture, _files(path)))
-        raise ValueError(f"{splits['train']} has {found}, and {num} pictures ({', '.join(SUFFIXES)}) lie in it: expected at "
-                         "least two sub-folders with pictures, such as cat/ and dog/.")  # fmt: skip
+        raise ValueError(f"{splits['train']} has {found}, and {num} pictures ({', '.join(SUFFIXES)}) lie there: "
+                         "expected at least two sub-folders with pictures, such as cat/ and dog/.")  # fmt: skip
     for split, inner in folders.items():
         if unlike := sorted(set(classes) ^ set(inner)):
-            raise ValueError(f"{splits[split]} and {splits['train']} differ in classes: look at {unlike[0]!r}.")
-    pools, left_out, empty = _photos(folders, classes)
-    if empty:
-        there = ", ".join(listed(Counter(map(_kind, _files(empty))))) or "nothing"
-        raise ValueError(f"the class {empty.name!r} has no pictures ({', '.join(SUFFIXES)}), but {there} in {empty}: convert "
-                         "what is there, or remove the folder.")  # fmt: skip
-    taken = {folder for inner in folders.values() for folder in inner.values()}
-    left_out.update(_kind(file, path) for file in _files(path, taken))
-    return Found(pools, classes, left_out, _doubts(path, folders["train"]) if len(splits) == 1 else ())
+            raise ValueError(f"{splits[split]} has not the folders for {', '.join(classes)}: look at {unlike[0]!r}.")
+        pools[split] = []
+        for label, folder in enumerate(inner[name] for name in classes):
+            others = Counter(_kind(file) for file in _files(folder) if not _is_picture(file))
+            photos = [Photo(file, label) for file in _files(folder) if _is_picture(file)]
+            if not photos:
+                there = listed(others) or "nothing"
+                raise ValueError(f"the class {classes[label]!r} has no pictures ({', '.join(SUFFIXES)}) in {folder}, "
+                                 f"but {there}: convert what is there, or remove the folder.")  # fmt: skip
+            pools[split] += photos
+            left_out += others
+    if not wanted:
+        taken = {folder for inner in folders.values() for folder in inner.values()}
+        left_out.update(_kind(file, path) for file in _files(path, taken))
+        if len(splits) == 1:
+            _doubt(path, folders["train"])
+    return Found(pools, classes, left_out)
 
 
 def _splits(path: Path) -> dict[str, Path]:
@@ -208,7 +217,7 @@ def _splits(path: Path) -> dict[str, Path]:
 
 
 def _split_of(name: str) -> str:
-    """ "train", "val" or "test" where a folder is named like one of them (Training, seg_test, trainA, val2017), else ""."""
+    """ "train", "val" or "test" for the name of such a folder (Training, seg_test, trainA, val2017), else ""."""
     name = re.sub(r"([a-z])([A-Z])", r"\1 \2", name).lower()
     is_named = r"(?<![a-z])({})( ?(set|data|images?|photos|pictures))?(?![a-z])".format
     return next((split for split, words in _SPLITS.items() if re.search(is_named(words), name)), "")
@@ -223,28 +232,15 @@ def _unwrapped(path: Path) -> Path:
     return path
 
 
-def _photos(folders: dict[str, dict[str, Path]], classes: Sequence[str]) -> tuple[dict, Counter, Path | None]:
-    """The photos of each split, what else is in their folders, and a folder without photos where there is one."""
-    pools, left_out, empty = {}, Counter(), None
-    for split, inner in folders.items():
-        pools[split] = []
-        for label, folder in ((classes.index(name), folder) for name, folder in inner.items()):
-            files = list(_files(folder))
-            found = [Photo(file, label) for file in files if _is_picture(file)]
-            left_out.update(_kind(file) for file in files if not _is_picture(file))
-            empty, pools[split] = empty or (None if found else folder), pools[split] + found
-    return pools, left_out, empty
-
-
-def _doubts(path: Path, classes: dict[str, Path]) -> list[str]:
-    """Sentences on classes that may be something else."""
+def _doubt(path: Path, classes: dict[str, Path]) -> None:
+    """Say what may be a misunderstanding."""
     inside = [frozenset(_subfolders(folder)) for folder in classes.values()]
     root = next(iter(classes.values())).parent
-    doubts = [f"the folders in {root} are taken for the classes."] if root != path and not _split_of(root.name) else []
     if any(map(_split_of, classes)) or len(set(inside)) == 1 and len(inside[0]) > 1:
-        doubts.append(f"{', '.join(classes)} are taken for the classes; if they are for training and testing, name them "
-                      "train, val and test, with a folder for each class in each.")  # fmt: skip
-    return doubts
+        print(f"{', '.join(classes)} are taken for the classes; if they are for training and testing, name them train, "
+              "val and test, with a folder for each class in each.")  # fmt: skip
+    elif root != path and not _split_of(root.name):
+        print(f"The folders in {root} are taken for the classes.")
 
 
 # ---- files ----------------------------------------------------------------------------------------------------------
@@ -262,7 +258,8 @@ def _files(folder: Path, but: set[Path] = frozenset()) -> Iterator[Path]:
     Links are followed unless they lead back; a folder that may not be read stands for itself.
     """
     seen, closed = set(), []
-    for here, folders, files in os.walk(folder, onerror=lambda error: closed.append(Path(error.filename)), followlinks=True):
+    walk = os.walk(folder, onerror=lambda error: closed.append(Path(error.filename)), followlinks=True)
+    for here, folders, files in walk:
         real = Path(here).resolve()
         if real in seen or Path(here) in but:
             folders.clear()
@@ -285,5 +282,5 @@ def _kind(file: Path, root: Path | None = None) -> str:
     return "folders that may not be read" if file.is_dir() else file.suffix.lower() or "files without a suffix"
 
 
-def listed(left_out: Counter) -> list[str]:
-    return [f"{num:,} {kind}" for kind, num in sorted(left_out.items())]
+def listed(left_out: Counter) -> str:
+    return ", ".join(f"{num:,} {kind}" for kind, num in sorted(left_out.items()))

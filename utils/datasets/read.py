@@ -43,11 +43,11 @@ def load(
     if not is_whole_number(size) or size < 8:
         raise ValueError(f"size={size!r}: expected a whole number of pixels, 8 or more.")
     size = int(size)  # the cache's key is its text, and NumPy's numbers have another
-    names = {split: [(str(photo.file), *photo[1:]) for photo in photos] for split, photos in splits.items()}
     # Size and date are looked up only of photos that are likely to be read: on a network drive it takes long.
     likely = [photo for split in splits for photo in _first(splits[split], numbers[split])]
-    stamps = [_stamp(file) for photo in likely for file in (photo.file, *photo.masks, photo.box) if file]
-    key = (size, numbers, names, stamps)
+    files = [file for photo in likely for file in (photo.file, *photo.masks, photo.box) if file and file.exists()]
+    stamps = [(file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    key = (size, numbers, splits, stamps)
     return cached(name, key, lambda: _read_all(name, splits, classes, size, numbers))
 
 
@@ -55,49 +55,32 @@ def _first(photos: Sequence[Photo], num: int | None) -> list[Photo]:
     return [photos[i] for i in balanced((photo.label for photo in photos), num)]
 
 
-def _stamp(file: Path) -> tuple[int, int]:
-    if not file.exists():  # in a list of the data set and not there: reading it will say so
-        return -1, -1
-    return file.stat().st_size, file.stat().st_mtime_ns
-
-
 def _read_all(
     name: str, splits: dict[str, list[Photo]], classes: Sequence[str], size: int, numbers: dict[str, int | None]
 ) -> tuple[dict[str, Columns], list[str]]:
-    photos = [photo for split in splits.values() for photo in split]
-    columns = {"images": (torch.uint8, (3, size, size))}
-    columns |= {"mask": (torch.bool, (size, size))} if any(photo.masks for photo in photos) else {}
-    columns |= {"box": (torch.float32, (4,))} if any(photo.box for photo in photos) else {}
     data, owner, unreadable, twice = {}, {}, [], 0
     for split in ("test", "val", "train"):  # what two have stays in the first of these
-        left, kept = splits[split], {}
-        while new := [photo for photo in _first(left, numbers[split]) if photo not in kept]:
+        left, kept, num = splits[split], {}, numbers[split]
+        while new := [photo for photo in _first(left, num if num is None else max(1, num)) if photo not in kept]:
             rejected = set()
-            for photo, found in zip(new, _read_many(new, size, f"reading {name}, {split}"), strict=True):
-                if isinstance(found, Exception):
-                    reason = getattr(found, "strerror", None) or str(found).split(" <_io.")[0] or type(found).__name__
+            for photo, row in zip(new, _read_many(new, size, f"reading {name}, {split}"), strict=True):
+                if isinstance(row, Exception):
+                    reason = getattr(row, "strerror", None) or str(row).split(" <_io.")[0] or type(row).__name__
                     unreadable.append(f"{photo.file.name}: {reason}")
                     rejected.add(photo)
-                elif owner.setdefault(hashlib.blake2b(found["images"].tobytes()).digest(), split) != split:
+                elif owner.setdefault(hashlib.blake2b(row["images"].tobytes()).digest(), split) != split:
                     twice += 1
                     rejected.add(photo)
                 else:
-                    kept[photo] = found
+                    kept[photo] = row
             left = [photo for photo in left if photo not in rejected]
         left_out = [f"{len(unreadable)} unreadable (first: {unreadable[0]})"] if unreadable else []
         left_out += [f"{twice} that another split has as well"] if twice else []
         if missing := {photo.label for photo in splits[split]} - {photo.label for photo in left}:
             reason = ", ".join(left_out)
             raise ValueError(f"{name}: no photo of the class {classes[min(missing)]!r} is left in {split}: {reason}.")
-        chosen = _first(left, numbers[split])
-        data[split] = {name: torch.empty(len(chosen), *shape, dtype=kind) for name, (kind, shape) in columns.items()}
-        for row, photo in enumerate(chosen):
-            found = kept.pop(photo)  # given back one by one, so that they are in memory only once
-            for column in columns:
-                data[split][column][row] = torch.from_numpy(found[column])
-        data[split]["label"] = torch.tensor([photo.label for photo in chosen], dtype=torch.int64)
-        if photos[0].breed is not None:
-            data[split]["breed"] = torch.tensor([photo.breed for photo in chosen], dtype=torch.int64)
+        rows = [kept.pop(photo) for photo in _first(left, num)] or list(kept.values())  # one at least, for its shape
+        data[split] = {column: torch.from_numpy(np.stack([row[column] for row in rows])[:num]) for column in rows[0]}
     return data, left_out
 
 
@@ -120,7 +103,8 @@ def _read_many(photos: Sequence[Photo], size: int, title: str) -> Iterator[dict[
 
 
 def read(photo: Photo, size: int) -> dict[str, np.ndarray]:
-    """images (3, size, size) uint8, mask (size, size) bool, box (4,) float32: XYXY pixels, NaN where there is none.
+    """images (3, size, size) uint8, label int64 and, where the data set has them, mask (size, size) bool, breed int64
+    and box (4,) float32: XYXY pixels, NaN where there is none.
 
     The middle square of the photo, turned as the camera was held (EXIF), on white where it is transparent, resized with
     antialiasing (bilinear; masks: nearest); mask and box move with it. Of two values in a mask the brighter one is the
@@ -140,18 +124,20 @@ def read(photo: Photo, size: int) -> dict[str, np.ndarray]:
     turned = picture.getexif().get(_ORIENTATION, 1) != turn  # by Pillow, which does so with TIFF
     picture = _opaque(picture, "white").convert("RGB")
     image = np.asarray(ImageOps.fit(picture, (size, size), Image.Resampling.BILINEAR)).transpose(2, 0, 1)
-    mask = np.zeros((size, size), bool)
-    for file in photo.masks:
-        mask |= _mask(file, full, size, trimap=photo.breed is not None)
-    box = _box(photo.box, full, size) if photo.box else np.full(4, np.nan)
-    if turn in (5, 6, 7, 8):
-        box = box[[1, 0, 3, 2]]
-    if turn in (2, 3, 6, 7):
-        box[[0, 2]] = size - box[[2, 0]]
-    if turn in (3, 4, 7, 8):
-        box[[1, 3]] = size - box[[3, 1]]
-    image = np.ascontiguousarray(image if turned else _turned(image, turn))
-    return {"images": image, "mask": np.ascontiguousarray(_turned(mask, turn)), "box": box.astype(np.float32)}
+    columns = {"images": image if turned else _turned(image, turn), "label": np.int64(photo.label)}
+    if photo.masks:
+        masks = [_mask(file, full, size, trimap=photo.breed is not None) for file in photo.masks]
+        columns["mask"] = _turned(np.any(masks, axis=0), turn)
+    if photo.breed is not None or photo.box:
+        box = _box(photo.box, full, size) if photo.box else np.full(4, np.nan)
+        if turn in (5, 6, 7, 8):
+            box = box[[1, 0, 3, 2]]
+        if turn in (2, 3, 6, 7):
+            box[[0, 2]] = size - box[[2, 0]]
+        if turn in (3, 4, 7, 8):
+            box[[1, 3]] = size - box[[3, 1]]
+        columns["box"] = box.astype(np.float32)
+    return columns | ({} if photo.breed is None else {"breed": np.int64(photo.breed)})
 
 
 def _opaque(picture: Image.Image, ground: str) -> Image.Image:
@@ -179,8 +165,8 @@ def _mask(file: Path, full: tuple[int, int], size: int, trimap: bool) -> np.ndar
             drawn = _opaque(drawn, "black").convert("L")
         values = np.unique(np.asarray(drawn))
         drawn = np.asarray(ImageOps.fit(drawn, (size, size), Image.Resampling.NEAREST))
-    # A trimap has 1 (pet), 2 (background) and 3 (a band along the outline, undecided). The band counts as pet: thin ears,
-    # legs and tails lie in it altogether.
+    # A trimap has 1 (pet), 2 (background) and 3 (a band along the outline, undecided). The band counts as pet: thin
+    # ears, legs and tails lie in it altogether.
     if trimap and set(values.tolist()) <= {1, 2, 3}:
         return drawn != 2
     if len(values) > 2:
