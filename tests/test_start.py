@@ -29,6 +29,18 @@ def test_start_prints_one_line_and_seeds(monkeypatch, capsys):
     assert plt.rcParams["axes.prop_cycle"].by_key()["color"][0] == "#3f90da"  # of petroff10
 
 
+def test_a_copy_of_main_says_how_old_it_is(monkeypatch, capsys, tmp_path):
+    """One that was fetched a month ago may lack what a new notebook imports. A release never grows old."""
+    for name, told in (("deep-learning-for-images-main", True), ("deep-learning-for-images-v1.0", False)):
+        (tmp_path / name / ".git").mkdir(parents=True)
+        (tmp_path / name / ".git/HEAD").touch()
+        os.utime(tmp_path / name / ".git/HEAD", (0, 86_400 * 365))
+        monkeypatch.setattr(utils, "_CHECKOUT", tmp_path / name)
+        utils.start()
+        said = f"The course's files were fetched on 1971-01-01. For newer ones rename the folder {tmp_path / name}."
+        assert (said in capsys.readouterr().out) is told
+
+
 @pytest.mark.parametrize("seed", ["x", "-1", "1.5", "²", "9" * 30])
 def test_an_unusable_seed_gets_a_sentence(monkeypatch, seed):
     monkeypatch.setenv("COURSE_SEED", seed)

@@ -12,6 +12,8 @@ if "OMP_WAIT_POLICY" not in os.environ:
 
 import random
 import warnings
+from datetime import date
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -21,6 +23,8 @@ from utils import datasets, figures, lessons
 from utils.device import pick
 
 __all__ = ["seed_all", "start"]
+
+_CHECKOUT = Path(__file__).resolve().parents[1]
 
 
 def start(seed: int | None = None) -> torch.device:
@@ -39,6 +43,9 @@ def start(seed: int | None = None) -> torch.device:
     figures.set_style()
     lessons.begin()
     versions = f"torch {torch.__version__.split('+')[0]}, torchvision {torchvision.__version__.split('+')[0]}"
+    if (head := _CHECKOUT / ".git/HEAD").exists() and _CHECKOUT.name.endswith("-main"):  # the set-up cell's copy
+        fetched = date.fromtimestamp(head.stat().st_mtime)
+        print(f"The course's files were fetched on {fetched}. For newer ones rename the folder {_CHECKOUT}.")
     print(f"device: {str(device).upper()} ({reason}) · {datasets.source_line()} · seed {seed} · {versions}")
     return device
 

@@ -26,28 +26,23 @@
 
 # %% slideshow={"slide_type": "skip"}
 # Set-up: finds the course's files here, on Kaggle or on the net. Just run it.
-import os, subprocess, sys
+import os, shutil, subprocess, sys
 from pathlib import Path
 
-repo, ref = "@REPO@", "@REF@"
-clone = Path(f"deep-learning-for-images-{ref}").absolute()
+repo = "@REPO@"
+clone = Path("deep-learning-for-images-@REF@").absolute()
 book = globals().get("__vsc_ipynb_file__") or os.environ.get("JPY_SESSION_NAME", "")
-near = [*clone.parents, *Path(book).absolute().parents, clone]
+near = [*clone.parents, *Path(book).absolute().parents]
 near += [f for n in (1, 2, 3, 4) for f in Path("/kaggle/input").glob("*/" * n)]
-course = next((f for f in near if os.path.isfile(f / "utils/lessons.py")), None)
+course = next((f for f in [*near, clone] if os.path.isfile(f / "utils/lessons.py")), 0)
 if not course:
-    get = ["git", "clone", "-q", "--depth=1", "--branch", ref, repo, course := clone]
-    try:
-        subprocess.run(get, check=True, capture_output=True, errors="replace")
-    except FileNotFoundError:
-        sys.exit("Install git: it fetches the course, which is not here.")
-    except subprocess.CalledProcessError as e:
-        sys.exit(f"No network (Kaggle: Settings)? Or a private address?\n{e.stderr}")
-elif course == clone:
-    print(f"The copy fetched before is used. For the newest, rename {clone.name}.")
+    git = shutil.which("git") or sys.exit("Install git: it fetches the course.")
+    get = [git, "clone", "-q", "--depth=1", "--branch=@REF@", repo, course := clone]
+    if (got := subprocess.run(get, stderr=-1, errors="replace")).returncode:
+        sys.exit(f"No network (Kaggle: Settings)? Or a private address?\n{got.stderr}")
 sys.path.insert(0, str(course))
-other = getattr(sys.modules.get("utils"), "__path__", 0) != [str(course / "utils")]
-[sys.modules.pop(n) for n in list(sys.modules) if n.split(".")[0] == "utils" and other]
+if getattr(sys.modules.get("utils"), "__path__", 0) != [str(course / "utils")]:
+    [sys.modules.pop(n) for n in [*sys.modules] if n.split(".")[0] == "utils"]
 import utils
 
 device = utils.start()
