@@ -81,7 +81,7 @@ def test_nothing_listens_beyond_the_loopback_address():
             )
         assert not (found := re.search(SERVERS, path.read_text("utf-8"))), f"{path}: {found[0]}"
     for line in re.sub(r"\\\n", " ", (ROOT / "Makefile").read_text()).splitlines():
-        assert "jupyterlab" not in line or "--ip 127.0.0.1" in line, line
+        assert "-m jupyterlab" not in line or "--ip 127.0.0.1" in line, line
         assert not re.search(SERVERS, line), line
 
 
@@ -119,6 +119,7 @@ SETTINGS = {
     "COURSE_STRICT": "yes",
     "COURSE_CLAIMS": None,  # a file that `make seeds` names: any name will do
     "COURSE_VERDICTS": None,  # likewise
+    "COURSE_FRAMES": None,  # a folder that a build names
 }
 
 
