@@ -16,7 +16,7 @@ import torch
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 from nbval.plugin import NbCellError
 
-from tools.verdict import CLAIM, MACHINE, OTHER, line, of_cell, of_test
+from tools.verdict import CLAIM, MACHINE, OTHER, line, of_cell, of_test, pytest_unconfigure
 
 ROOT = Path(__file__).parents[1]
 
@@ -128,3 +128,7 @@ def test_a_dead_kernel_and_a_full_disk_are_failures_of_the_machine(course):
     assert done.stdout.splitlines()[-1] == (
         "In all: 2 failures of the machine (test_full: disk full | 01_dies: Cell 0 gave no answer in time)."
     )
+
+
+def test_a_process_of_xdist_says_nothing():
+    pytest_unconfigure(SimpleNamespace(pluginmanager=SimpleNamespace(get_plugin=lambda name: None)))

@@ -81,6 +81,8 @@ def line(causes: list[tuple[str, str, str]]) -> str:
 
 def pytest_unconfigure(config):
     reporter = config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is None:  # in a process that pytest-xdist has started
+        return
     reports = [report for kind in ("failed", "error") for report in reporter.stats.get(kind, [])]
     if reports or "passed" in reporter.stats:
         causes = [getattr(report, "cause", (OTHER, report.nodeid, "not collected")) for report in reports]
