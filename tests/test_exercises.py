@@ -27,12 +27,16 @@ def wrong_answers(topic: str) -> list:
     return importlib.import_module(f"tests.wrong_answers.{topic}").WRONG
 
 
+def slow(name: str) -> list:
+    """A lab trains a network, for up to a minute."""
+    return [pytest.mark.slow] * name.endswith("lab")
+
+
 EVERY = {f"{topic}.{name}": exercise for topic in TOPICS for name, exercise in exercises(topic).items()}
 ALL = [pytest.param(exercise, id=name) for name, exercise in EVERY.items()]
-# A lab's reference trains a network, for up to a minute.
-SOLVED = [pytest.param(name, marks=[pytest.mark.slow] * name.endswith(".lab")) for name in EVERY]
+SOLVED = [pytest.param(name, marks=slow(name)) for name in EVERY]
 WRONG = [
-    pytest.param(exercises(topic).get(name), answer, message, id=f"{topic}.{name}: {message}")
+    pytest.param(exercises(topic).get(name), answer, message, id=f"{topic}.{name}: {message}", marks=slow(name))
     for topic in TOPICS
     for name, answer, message in wrong_answers(topic)
 ]

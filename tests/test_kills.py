@@ -24,6 +24,9 @@ from utils.files import save_whole
 ROOT = Path(__file__).parents[1]
 
 
+pytestmark = pytest.mark.slow
+
+
 @pytest.fixture(scope="module")
 def found(tmp_path_factory) -> dict:
     if not hasattr(os, "fork"):

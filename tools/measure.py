@@ -23,6 +23,7 @@ import threading
 import time
 from contextlib import nullcontext
 from datetime import date
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from unittest import mock
@@ -43,6 +44,7 @@ def names() -> list[str]:
     return sorted(path.stem for path in TABLES.glob("*.py"))
 
 
+@cache
 def taught(notebook: str) -> list[NotebookNode]:
     """The cells of a notebook's source that are tagged "measure"."""
     (source,) = sources([notebook])

@@ -145,15 +145,15 @@ def readme(text: str) -> str:
     """README.md with its generated parts written anew: the clone line and the tables."""
     repo = tokens()["@REPO@"]
     clone = f"```bash\ngit clone {repo}\ncd {repo.split('/')[-1]}\n```"
-    for name, content in {
-        "clone": clone,
-        "notebooks": table(),
-        "topics": topics(),
-        "plans": plans(),
-        "runs": runs(),
-        "measured": measured(),
+    for name, make in {
+        "clone": lambda: clone,
+        "notebooks": table,
+        "topics": topics,
+        "plans": plans,
+        "runs": runs,
+        "measured": measured,
     }.items():
-        text = between(text, name, content)
+        text = between(text, name, make())
     return text
 
 
