@@ -190,7 +190,7 @@ def predictions_end_in_claims(notebook, name):
             open_question = None
         if cell.cell_type == "markdown" and re.search(r"before you run it|^## ", cell.source, re.I | re.M):
             if open_question:
-                yield f"{headline(open_question)} asks the class to predict, and no claim(...) or fact(...) follows the experiment"
+                yield f"{headline(open_question)} asks the class to predict, and no claim(...) or fact(...) follows"
             asks = "before you run it" in cell.source.lower()
             if asks and "<details>" not in cell.source:
                 yield f"{headline(cell)} asks the class to predict and has no answer folded away in <details>"
@@ -656,7 +656,7 @@ BROKEN = {
     "would pass in silence": lambda notebook: notebook.cells[1].outputs.clear(),
     "has the slide type None": lambda notebook: notebook.cells[0].metadata.pop("slideshow"),
     "'Lab' does not say its minutes": replace("## Lab (30 min)", "## Lab"),
-    "no claim(...) or fact(...) follows the experiment": replace("claim(", "print("),
+    "no claim(...) or fact(...) follows": replace("claim(", "print("),
     "no answer folded away": replace("<details>", ""),
     "only 0 times is the class asked": replace("Before you run it", "Now run it"),
     "no explore(...)": replace("explore(", "print("),
