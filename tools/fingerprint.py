@@ -17,7 +17,7 @@ from tools.build import ROOT, code_cells, is_set_up
 
 ROOMS = ("models", "training", "datasets", "critters")
 # What a table's program says of which runs are asked for: each row has its own settings, and no say in the others.
-ASKED = {"NOTEBOOK", "RUNS", "SEEDS", "TOLERANCE", "AGAIN"}
+ASKED = {"NOTEBOOK", "RUNS", "SEEDS", "TOLERANCE", "ROUGH"}
 DOCUMENTED = ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef
 
 

@@ -7,7 +7,7 @@ Each table has a file tools/tables/NAME.py with
     NOTEBOOK: the notebook that it belongs to, such as "02"
     RUNS: a list of dicts, the settings of each run; "source" ("critters" or "photos") among them where that matters
     TOLERANCE: for each result, how far a run on another machine may lie from the stored one
-    AGAIN, where not every run comes out alike on another machine: settings of those that do (a test repeats the quickest)
+    ROUGH, where some runs come out less alike, as a rounding error decides: a list of (settings, their own tolerance)
     run(lesson, **settings) -> dict: the results of one run, as numbers
 `lesson` holds what the notebook itself defines, in its cells tagged "measure": the network that is measured is the one that is taught.
 
