@@ -1,7 +1,7 @@
 """Tests see no COURSE_* setting of whoever runs them, except those that are marked `photos`, which need real ones.
 
-Those and the ones that are marked `live`, which take many minutes, are skipped unless they are asked for; those that are
-marked `gpu` run wherever an NVIDIA GPU is seen."""
+Those and the ones that are marked `live`, which take many minutes, are skipped unless they are asked for; those that
+are marked `gpu` run wherever an NVIDIA GPU is seen."""
 
 import os
 from pathlib import Path
@@ -29,7 +29,7 @@ def pytest_collection_modifyitems(config, items):
 
 @pytest.fixture(scope="session", autouse=True)
 def one_thread():
-    """The tests' networks are so small that two threads would wait for each other, the longer the busier the machine."""
+    """The tests' networks are so small that two threads would wait for each other, the longer the busier it is."""
     import torch
 
     torch.set_num_threads(1)

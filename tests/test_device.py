@@ -163,10 +163,15 @@ def test_an_unknown_device_is_told_in_a_sentence(monkeypatch, value):
     [
         ("cuda", [], "cuda", "no GPU found"),
         ("cuda", [("p100", 0, 0)], "cuda", "the GPU failed a tiny operation: CUDA error: no kernel image"),
-        ("mps", [("a", 0, 0)], "cuda", "a GPU was seen, but the course is tested on the CPU; COURSE_DEVICE=cuda tries it"),
+        (
+            "mps",
+            [("a", 0, 0)],
+            "cuda",
+            "a GPU was seen, but the course is tested on the CPU; COURSE_DEVICE=cuda tries it",
+        ),
         ("xpu", [], "mps", "a GPU was seen, but the course is tested on the CPU; COURSE_DEVICE=mps tries it"),
     ],
-)  # fmt: skip
+)
 def test_a_device_that_cannot_be_used_is_told_in_a_sentence(machine, monkeypatch, value, cards, kind, reason):
     machine(cards, fails=[0], kind=kind, torch_sees=bool(cards) or kind != "cuda")
     monkeypatch.setenv("COURSE_DEVICE", value)

@@ -1,6 +1,6 @@
 """Processes killed (SIGKILL) at random moments: while a checkpoint is written, and in the middle of training.
 
-This file is also the script that is killed: run by itself it imports torch once and forks, as fifty imports would take minutes.
+This file is also the script that is killed: run by itself it imports torch once and forks, as fifty imports take minutes.
 """
 
 import json
@@ -83,7 +83,7 @@ def in_a_fork(work) -> int:
 
 
 def kill_while_writing(path: Path, rng: random.Random) -> tuple[int, int, bool]:
-    """(the last checkpoint that the child said to be written, the one that is found, whether half of one lies beside it)."""
+    """(the last checkpoint that the child said to be written, the one that is found, whether half of one is there)."""
     told, tell = os.pipe()
 
     def write_many():

@@ -140,10 +140,16 @@ def test_weights_of_another_version_are_not_taken(tmp_path, monkeypatch):
         models.imagenet_state(MobileNet_V2_Weights.IMAGENET1K_V1)
 
 
-@pytest.mark.parametrize("error", [
-    URLError("Could not resolve host"), HTTPError("https://x", 403, "Forbidden", {}, None), TimeoutError("timed out"),
-    ConnectionResetError("Connection reset by peer"), OSError(28, "No space left on device"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "error",
+    [
+        URLError("Could not resolve host"),
+        HTTPError("https://x", 403, "Forbidden", {}, None),
+        TimeoutError("timed out"),
+        ConnectionResetError("Connection reset by peer"),
+        OSError(28, "No space left on device"),
+    ],
+)
 def test_weights_that_cannot_be_fetched_get_a_sentence(tmp_path, monkeypatch, error):
     def no_network(*_, **__):
         assert socket.getdefaulttimeout() == 30

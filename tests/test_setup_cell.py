@@ -134,7 +134,7 @@ def test_bare_folder_clones_once_and_the_clone_is_used_again(tmp_path, repositor
 
 @contextmanager
 def server(status):
-    """An address that answers everything with one status, as GitHub answers with 401 for what is private or not there."""
+    """An address that answers all with one status, as GitHub answers with 401 for what is private or not there."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
@@ -178,7 +178,7 @@ def test_no_shell_reads_the_folders_name(tmp_path, small_repository, name):
 
 
 def test_a_folder_that_may_not_be_entered_is_passed_by(tmp_path):
-    """... as a private `utils` above a student's folder on a shared server. Up to Python 3.13 Path.is_file() raises there.
+    """... as a private `utils` above a student's folder on a shared server. Up to Python 3.13 is_file() raises there.
 
     Root may enter every folder, so that the refusal is played.
     """

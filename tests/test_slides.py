@@ -62,12 +62,14 @@ def test_nothing_is_loaded_from_the_web():
 
 def test_plumbing_shows_only_what_it_gives():
     given = new_output("stream", name="stdout", text="what it gives")
-    text = page([
-        TITLE,
-        cell(new_code_cell, "# extra code: a helper\nhidden_one = 1", "fragment"),
-        cell(new_code_cell, "# extra code: a picture\nhidden_two = 2", "fragment", outputs=[given]),
-        cell(new_code_cell, "shown = 3", "fragment"),
-    ])  # fmt: skip
+    text = page(
+        [
+            TITLE,
+            cell(new_code_cell, "# extra code: a helper\nhidden_one = 1", "fragment"),
+            cell(new_code_cell, "# extra code: a picture\nhidden_two = 2", "fragment", outputs=[given]),
+            cell(new_code_cell, "shown = 3", "fragment"),
+        ]
+    )
     assert "hidden_one" not in text and "hidden_two" not in text and "@title" not in text
     assert "what it gives" in text and "shown" in text
 
@@ -89,7 +91,7 @@ def test_the_speakers_notes_are_open_in_the_speakers_view():
         ("if gpu:\n    x = f()\n    claim('One is one', x == 1, '1')\nelse:\n    print('no GPU')", ""),
         ("figures = 3\nshown = show_all(figures)", "figures = 3\nshown = show_all(figures)"),
     ],
-)  # fmt: skip
+)
 def test_a_class_sees_the_code_that_is_taught(source, shown):
     assert slides.told(source) == shown
 
@@ -113,11 +115,15 @@ def test_what_is_too_tall_goes_on_on_the_next_slide(tmp_path):
         "fragment",
         outputs=[new_output("stream", name="stdout", text="\n".join(f"printed {i}" for i in range(30)))],
     )
-    cells = [TITLE, *[cell(new_markdown_cell, f"A text with $x^{i}$. " * 30, "fragment") for i in range(12)], tall,
-             cell(new_markdown_cell, "A note for the speaker.", "notes"),
-             cell(new_markdown_cell, "## A table (5 min)", "slide"),
-             cell(new_code_cell, "table", "fragment", outputs=[new_output("display_data", {"text/html": long_table})]),
-             cell(new_code_cell, f"long_line = '{'x' * 400}'", "subslide")]  # fmt: skip
+    cells = [
+        TITLE,
+        *[cell(new_markdown_cell, f"A text with $x^{i}$. " * 30, "fragment") for i in range(12)],
+        tall,
+        cell(new_markdown_cell, "A note for the speaker.", "notes"),
+        cell(new_markdown_cell, "## A table (5 min)", "slide"),
+        cell(new_code_cell, "table", "fragment", outputs=[new_output("display_data", {"text/html": long_table})]),
+        cell(new_code_cell, f"long_line = '{'x' * 400}'", "subslide"),
+    ]
     found = look(page(cells), tmp_path)
     assert found["cut"] == []
     assert found["slides"] >= 6
@@ -140,10 +146,20 @@ def look(text: str, folder) -> dict:
     path = folder / "page.html"
     path.write_text(text.replace("</html>", LOOK + "</html>"), encoding="utf-8")
     width, height = slides.SIZE
-    command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking",
-               "--no-first-run", f"--user-data-dir={folder / 'browser'}", f"--window-size={width},{height}",
-               "--virtual-time-budget=60000", "--allow-file-access-from-files", "--dump-dom",
-               path.as_uri()]  # fmt: skip
+    command = [
+        CHROMIUM,
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-background-networking",
+        "--no-first-run",
+        f"--user-data-dir={folder / 'browser'}",
+        f"--window-size={width},{height}",
+        "--virtual-time-budget=60000",
+        "--allow-file-access-from-files",
+        "--dump-dom",
+        path.as_uri(),
+    ]
     dom = subprocess.run(command, capture_output=True, text=True, timeout=300).stdout
     found = re.search(r"data-looked=\"([^\"]*)\"", dom)
     assert found, "the slides did not start"

@@ -1,12 +1,15 @@
-"""What the course's way of doing things saves against the recipe that is copied most: side by side, in one run, on this machine.
+"""What the course's way of doing things saves against the recipe that is copied most: side by side, in one run, on this
+machine.
 
     python -m tools.bench [PART ...]
 
-PART: frozen, tuning, figure, notebook; one or several only print. All, the default, also write the table into README.md (about 20 minutes).
+PART: frozen, tuning, figure, notebook; one or several only print. All, the default, also write the table into README.md
+(about 20 minutes).
 
-The recipe is that of most tutorials: `ImageFolder` decodes every photo in every epoch, `RandomResizedCrop(224)`, a `DataLoader` with two workers,
-NCHW float32, and the whole frozen network forward in every epoch. The photos are those of COURSE_DATA_DIR in the layout of the filtered
-dogs-vs-cats, the network MobileNetV2. Where there are none, drawings in that layout and the course's small network stand in, and the table says so.
+The recipe is that of most tutorials: `ImageFolder` decodes every photo in every epoch, `RandomResizedCrop(224)`, a
+`DataLoader` with two workers, NCHW float32, and the whole frozen network forward in every epoch. The photos are those
+of COURSE_DATA_DIR in the layout of the filtered dogs-vs-cats, the network MobileNetV2. Where there are none, drawings
+in that layout and the course's small network stand in, and the table says so.
 """
 
 import argparse
@@ -64,7 +67,7 @@ class Clocked:
 
 
 def photos(scratch: Path) -> tuple[Path, str, int]:
-    """(folder with train/ and validation/, source, side of the recipe's pictures): photos, else drawings written as files."""
+    """(folder with train/ and validation/, source, side of the recipe's pictures): photos, else drawings as files."""
     folder = datasets.data_dir() / "cats_and_dogs_filtered"
     if folder.is_dir():
         return folder, "photos", 224

@@ -9,10 +9,11 @@ Each table has a file tools/tables/NAME.py with
     TOLERANCE: for each result, how far a run on another machine may lie from the stored one
     ROUGH, where some runs come out less alike, as a rounding error decides: a list of (settings, their own tolerance)
     run(lesson, **settings) -> dict: the results of one run, as numbers
-`lesson` holds what the notebook itself defines, in its cells tagged "measure": the network that is measured is the one that is taught.
+`lesson` holds what the notebook itself defines, in its cells tagged "measure": the network that is measured is the one
+that is taught.
 
-A row is kept once it is there, so the command can be stopped and continued. Each says which code made it (tools/fingerprint.py):
---again measures those again that older code has made.
+A row is kept once it is there, so the command can be stopped and continued. Each says which code made it
+(tools/fingerprint.py): --again measures those again that older code has made.
 """
 
 import argparse
@@ -70,14 +71,14 @@ def load_table(name: str) -> ModuleType:
 
 
 def measured(table: ModuleType, lesson: ModuleType, settings: dict) -> dict:
-    """A row: settings, results, seconds, version and date. One thread, so that a machine gives the same result again."""
+    """A row: settings, results, seconds, version, date. One thread, so that a machine gives the same result again."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     start = time.perf_counter()
     try:
         with (
             mock.patch.dict(os.environ, COURSE_DATA=settings.get("source", "critters")),
-            # Ctrl-C has to end the run: where fit only returned early, a half-trained network would be stored as measured.
+            # Ctrl-C has to end the run: where fit only returned early, a half-trained network would be stored.
             mock.patch.object(training, "_stop_button", lambda: nullcontext(threading.Event())),
         ):
             results = table.run(lesson, **settings)

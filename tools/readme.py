@@ -1,4 +1,5 @@
-"""README.md's generated parts: the clone line, and the tables of notebooks, topics, plans for a lecture, runs and measured tables.
+"""README.md's generated parts: the clone line, and the tables of notebooks, topics, plans for a lecture, runs and
+measured tables.
 
     python -m tools.readme
 
@@ -158,7 +159,8 @@ def readme(text: str) -> str:
 
 
 def between(text: str, name: str, content: str) -> str:
-    """A page with what stands between the marks <!-- name --> and <!-- /name --> replaced. Raises SystemExit where they are missing."""
+    """A page with what stands between the marks <!-- name --> and <!-- /name --> replaced. Raises SystemExit where they
+    are missing."""
     start, end = f"<!-- {name} -->", f"<!-- /{name} -->"
     if start not in text or end not in text:
         raise SystemExit(f"README.md has lost its marks {start} ... {end}: its tables are written between them.")

@@ -2,10 +2,11 @@
 
     python -m tools.seeds 05 --seeds 10 [--start 0] [--csv FILE]
 
-Each seed is a run of its own, in a fresh kernel; a claim that does not hold does not stop it. Facts are looked at too, and counted
-apart. The data are those of COURSE_DATA (default critters). A claim is accepted when it holds on 10 seeds, the worst of them clear of the
-threshold and the mean three standard deviations from it: the measured figures are printed so that this can be seen.
-Outputs marked NBVAL_CHECK_OUTPUT are compared with the stored ones: they must be the same for every seed and version.
+Each seed is a run of its own, in a fresh kernel; a claim that does not hold does not stop it. Facts are looked at too,
+and counted apart. The data are those of COURSE_DATA (default critters). A claim is accepted when it holds on 10 seeds,
+the worst of them clear of the threshold and the mean three standard deviations from it: the measured figures are
+printed so that this can be seen. Outputs marked NBVAL_CHECK_OUTPUT are compared with the stored ones: they must be the
+same for every seed and version.
 
 What ran where is kept in data/runs.csv, each run with the fingerprint of the code that decided its results, and
 `python -m tools.readme` makes README.md's table from it: what ran on older code is shown as older. To run with the versions of
@@ -46,9 +47,9 @@ SAME = ("notebook", "seed", "data", "device", "torch", "python")  # what tells o
 def run(source: Path, seed: int, folder: Path = NOTEBOOKS) -> dict:
     """Run a source with one seed; returns what came of it and where it ran.
 
-    "claims", facts among them, in order: [{"kind", "text", "held", "figures", "same"}, ...], a line each in the file named by
-    COURSE_CLAIMS (utils.lessons.claim writes it); "changed": the marked outputs that are not as stored; "code", "data", "python", "torch", "device" and "seconds".
-    Raises CellExecutionError where a cell fails.
+    "claims", facts among them, in order: [{"kind", "text", "held", "figures", "same"}, ...], a line each in the file
+    named by COURSE_CLAIMS (utils.lessons.claim writes it); "changed": the marked outputs that are not as stored;
+    "code", "data", "python", "torch", "device" and "seconds". Raises CellExecutionError where a cell fails.
     """
     names = ("COURSE_DATA", "COURSE_DATA_DIR", "COURSE_DEVICE")
     inherited = {name: os.environ[name] for name in names if name in os.environ}
@@ -106,7 +107,8 @@ def rows(runs: dict[int, list[dict]]) -> list[dict]:
 
 
 def report(runs: dict[int, list[dict]]) -> str:
-    """Claim by seed as text: how many held, then each seed's verdict and measured figures. A fact that always held is one line."""
+    """Claim by seed as text: how many held, then each seed's verdict and measured figures. A fact that always held is
+    one line."""
     table, lines = rows(runs), []
     for text, kind in dict.fromkeys((row["claim"], row["kind"]) for row in table):
         mine = {row["seed"]: row for row in table if (row["claim"], row["kind"]) == (text, kind)}

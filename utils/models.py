@@ -59,11 +59,12 @@ def _stage(in_channels: int, out_channels: int) -> BasicBlock:
 
 
 class UNet(nn.Module):
-    """A U-Net (Ronneberger, Fischer and Brox, U-Net: Convolutional Networks for Biomedical Image Segmentation, MICCAI 2015).
+    """A U-Net (Ronneberger, Fischer, Brox, U-Net: Convolutional Networks for Biomedical Image Segmentation, 2015).
 
     Unlike the paper's it pads and normalises batches, so that the output is as large as the picture.
-    Input: images, float (N, in_channels, H, W), of any size from 2**(levels - 1). Output: logits (N, num_classes, H, W).
-    width: channels of the first stage; stage k, from 0, has width * 2**k. levels: number of stages down to the bottleneck.
+    Input: images, float (N, in_channels, H, W), of any size from 2**(levels - 1).
+    Output: logits (N, num_classes, H, W).
+    width: channels of the first stage; stage k, from 0, has width * 2**k. levels: stages down to the bottleneck.
     """
 
     def __init__(self, num_classes: int = 1, width: int = 8, levels: int = 4, in_channels: int = 3):
@@ -76,7 +77,9 @@ class UNet(nn.Module):
         self.head = nn.Conv2d(width, num_classes, kernel_size=1)
 
     def encode(self, images: torch.Tensor) -> list[torch.Tensor]:
-        """The features of each stage, from shallow to deep, the k-th (N, width * 2**k, H // 2**k, W // 2**k); the last is the bottleneck."""
+        """The features of each stage, from shallow to deep, the k-th (N, width * 2**k, H // 2**k, W // 2**k).
+
+        The last is the bottleneck."""
         features = [self.encoder[0](images)]
         for stage in self.encoder[1:]:
             features.append(stage(F.max_pool2d(features[-1], 2)))
@@ -102,12 +105,13 @@ def _two_convolutions(in_channels: int, out_channels: int) -> nn.Sequential:
 
 
 def pretrained(source: str) -> tuple[nn.Module, v2.Compose]:
-    """(model, prepare): the pretrained network that suits a data set, in evaluation mode, and the preparation of pictures that
-    belongs to it (uint8 (N, 3, H, W) in, float32 normalised out).
+    """(model, prepare): the pretrained network that suits a data set, in evaluation mode, and the preparation of
+    pictures that belongs to it (uint8 (N, 3, H, W) in, float32 normalised out).
 
-    source: an ImageDataset's `source`. "critters": our SmallResNet, trained by tools/pretrain.py on drawn animals that are neither cats
-    nor dogs. "photos", "folder": MobileNetV2 with torchvision's ImageNet weights (Sandler et al. 2018). Both have `features` and `classifier`.
-    Raises ValueError for another source, RuntimeError where weights can be neither found nor fetched.
+    source: an ImageDataset's `source`. "critters": our SmallResNet, trained by tools/pretrain.py on drawn animals that
+    are neither cats nor dogs. "photos", "folder": MobileNetV2 with torchvision's ImageNet weights (Sandler et al.
+    2018). Both have `features` and `classifier`. Raises ValueError for another source, RuntimeError where weights can
+    be neither found nor fetched.
     """
     if source == "critters":
         saved = torch.load(_BACKBONE, weights_only=True)
@@ -127,16 +131,19 @@ def pretrained(source: str) -> tuple[nn.Module, v2.Compose]:
 
 
 def imagenet_state(weights: WeightsEnum) -> dict[str, torch.Tensor]:
-    """The state dict of torchvision's weights: from COURSE_DATA_DIR/weights/MODEL-HASH.pth where there is one (a lecture hall
-    without network), else from torchvision's cache or its server.
+    """The state dict of torchvision's weights: from COURSE_DATA_DIR/weights/MODEL-HASH.pth where there is one (a
+    lecture hall without network), else from torchvision's cache or its server.
 
-    A file of other weights of torchvision's, or one that is not named after its hash, is left alone. Raises RuntimeError where the very
-    file is damaged, or nothing can be fetched.
+    A file of other weights of torchvision's, or one that is not named after its hash, is left alone. Raises
+    RuntimeError where the very file is damaged, or nothing can be fetched.
     """
     name, wanted = Path(weights.url).stem.rsplit("-", 1)
     others = {Path(other.url).stem[-8:]: other for model in list_models() for other in get_model_weights(model)}
     passed = []  # files that are no such weights: a student's own, another version
-    for path in sorted((data_dir() / "weights").glob(f"{name}*.pth"), key=lambda path: (not path.stem.startswith(f"{name}-{wanted}"), path)):
+    for path in sorted(
+        (data_dir() / "weights").glob(f"{name}*.pth"),
+        key=lambda path: (not path.stem.startswith(f"{name}-{wanted}"), path),
+    ):
         digest = hashlib.sha256(path.read_bytes()).hexdigest()[:8]
         if digest == wanted or path.stem.startswith(f"{name}-{digest}") and digest not in others:
             if digest != wanted:
@@ -144,16 +151,23 @@ def imagenet_state(weights: WeightsEnum) -> dict[str, torch.Tensor]:
             return torch.load(path, weights_only=True)
         if path.stem.startswith(f"{name}-{wanted}"):
             raise RuntimeError(
-                f"{path} is damaged: its SHA-256 begins with {digest}, its name says otherwise. Delete it or copy it anew."
+                f"{path} is damaged: its SHA-256 begins with {digest}, its name says otherwise. "
+                "Delete it or copy it anew."
             )
-        passed.append(f" {path} is {others[digest]}." if digest in others else f" {path} is not named after its SHA-256, {digest}.")
+        passed.append(
+            f" {path} is {others[digest]}."
+            if digest in others
+            else f" {path} is not named after its SHA-256, {digest}."
+        )
     try:
         with patience():
             return weights.get_state_dict(progress=True, check_hash=True, weights_only=True)
     except OSError as error:  # no network, a refusal, a time-out, a full disk
         raise RuntimeError(
-            f"The weights of {name} are not on this machine and could not be fetched from {weights.url} ({error}).{''.join(passed)} Connect to the internet (on "
-            f"Kaggle: Settings > Internet), put the file into {data_dir() / 'weights'}, or take the drawings: COURSE_DATA=critters."
+            f"The weights of {name} are not on this machine and could not be fetched from {weights.url} "
+            f"({error}).{''.join(passed)} Connect to the internet (on "
+            f"Kaggle: Settings > Internet), put the file into {data_dir() / 'weights'}, or take the drawings: "
+            "COURSE_DATA=critters."
         ) from error
 
 
@@ -181,7 +195,7 @@ def num_parameters(module: nn.Module) -> int:
 def count_macs(model: nn.Module, *shape: int) -> int:
     """Multiply-accumulates of one forward pass of an input of this shape, as notebook 03 counts them.
 
-    PyTorch's counter has two operations for each. The input is made where the model is; a model on "meta" costs no memory.
+    PyTorch's counter has two operations for each. The input is made where the model is; one on "meta" costs no memory.
     """
     place = next(model.parameters()).device
     with FlopCounterMode(display=False) as counter, torch.no_grad():

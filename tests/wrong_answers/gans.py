@@ -96,7 +96,12 @@ def generator(change):
 
 
 def with_bias(layers, *_):
-    return [nn.ConvTranspose2d(a.in_channels, a.out_channels, a.kernel_size, a.stride, a.padding) if isinstance(a, nn.ConvTranspose2d) else a for a in layers]  # fmt: skip
+    return [
+        nn.ConvTranspose2d(a.in_channels, a.out_channels, a.kernel_size, a.stride, a.padding)
+        if isinstance(a, nn.ConvTranspose2d)
+        else a
+        for a in layers
+    ]
 
 
 class Copies(nn.Module):
@@ -139,23 +144,55 @@ def seven_digits(images, labels):
 
 
 WRONG = [
-    ("smooth_discriminator_loss", lambda real, fake, smooth=0: softplus(real).mean() + softplus(-fake).mean(), "targets are swapped"),
-    ("smooth_discriminator_loss", lambda real, fake, smooth=0: (softplus(-real).mean() + softplus(fake).mean()) / 2, "half of it"),
-    ("smooth_discriminator_loss", lambda real, fake, smooth=0: torch.cat([softplus(-real), softplus(fake)]).mean(), "one mean over"),
-    ("smooth_discriminator_loss", lambda real, fake, smooth=0: softplus(-real).sum() + softplus(fake).sum(), "These are sums"),
+    (
+        "smooth_discriminator_loss",
+        lambda real, fake, smooth=0: softplus(real).mean() + softplus(-fake).mean(),
+        "targets are swapped",
+    ),
+    (
+        "smooth_discriminator_loss",
+        lambda real, fake, smooth=0: (softplus(-real).mean() + softplus(fake).mean()) / 2,
+        "half of it",
+    ),
+    (
+        "smooth_discriminator_loss",
+        lambda real, fake, smooth=0: torch.cat([softplus(-real), softplus(fake)]).mean(),
+        "one mean over",
+    ),
+    (
+        "smooth_discriminator_loss",
+        lambda real, fake, smooth=0: softplus(-real).sum() + softplus(fake).sum(),
+        "These are sums",
+    ),
     ("smooth_discriminator_loss", lambda real, fake, smooth=0: softplus(-real).mean(), "Only one half"),
     ("smooth_discriminator_loss", lambda real, fake, smooth=0: softplus(-real), "Is the mean missing"),
-    ("smooth_discriminator_loss", lambda real, fake, smooth=0: smoothed()(real.sigmoid(), fake.sigmoid()), "A sigmoid too many"),
+    (
+        "smooth_discriminator_loss",
+        lambda real, fake, smooth=0: smoothed()(real.sigmoid(), fake.sigmoid()),
+        "A sigmoid too many",
+    ),
     ("smooth_discriminator_loss", lambda real, fake, smooth=0: smoothed()(real, fake), "changes nothing"),
     ("smooth_discriminator_loss", smoothed(both=True), "One-sided"),
-    ("smooth_discriminator_loss", lambda real, fake, smooth=0: (1 - smooth) * softplus(-real).mean() + softplus(fake).mean(), "The target itself becomes 0.9"),
-    ("smooth_discriminator_loss", lambda real, fake, smooth=0: bce(real, torch.full_like(real, smooth or 1.0)) + softplus(fake).mean(), "should be 1 - smooth"),
+    (
+        "smooth_discriminator_loss",
+        lambda real, fake, smooth=0: (1 - smooth) * softplus(-real).mean() + softplus(fake).mean(),
+        "The target itself becomes 0.9",
+    ),
+    (
+        "smooth_discriminator_loss",
+        lambda real, fake, smooth=0: bce(real, torch.full_like(real, smooth or 1.0)) + softplus(fake).mean(),
+        "should be 1 - smooth",
+    ),
     ("effective_classes", effective(entropy), "This is the entropy"),
     ("effective_classes", effective(lambda shares: (-entropy(shares)).exp()), "A sign is missing"),
     ("effective_classes", effective(len), "counts the classes that occur"),
     ("effective_classes", effective(lambda shares: (-(shares * shares.log2()).sum()).exp()), "base 2"),
     ("effective_classes", lambda logits: entropy(logits.softmax(1).mean(0)).exp(), "You average probabilities"),
-    ("effective_classes", lambda logits: torch.special.entr(logits.softmax(1)).sum(1).mean().exp(), "how unsure the judge is"),
+    (
+        "effective_classes",
+        lambda logits: torch.special.entr(logits.softmax(1)).sum(1).mean().exp(),
+        "how unsure the judge is",
+    ),
     ("effective_classes", lambda logits: torch.tensor(float("nan")), "nan came"),
     ("effective_classes", lambda logits: logits.argmax(1), "as one number"),
     ("update_average", lambda average, model, decay=0.99: decay, "Return the average itself"),
@@ -164,7 +201,11 @@ WRONG = [
     ("update_average", averaging(lambda mean, new, decay: new), "The average became the model"),
     ("update_average", averaging(lambda mean, new, decay: (1 - decay) * mean + decay * new), "The other way round"),
     ("update_average", averaging(lambda mean, new, decay: 0.99 * mean + 0.01 * new), "decay is an argument"),
-    ("update_average", averaging(lambda mean, new, decay: decay * mean + (1 - decay) * new, buffers=False), "The buffer 1.running_mean"),
+    (
+        "update_average",
+        averaging(lambda mean, new, decay: decay * mean + (1 - decay) * new, buffers=False),
+        "The buffer 1.running_mean",
+    ),
     ("update_average", replacing, "replaced by new tensors"),
     ("with_batch_std", lambda x: x.std(dim=0), "Expected a tensor"),
     ("with_batch_std", lambda x: x, "one channel more"),
@@ -179,23 +220,47 @@ WRONG = [
     ("critic_step", critic(difference, clip="never"), "the clipping is missing"),
     ("critic_step", critic(difference, zero=False), "Gradients of an earlier step"),
     ("critic_step", critic(lambda real, fake: -difference(real, fake)), "The wrong sign"),
-    ("critic_step", critic(lambda real, fake: softplus(-real).mean() + softplus(fake).mean()), "This is the cross-entropy"),
+    (
+        "critic_step",
+        critic(lambda real, fake: softplus(-real).mean() + softplus(fake).mean()),
+        "This is the cross-entropy",
+    ),
     ("critic_step", critic(difference, clip="weights"), "biases too"),
     ("critic_step", critic(difference, clip="before"), "after the optimizer's step"),
     ("critic_step", critic(difference), "fake.detach()"),
     ("critic_step", critic(difference, value=lambda loss: 0.0), "Return the loss"),
     ("critic_step", critic(difference, value=lambda loss: torch.ones(3)), "as one number"),
     ("any_generator", lambda z_dim, side, channels, width: 3, "Return the network"),
-    ("any_generator", lambda z_dim, side, channels, width: right.any_generator.reference(z_dim, 2 * side, channels, width), "one for each doubling"),
-    ("any_generator", lambda z_dim, side, channels, width: right.any_generator.reference(z_dim, side, 2, width), "expected pictures"),
-    ("any_generator", lambda z_dim, side, channels, width: right.any_generator.reference(z_dim, side, channels, 2 * width), "expected the channels"),
+    (
+        "any_generator",
+        lambda z_dim, side, channels, width: right.any_generator.reference(z_dim, 2 * side, channels, width),
+        "one for each doubling",
+    ),
+    (
+        "any_generator",
+        lambda z_dim, side, channels, width: right.any_generator.reference(z_dim, side, 2, width),
+        "expected pictures",
+    ),
+    (
+        "any_generator",
+        lambda z_dim, side, channels, width: right.any_generator.reference(z_dim, side, channels, 2 * width),
+        "expected the channels",
+    ),
     ("any_generator", generator(with_bias), "has a bias"),
-    ("any_generator", generator(lambda layers, *_: [a for a in layers if not isinstance(a, nn.BatchNorm2d)]), "one after each transposed convolution but the last"),
+    (
+        "any_generator",
+        generator(lambda layers, *_: [a for a in layers if not isinstance(a, nn.BatchNorm2d)]),
+        "one after each transposed convolution but the last",
+    ),
     ("any_generator", generator(lambda layers, *_: [*layers[:-1], nn.Threshold(99.0, 2.0)]), "Values beyond -1 and 1"),
-    ("any_generator", generator(lambda layers, *_: [nn.LeakyReLU() if isinstance(a, nn.ReLU) else a for a in layers]), "ReLUs and one Tanh"),
+    (
+        "any_generator",
+        generator(lambda layers, *_: [nn.LeakyReLU() if isinstance(a, nn.ReLU) else a for a in layers]),
+        "ReLUs and one Tanh",
+    ),
     ("lab", lambda images, labels: images, "expected the generator"),
     ("lab", lambda images, labels: nn.Linear(32, 64), "expected pictures (2000, 1, 8, 8)"),
     ("lab", lambda images, labels: Copies(images), "that is copying"),
     ("lab", one_gaussian, "should be recognised"),
     ("lab", seven_digits, "Which digits are missing"),
-]  # fmt: skip
+]

@@ -57,8 +57,15 @@ def train(keep=("model", "optimizer", "random"), resume=True, at_start=True, nam
         file = checkpoint.with_name(name) if name else checkpoint
 
         def save(epoch):
-            torch.save({"epoch": epoch, "model": model.state_dict(), "optimizer": optimizer.state_dict(),
-                        "random": torch.get_rng_state()}, file)  # fmt: skip
+            torch.save(
+                {
+                    "epoch": epoch,
+                    "model": model.state_dict(),
+                    "optimizer": optimizer.state_dict(),
+                    "random": torch.get_rng_state(),
+                },
+                file,
+            )
 
         first = 0
         if resume and file.exists():

@@ -1,4 +1,5 @@
-"""The moderate recipe online, and offline with 1, 4 and 16 stored copies of each of 200 drawings, at the same number of steps; accuracy on test drawings."""
+"""The moderate recipe online, and offline with 1, 4 and 16 stored copies of each of 200 drawings, at the same number of
+steps; accuracy on test drawings."""
 
 from functools import cache
 

@@ -1,4 +1,5 @@
-"""Networks trained on drawings in six ways, style transfer among them, tested on drawings in five styles; 200 training drawings, 40 epochs."""
+"""Networks trained on drawings in six ways, style transfer among them, tested on drawings in five styles; 200 training
+drawings, 40 epochs."""
 
 from functools import cache
 

@@ -1,4 +1,5 @@
-"""Training and test error of plain and residual networks of 8 to 56 layers on digits, at one budget, ten seeds; plain ones of 32 layers also at a longer budget."""
+"""Training and test error of plain and residual networks of 8 to 56 layers on digits, at one budget, ten seeds; plain
+ones of 32 layers also at a longer budget."""
 
 NOTEBOOK = "02"
 DEPTHS = (8, 20, 32, 44, 56)

@@ -1,4 +1,5 @@
-"""Which digits a GAN draws when its generator makes 1, 3 or 10 steps for one of the discriminator, with batch normalisation and without; 600 generator steps, five seeds."""
+"""Which digits a GAN draws when its generator makes 1, 3 or 10 steps for one of the discriminator, with batch
+normalisation and without; 600 generator steps, five seeds."""
 
 NOTEBOOK = "09"
 RUNS = [
@@ -8,7 +9,8 @@ RUNS = [
     for generator_steps in (1, 3, 10)
 ]
 LOOKS = 6  # at the last generator, in the second half of the training: the means are stored
-# A collapsed generator flits from digit to digit, and a rounding error decides when: only of the sound ones can a test ask the same again.
+# A collapsed generator flits from digit to digit, and a rounding error decides when: only of the sound ones can a test
+# ask the same again.
 AGAIN = {"batch_norm": "yes", "generator_steps": 1}
 TOLERANCE = {"classes": 1, "recognised": 0.1, "best": 0.1}  # about four times as far as the five seeds lie apart
 

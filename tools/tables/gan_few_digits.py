@@ -1,4 +1,5 @@
-"""What a classifier with few real digits gains from a conditional GAN's samples, and from moved copies; five draws of the digits. (The cheat: a GAN that saw all 1,200 labels.)"""
+"""What a classifier with few real digits gains from a conditional GAN's samples, and from moved copies; five draws of
+the digits. (The cheat: a GAN that saw all 1,200 labels.)"""
 
 from functools import cache
 

@@ -1,4 +1,5 @@
-"""Quality and coverage of a DCGAN on digits after 1,000 steps, with one of its tricks removed, five seeds; with all of them also after fewer steps."""
+"""Quality and coverage of a DCGAN on digits after 1,000 steps, with one of its tricks removed, five seeds; with all of
+them also after fewer steps."""
 
 NOTEBOOK = "09"
 REMOVED = (

@@ -1,4 +1,5 @@
-"""Class accuracy, box and mask IoU of networks with one task and with three, by how the losses are balanced; 80 labels, drawings, 300 steps each. (0: not learned.)"""
+"""Class accuracy, box and mask IoU of networks with one task and with three, by how the losses are balanced; 80 labels,
+drawings, 300 steps each. (0: not learned.)"""
 
 from functools import cache
 

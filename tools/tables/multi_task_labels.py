@@ -1,4 +1,5 @@
-"""Class accuracy against the number of class labels, with and without masks and boxes beside them; also with masks of other pictures, and longer alone. Drawings, 300 steps."""
+"""Class accuracy against the number of class labels, with and without masks and boxes beside them; also with masks of
+other pictures, and longer alone. Drawings, 300 steps."""
 
 from tools.tables.multi_task_balance import data
 

@@ -1,4 +1,4 @@
-"""Fine-tuning with the first parts frozen: test accuracy against how many, and against the number of training pictures."""
+"""Fine-tuning with the first parts frozen: test accuracy by how many, and by the number of training pictures."""
 
 from tools.tables.transfer_curves import frozen_head, place
 

@@ -1,4 +1,5 @@
-"""A pretrained encoder under the U-Net against a U-Net from scratch, by the number of masks to train on; three seeds of drawings, two of photos."""
+"""A pretrained encoder under the U-Net against a U-Net from scratch, by the number of masks to train on; three seeds of
+drawings, two of photos."""
 
 from tools.tables.unet_skips import data
 

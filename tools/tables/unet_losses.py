@@ -1,4 +1,5 @@
-"""Cross-entropy, the Dice loss and their sum on 100 masks of lesions: ten seeds of drawings, three of ultrasound images, and three of drawings at other budgets."""
+"""Cross-entropy, the Dice loss and their sum on 100 masks of lesions: ten seeds of drawings, three of ultrasound
+images, and three of drawings at other budgets."""
 
 NOTEBOOK = "04"
 SEEDS = {

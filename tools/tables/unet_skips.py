@@ -1,4 +1,5 @@
-"""Skips by concatenation, by sum and none, and both ways to make maps larger, on masks of cats and dogs: ten seeds of drawings, three of photos."""
+"""Skips by concatenation, by sum and none, and both ways to make maps larger, on masks of cats and dogs: ten seeds of
+drawings, three of photos."""
 
 from functools import cache
 

@@ -1,4 +1,5 @@
-"""Averaged probabilities, logits and weights of networks trained independently, along one run, and from one pretrained start; six seeds."""
+"""Averaged probabilities, logits and weights of networks trained independently, along one run, and from one pretrained
+start; six seeds."""
 
 NOTEBOOK = "10"
 RUNS = [{"origin": origin, "seed": seed} for seed in range(6) for origin in ("independent", "run", "soup")]

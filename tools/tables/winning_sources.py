@@ -1,4 +1,5 @@
-"""Accuracy against the number of labelled pictures: pixels, HOG and a small network on digits (five seeds); HOG on cats and dogs (three)."""
+"""Accuracy against the number of labelled pictures: pixels, HOG and a small network on digits (five seeds); HOG on cats
+and dogs (three)."""
 
 from functools import cache
 

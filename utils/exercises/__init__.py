@@ -1,4 +1,4 @@
-"""The exercises, one file a notebook: 05_transfer_learning.ipynb has transfer_learning.py. Here is what several of them use."""
+"""The exercises, one file a notebook: 05_transfer_learning.ipynb has transfer_learning.py. Here is what several use."""
 
 import inspect
 from collections.abc import Callable
@@ -48,7 +48,7 @@ def normalised_digits(part: str) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def share_right(classify: Callable, test_set: datasets.ImageDataset) -> tuple[float, str]:
-    """The share of a test set that `classify` (uint8 (N, 3, H, W) -> labels (N,)) gets right, and a clause that says it.
+    """The share of a test set that `classify` (uint8 (N, 3, H, W) -> labels (N,)) gets right, and a clause on it.
 
     Raises AssertionError, with a sentence for the student, where the answers are not one a picture.
     """

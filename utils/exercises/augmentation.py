@@ -39,12 +39,14 @@ def _check_random_flip(random_flip):
         "Some pictures are upside down. Left and right are the last dimension, the width: flip(-1)."
     )
     assert (same | flipped).all(), (
-        f"{int((~(same | flipped)).sum())} of 2,000 pictures are neither as they were nor flipped as a whole. One coin for a picture: "
+        f"{int((~(same | flipped)).sum())} of 2,000 pictures are neither as they were nor flipped as a whole. "
+        "One coin for a picture: "
         "shape the coins as (N, 1, 1, 1), so that they meet the pictures and not their pixels."
     )
     share = flipped.float().mean().item()
     assert 0 < share < 1, (
-        f"With p = 0.3 {'all' if share else 'none'} of the pictures were flipped: that is one coin for the batch. Toss len(images) coins."
+        f"With p = 0.3 {'all' if share else 'none'} of the pictures were flipped: that is one coin for the batch. "
+        "Toss len(images) coins."
     )
     assert abs(share - 0.3) < 0.06, (
         f"With p = 0.3 you flipped {share:.0%} of 2,000 pictures. torch.rand gives numbers below p with probability p."
@@ -59,7 +61,8 @@ random_flip = Exercise(
     test=_check_random_flip,
     hints=(
         "torch.rand(len(images)) < p tosses all coins at once.",
-        "images.flip(-1) is the whole batch flipped. torch.where(condition, a, b) takes from a where the condition is true, else from b.",
+        "images.flip(-1) is the whole batch flipped. torch.where(condition, a, b) takes from a where the condition is "
+        "true, else from b.",
         "The condition must meet the pictures: chosen[:, None, None, None] has the shape (N, 1, 1, 1).",
     ),
     reference=random_flip,
@@ -134,7 +137,8 @@ def _check_mix_up(mix_up):
     mixed, targets = result
     assert mixed.shape == images.shape, f"Expected pictures of shape {tuple(images.shape)}; {tuple(mixed.shape)} came."
     assert targets.shape == (6, 4), (
-        f"Expected labels as probabilities, (6, 4); {tuple(targets.shape)} came. F.one_hot(labels, num_classes) makes them of class numbers."
+        f"Expected labels as probabilities, (6, 4); {tuple(targets.shape)} came. "
+        "F.one_hot(labels, num_classes) makes them of class numbers."
     )
 
     def pictures(first, partner):
@@ -184,7 +188,8 @@ def _check_dropout(dropout):
     before = x.clone()
     in_use = dropout(x, 0.2, False)
     assert torch.equal(in_use, before), (
-        "When not training, all numbers stay as they are: no zeros, and no factor either (the factor is applied in training)."
+        "When not training, all numbers stay as they are: no zeros, "
+        "and no factor either (the factor is applied in training)."
     )
     result = dropout(x, 0.2, True)
     assert torch.equal(x, before), "Your function changes the tensor that it was given. Make a new one."
@@ -238,7 +243,8 @@ def _check_elastic_net(elastic_net):
     absolute, squares = sum(w.abs().sum() for w in weights), sum(w.square().sum() for w in weights)
     price = elastic_net(model, 0.5, 2.0)
     assert isinstance(price, torch.Tensor) and price.ndim == 0, (
-        f"Expected one number as a tensor; {f'shape {tuple(price.shape)}' if isinstance(price, torch.Tensor) else type(price).__name__} came. "
+        "Expected one number as a tensor; "
+        f"{f'shape {tuple(price.shape)}' if isinstance(price, torch.Tensor) else type(price).__name__} came. "
         "(.item() and float() cut it off from backward.)"
     )
     assert price.requires_grad, "The price has no gradient, so it cannot change the weights. No detach, no no_grad."
@@ -252,7 +258,8 @@ def _check_elastic_net(elastic_net):
     )
     no_bias = [p for name, p in model.named_parameters() if "bias" not in name]
     assert not is_(sum(0.5 * w.abs().sum() + 2 * w.square().sum() for w in no_bias)), (
-        "The scales of batch norm are called `weight` too, and go free: look at the kind of layer, or at the number of dimensions."
+        "The scales of batch norm are called `weight` too, and go free: "
+        "look at the kind of layer, or at the number of dimensions."
     )
     assert not is_(0.5 * squares + 2 * absolute), (
         "l1 and l2 have changed places: l1 is the price of |w|, l2 of its square."
@@ -276,7 +283,8 @@ elastic_net = Exercise(
     "The elastic net",
     test=_check_elastic_net,
     hints=(
-        "model.modules() gives every layer; isinstance(layer, (nn.Linear, nn.Conv2d)) tells those whose weights have a price.",
+        "model.modules() gives every layer; isinstance(layer, (nn.Linear, nn.Conv2d)) tells those whose "
+        "weights have a price.",
         "For one weight tensor: l1 * weight.abs().sum() + l2 * weight.square().sum(). Sum over all layers.",
     ),
     reference=elastic_net,
@@ -312,7 +320,8 @@ def _check_early_stopping(early_stopping):
         about = f"With the losses {losses} and patience {patience}: expected {(best, last)}, {found} came."
         whole = losses.index(min(losses))
         assert found[0] == best or found[0] != whole, (
-            f"{about} Epoch {whole} has the lowest loss of all, but training has stopped before it: nobody ever sees it."
+            f"{about} Epoch {whole} has the lowest loss of all, but training has stopped before it: "
+            "nobody ever sees it."
         )
         assert found != (best + 1, last + 1), f"{about} Epochs count from 0."
         assert not (found[0] == best and found[1] == last + 1), (
@@ -370,7 +379,8 @@ def _check_lab(classify):
     test_set = datasets.critters(["cat", "dog"], num_train=600, num_val=200, num_test=1000).test
     share, score = share_right(classify, test_set)
     assert share >= LAB_PASSES, (
-        f"{score}; guessing gives 50 %, no augmentation some 80 %, and {LAB_PASSES:.0%} passes. Flip first; then vary more, and train longer."
+        f"{score}; guessing gives 50 %, no augmentation some 80 %, and {LAB_PASSES:.0%} passes. "
+        "Flip first; then vary more, and train longer."
     )
     verdict = "good" if share >= LAB_GOOD else f"a pass; {LAB_GOOD:.0%} is good"
     return f"{score}: {verdict}."
@@ -380,8 +390,10 @@ lab = Exercise(
     "Lab: best accuracy from 200 pictures",
     test=_check_lab,
     hints=(
-        "The moderate recipe with two or three times the epochs; look at the training accuracy to see which of the two is missing.",
-        "Pictures of half the side train four times as fast. Is the accuracy the same? Then use the time for more epochs.",
+        "The moderate recipe with two or three times the epochs; "
+        "look at the training accuracy to see which of the two is missing.",
+        "Pictures of half the side train four times as fast. Is the accuracy the same? "
+        "Then use the time for more epochs.",
         "In classify, average the outputs for a picture and for its mirror image.",
     ),
     reference=make_classifier,

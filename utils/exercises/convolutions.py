@@ -80,11 +80,13 @@ def _check_make_inception(make_inception):
         f"The module returned a {type(y).__name__}; expected one tensor. torch.cat joins the branches."
     )
     assert y.shape[-2:] == (11, 11), (
-        f"11 x 11 pixels became {y.shape[-2]} x {y.shape[-1]}. Each branch keeps the size: a padding of half the kernel, and stride 1, "
+        f"11 x 11 pixels became {y.shape[-2]} x {y.shape[-1]}. "
+        "Each branch keeps the size: a padding of half the kernel, and stride 1, "
         "in the pooling too."
     )
     assert y.shape[1] == total, (
-        f"The result has {y.shape[1]} channels; expected {c1} + {c3} + {c5} + {c_pool} = {total}, concatenated along dim=1."
+        f"The result has {y.shape[1]} channels; expected {c1} + {c3} + {c5} + {c_pool} = {total}, "
+        "concatenated along dim=1."
     )
     assert (y >= 0).all(), "Some results are negative: a ReLU belongs after every convolution, the last ones too."
     kernels = [m.kernel_size for m in module.modules() if isinstance(m, nn.Conv2d)]
@@ -95,11 +97,15 @@ def _check_make_inception(make_inception):
     want = num_parameters(_reference_inception(*numbers))
     have = num_parameters(module)
     assert have == want, (
-        f"The module has {have:,} weights; expected {want:,}. Do the 3 x 3 of the third branch go from {c5_reduced} to {c5} and from {c5} to {c5}, "
+        f"The module has {have:,} weights; expected {want:,}. "
+        f"Do the 3 x 3 of the third branch go from {c5_reduced} to {c5} and from {c5} to {c5}, "
         f"that of the second from {c3_reduced} to {c3}? Do all convolutions have a bias?"
     )
     whole, saved = num_parameters(_reference_inception(192, 64, 96, 128, 16, 32, 32)), 12_800
-    return f"As module 3a it has {whole:,} weights. Two 3 x 3 have 18 weights for a channel pair, one 5 x 5 has 25 ({saved:,} in 3a)."
+    return (
+        f"As module 3a it has {whole:,} weights. Two 3 x 3 have 18 weights for a channel pair, "
+        f"one 5 x 5 has 25 ({saved:,} in 3a)."
+    )
 
 
 def _reference_inception(*numbers):
@@ -118,7 +124,8 @@ def _check_reach(module, x, channels):
         rows = seen.any(dim=1).nonzero()
         side = int(rows.max() - rows.min() + 1) if len(rows) else 0
         assert side == reach, (
-            f"Channels {start} to {start + count - 1} should be the {name} branch and see {reach} x {reach} pixels; they see {side} x {side}. "
+            f"Channels {start} to {start + count - 1} should be the {name} branch and see {reach} x {reach} pixels; "
+            f"they see {side} x {side}. "
             "Is the order 1x1, 3x3, third, pool, and are all layers used?"
         )
         start += count
@@ -158,19 +165,23 @@ def _check_transposed_convolution(transposed_convolution):
         without = F.conv_transpose2d(x[None], weight, stride=stride)[0]
         case = f"stride {stride}, padding {padding}, kernel {k}"
         assert result.ndim == 3 and result.shape[0] == 3, (
-            f"Expected (c_out, H', W') with c_out = 3; {tuple(result.shape)} came. weight is (c_in, c_out, k, k): c_in is summed over."
+            f"Expected (c_out, H', W') with c_out = 3; {tuple(result.shape)} came. "
+            "weight is (c_in, c_out, k, k): c_in is summed over."
         )
         assert not (padding and result.shape == without.shape), (
-            f"With {case} the shape {tuple(result.shape)} is that without padding. Cut {padding} pixel(s) off each rim at the end."
+            f"With {case} the shape {tuple(result.shape)} is that without padding. "
+            f"Cut {padding} pixel(s) off each rim at the end."
         )
         assert result.shape == right.shape, (
-            f"With {case}, (2, 4, 5) became {tuple(result.shape)}; expected {tuple(right.shape)}. The side is (n - 1)s + k - 2p."
+            f"With {case}, (2, 4, 5) became {tuple(result.shape)}; expected {tuple(right.shape)}. "
+            "The side is (n - 1)s + k - 2p."
         )
         if torch.allclose(result, right, atol=1e-4):
             continue
         turned = F.conv_transpose2d(x[None], weight.flip(2, 3), stride=stride, padding=padding)[0]
         assert not torch.allclose(result, turned, atol=1e-4), (
-            "The kernel is turned by 180 degrees. It is turned only in the way with the zeros (insert zeros, then convolve); a stamp is not turned."
+            "The kernel is turned by 180 degrees. It is turned only in the way with the zeros "
+            "(insert zeros, then convolve); a stamp is not turned."
         )
         last = _stamped_over(x, weight, stride)[
             :, padding : without.shape[1] - padding, padding : without.shape[2] - padding
@@ -180,7 +191,8 @@ def _check_transposed_convolution(transposed_convolution):
         )
         raise AssertionError(
             f"With {case} the numbers differ from F.conv_transpose2d by up to {(result - right).abs().max():.2f}. "
-            "The stamp of a pixel is the sum over c_in of x[c, i, j] * weight[c], and it begins at (i * stride, j * stride)."
+            "The stamp of a pixel is the sum over c_in of x[c, i, j] * weight[c], "
+            "and it begins at (i * stride, j * stride)."
         )
     return "Equal to F.conv_transpose2d, for four strides, kernels and paddings."
 
@@ -200,7 +212,8 @@ transposed_convolution = Exercise(
     "Transposed convolution by hand",
     test=_check_transposed_convolution,
     hints=(
-        "Begin with by_scattering of section 7. The result has c_out channels, and its sides without padding are (n - 1)s + k.",
+        "Begin with by_scattering of section 7. The result has c_out channels, "
+        "and its sides without padding are (n - 1)s + k.",
         'The stamp of a pixel: torch.einsum("c,cokl->okl", x[:, i, j], weight), or a sum over the input channels.',
         "At the end cut the rims: result[:, padding : height - padding, padding : width - padding].",
     ),
@@ -224,12 +237,14 @@ def _check_dense_to_convolution(dense_to_convolution):
         conv = dense_to_convolution(linear, channels, side)
         assert isinstance(conv, nn.Conv2d), f"Expected an nn.Conv2d; a {type(conv).__name__} came."
         assert tuple(conv.weight.shape) == (classes, channels, side, side), (
-            f"The weights have the shape {tuple(conv.weight.shape)}; expected {(classes, channels, side, side)}: one kernel of {side} x {side} a class, over all channels."
+            f"The weights have the shape {tuple(conv.weight.shape)}; expected {(classes, channels, side, side)}: "
+            f"one kernel of {side} x {side} a class, over all channels."
         )
         x = torch.randn(6, channels, side, side)
         want, have = linear(x.flatten(1)), conv(x)
         assert have.shape == (6, classes, 1, 1), (
-            f"Maps of {side} x {side} gave {tuple(have.shape)}; expected (6, {classes}, 1, 1). Without padding, and with stride 1."
+            f"Maps of {side} x {side} gave {tuple(have.shape)}; expected (6, {classes}, 1, 1). "
+            "Without padding, and with stride 1."
         )
         shift = (have.flatten(1) - want).detach()
         off = linear.bias.detach()
@@ -240,7 +255,8 @@ def _check_dense_to_convolution(dense_to_convolution):
             "The answers are off by a constant: the bias is still the random one of a new layer. Copy linear.bias."
         )
         assert torch.allclose(have.flatten(1), want, atol=1e-5), (
-            f"The answers differ by up to {shift.abs().max():.2f} from those of the linear layer. Flatten writes channel by channel, then row by row: "
+            f"The answers differ by up to {shift.abs().max():.2f} from those of the linear layer. "
+            "Flatten writes channel by channel, then row by row: "
             "reshape the weights to (classes, channels, side, side)."
         )
         assert conv(torch.randn(1, channels, side + 4, side + 2)).shape == (1, classes, 5, 3), (
@@ -253,7 +269,8 @@ dense_to_convolution = Exercise(
     "A dense head as a convolution",
     test=_check_dense_to_convolution,
     hints=(
-        "A kernel as large as the map fits at exactly one place: it multiplies all numbers with all weights, as a dense layer does.",
+        "A kernel as large as the map fits at exactly one place: "
+        "it multiplies all numbers with all weights, as a dense layer does.",
         "nn.Conv2d(channels, linear.out_features, kernel_size=side), without padding.",
         "Its weights: linear.weight reshaped to (out_features, channels, side, side). And the bias.",
     ),
@@ -267,12 +284,14 @@ LAB_BUDGET = 561_590  # a tenth of the multiplications of the direct network of 
 LAB_GOOD, LAB_VERY_GOOD = 0.70, 0.85
 # Operations that multiply nothing, or (the last line) are counted; by the names that torch.export gives them.
 _ALLOWED = set(
-    """relu relu_ relu6 relu6_ hardtanh hardtanh_ clamp clamp_ leaky_relu leaky_relu_ elu elu_ gelu silu silu_ sigmoid sigmoid_ tanh hardswish
-    hardswish_ hardsigmoid hardsigmoid_ softmax log_softmax batch_norm _native_batch_norm_legit_no_training dropout dropout_ feature_dropout
-    max_pool2d avg_pool2d adaptive_avg_pool2d adaptive_max_pool2d mean sum amax upsample_nearest2d upsample_bilinear2d pad constant_pad_nd
-    flatten view reshape permute transpose squeeze unsqueeze expand cat chunk split split_with_sizes slice select channel_shuffle pixel_unshuffle
-    to _to_copy type_as float contiguous clone detach detach_ alias lift_fresh_copy _assert_tensor_metadata add add_ sub sub_ rsub
-    mul mul_ div div_ conv2d convolution linear addmm mm matmul stack flip roll""".split()
+    """relu relu_ relu6 relu6_ hardtanh hardtanh_ clamp clamp_ leaky_relu leaky_relu_ elu elu_ gelu silu silu_ sigmoid
+    sigmoid_ tanh hardswish hardswish_ hardsigmoid hardsigmoid_ softmax log_softmax batch_norm
+    _native_batch_norm_legit_no_training dropout dropout_ feature_dropout max_pool2d avg_pool2d adaptive_avg_pool2d
+    adaptive_max_pool2d mean sum amax upsample_nearest2d upsample_bilinear2d pad constant_pad_nd flatten view reshape
+    permute transpose squeeze unsqueeze expand cat chunk split split_with_sizes slice select channel_shuffle
+    pixel_unshuffle to _to_copy type_as float contiguous clone detach detach_ alias lift_fresh_copy
+    _assert_tensor_metadata add add_ sub sub_ rsub mul mul_ div div_ conv2d convolution linear addmm mm matmul stack
+    flip roll""".split()
 )
 
 
@@ -290,9 +309,14 @@ class _SmallNet(nn.Module):
             return nn.Sequential(conv(c_in, c_in, 3, stride, groups=c_in), conv(c_in, c_out, 1))
 
         self.layers = nn.Sequential(
-            conv(3, 16, 3, stride=2), separable(16, 48, 2), separable(48, 64, 1), separable(64, 96, 2),
-            nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(96, 6),
-        )  # fmt: skip
+            conv(3, 16, 3, stride=2),
+            separable(16, 48, 2),
+            separable(48, 64, 1),
+            separable(64, 96, 2),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+            nn.Linear(96, 6),
+        )
 
     def forward(self, images):
         return self.layers((images.float() / 255 - 0.5) / 0.25)
@@ -323,8 +347,8 @@ def _new_drawings(num: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def _export(model: nn.Module, images: torch.Tensor) -> tuple[nn.Module, int]:
-    """The network as a graph of operations, and how many multiplications of tensors with tensors its graph has for each picture
-    (convolutions and matrix products not among them).
+    """The network as a graph of operations, and how many multiplications of tensors with tensors its graph has for each
+    picture (convolutions and matrix products not among them).
 
     From the graph alone the answers are then computed, so whatever is not in it has no part in them.
     """
@@ -338,7 +362,8 @@ def _export(model: nn.Module, images: torch.Tensor) -> tuple[nn.Module, int]:
             continue
         name = node.target._overloadpacket.__name__
         assert name in _ALLOWED, (
-            f"The network uses the operation {name}, in which multiplications could hide. Convolutions, linear layers, pooling, activations, "
+            f"The network uses the operation {name}, in which multiplications could hide. "
+            "Convolutions, linear layers, pooling, activations, "
             "batch norm, sums and products are counted."
         )
         if name.rstrip("_") in ("mul", "div"):
@@ -357,27 +382,36 @@ def _check_lab(train_small):
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         logits = torch.cat([graph(part) for part in images.split(100)])
     assert logits.shape == (len(images), 6), (
-        f"{len(images)} pictures gave outputs of shape {tuple(logits.shape)}; expected ({len(images)}, 6), six logits a picture."
+        f"{len(images)} pictures gave outputs of shape {tuple(logits.shape)}; "
+        f"expected ({len(images)}, 6), six logits a picture."
     )
     macs = counter.get_total_flops() // 2 // len(images) + products
     share = (logits.argmax(dim=1) == labels).float().mean().item()
     score = f"{share:.1%} of {len(labels)} new drawings are right, with {macs:,} multiplications a picture"
     assert macs <= LAB_BUDGET, (
-        f"{score}; at most {LAB_BUDGET:,} are allowed, a tenth of the direct network's. Where does yours spend them? Count layer by layer."
+        f"{score}; at most {LAB_BUDGET:,} are allowed, a tenth of the direct network's. Where does yours spend them? "
+        "Count layer by layer."
     )
     assert share >= LAB_GOOD, (
-        f"{score}; guessing gives 17 %, and {LAB_GOOD:.0%} counts as good. What you have saved in multiplications can be spent on epochs, and on mirrored pictures."
+        f"{score}; guessing gives 17 %, and {LAB_GOOD:.0%} counts as good. "
+        "What you have saved in multiplications can be spent on epochs, and on mirrored pictures."
     )
-    return f"{score} ({macs / (10 * LAB_BUDGET):.1%} of the direct network's); {LAB_GOOD:.0%} is good, {LAB_VERY_GOOD:.0%} very good."
+    return (
+        f"{score} ({macs / (10 * LAB_BUDGET):.1%} of the direct network's); "
+        f"{LAB_GOOD:.0%} is good, {LAB_VERY_GOOD:.0%} very good."
+    )
 
 
 lab = Exercise(
     "Lab: as accurate with a tenth of the multiplications",
     test=_check_lab,
     hints=(
-        "Where are the direct network's multiplications? Nearly all in the 5 x 5 layer, then in the 3 x 3 layer from 16 to 64 channels. Count each.",
-        "Depthwise separable convolutions (section 6), stride early, and more channels only where the picture is small.",
-        "A small network can afford more epochs. Mirrored pictures double the data, images.flip(3), and moving a batch by some pixels helps even more: images.roll((2, -1), (2, 3)).",
+        "Where are the direct network's multiplications? Nearly all in the 5 x 5 layer, "
+        "then in the 3 x 3 layer from 16 to 64 channels. Count each.",
+        "Depthwise separable convolutions (section 6), stride early, "
+        "and more channels only where the picture is small.",
+        "A small network can afford more epochs. Mirrored pictures double the data, images.flip(3), "
+        "and moving a batch by some pixels helps even more: images.roll((2, -1), (2, 3)).",
     ),
     reference=train_small,
 )

@@ -20,7 +20,8 @@ def _number(value, what: str) -> torch.Tensor:
     """One number as a tensor; AssertionError with a sentence where something else came."""
     assert isinstance(value, (int, float)) or isinstance(value, torch.Tensor) and value.numel() == 1, (
         f"Expected {what} as one number; "
-        f"{f'a tensor of shape {tuple(value.shape)}' if isinstance(value, torch.Tensor) else type(value).__name__} came. Is the mean missing?"
+        f"{f'a tensor of shape {tuple(value.shape)}' if isinstance(value, torch.Tensor) else type(value).__name__} "
+        "came. Is the mean missing?"
     )
     return torch.as_tensor(value, dtype=torch.float32).reshape(())
 
@@ -86,7 +87,8 @@ smooth_discriminator_loss = Exercise(
     "The discriminator's loss, smoothed",
     test=_check_smooth_discriminator_loss,
     hints=(
-        "F.binary_cross_entropy_with_logits(logits, targets) wants targets of the same shape, and takes the mean by itself.",
+        "F.binary_cross_entropy_with_logits(logits, targets) wants targets of the same shape, "
+        "and takes the mean by itself.",
         "torch.full_like(real_logits, 1 - smooth) and torch.zeros_like(fake_logits) are the targets.",
         "Add the loss of the reals and that of the fakes.",
     ),
@@ -290,7 +292,8 @@ def critic_step(critic, optimizer, real, fake, c=0.01):
 
 
 def _critic_after(critic, loss, c: float | None = 0.1, kept: bool = False) -> torch.Tensor:
-    """All parameters after one step of SGD on loss(critic) from the gradients that are there (kept) or from none, clipped to c."""
+    """All parameters after one step of SGD on loss(critic) from the gradients that are there (kept) or from none,
+    clipped to c."""
     critic = copy.deepcopy(critic)
     for parameter in critic.parameters():
         parameter.grad = torch.full_like(parameter, 0.5) if kept else None
@@ -337,10 +340,12 @@ def _check_critic_step(critic_step):
         "This is the cross-entropy. A critic's numbers are no logits: only their two means count."
     )
     assert after.abs().max() <= 0.1 + 1e-6, (
-        f"A parameter is {after.abs().max():.2f} after the step with c = 0.1: clip all of them, biases too, and after the optimizer's step."
+        f"A parameter is {after.abs().max():.2f} after the step with c = 0.1: "
+        "clip all of them, biases too, and after the optimizer's step."
     )
     assert is_(_critic_after(before, right)), (
-        "The parameters are not those after one step on mean of fakes minus mean of reals, cut to [-c, c] where they are beyond."
+        "The parameters are not those after one step on mean of fakes minus mean of reals, "
+        "cut to [-c, c] where they are beyond."
     )
     assert torch.isclose(came, right(before), atol=1e-4), f"Return the loss, {right(before):.4f}; {came:.4f} came."
     assert generator.weight.grad is None, "The generator got gradients: it is not its turn. Use fake.detach()."
@@ -382,7 +387,8 @@ def _check_any_generator(any_generator):
         ups = [layer for layer in network.modules() if isinstance(layer, nn.ConvTranspose2d)]
         num = side.bit_length() - 2
         assert len(ups) == num, (
-            f"{asked}: expected {num} transposed convolutions, one to 4 x 4 and then one for each doubling; {len(ups)} came."
+            f"{asked}: expected {num} transposed convolutions, one to 4 x 4 and then one for each doubling; "
+            f"{len(ups)} came."
         )
         with torch.no_grad():
             pictures = network(torch.randn(5, z_dim))
@@ -395,10 +401,12 @@ def _check_any_generator(any_generator):
         right = [width * 2**k for k in reversed(range(num - 1))]
         assert widths == right, f"{asked}: expected the channels {right} before the last layer; {widths} came."
         assert len(norms) == num - 1, (
-            f"{asked}: expected {num - 1} batch normalisations, one after each transposed convolution but the last; {len(norms)} came."
+            f"{asked}: expected {num - 1} batch normalisations, one after each transposed convolution but the last; "
+            f"{len(norms)} came."
         )
         assert all(layer.bias is None for layer in ups[:-1]), (
-            "A transposed convolution before a batch normalisation has a bias, which the normalisation takes away again: bias=False."
+            "A transposed convolution before a batch normalisation has a bias, "
+            "which the normalisation takes away again: bias=False."
         )
         kinds = [type(layer).__name__ for layer in network.modules()]
         assert kinds.count("ReLU") == num - 1 and kinds.count("Tanh") == 1, (
@@ -412,8 +420,10 @@ any_generator = Exercise(
     test=_check_any_generator,
     hints=(
         "From 4 pixels to side it takes log2(side / 4) doublings: side.bit_length() - 3.",
-        "The first layer is nn.ConvTranspose2d(z_dim, ..., kernel_size=4), on z as (N, z_dim, 1, 1): nn.Unflatten(1, (z_dim, 1, 1)).",
-        "Collect the layers in a list, in a loop over widths such as [4 * width, 2 * width, width], then nn.Sequential(*layers).",
+        "The first layer is nn.ConvTranspose2d(z_dim, ..., kernel_size=4), on z as (N, z_dim, 1, 1): "
+        "nn.Unflatten(1, (z_dim, 1, 1)).",
+        "Collect the layers in a list, in a loop over widths such as [4 * width, 2 * width, width], "
+        "then nn.Sequential(*layers).",
     ),
     reference=any_generator,
 )
@@ -427,14 +437,24 @@ LAB_NEW, LAB_RECOGNISED = 0.9, 0.5  # no copying, no rubbish
 def train_artist(images, labels, num_steps=1000):
     generator = nn.Sequential(
         nn.Unflatten(1, (32, 1, 1)),
-        nn.ConvTranspose2d(32, 64, 2, bias=False), nn.BatchNorm2d(64), nn.ReLU(),
-        nn.ConvTranspose2d(64, 32, 4, 2, 1, bias=False), nn.BatchNorm2d(32), nn.ReLU(),
-        nn.ConvTranspose2d(32, 1, 4, 2, 1), nn.Tanh(),
-    )  # fmt: skip
+        nn.ConvTranspose2d(32, 64, 2, bias=False),
+        nn.BatchNorm2d(64),
+        nn.ReLU(),
+        nn.ConvTranspose2d(64, 32, 4, 2, 1, bias=False),
+        nn.BatchNorm2d(32),
+        nn.ReLU(),
+        nn.ConvTranspose2d(32, 1, 4, 2, 1),
+        nn.Tanh(),
+    )
     discriminator = nn.Sequential(
-        nn.Conv2d(1, 32, 4, 2, 1), nn.ReLU(), nn.Conv2d(32, 64, 4, 2, 1, bias=False), nn.BatchNorm2d(64), nn.ReLU(),
-        nn.Conv2d(64, 1, 2), nn.Flatten(),
-    )  # fmt: skip
+        nn.Conv2d(1, 32, 4, 2, 1),
+        nn.ReLU(),
+        nn.Conv2d(32, 64, 4, 2, 1, bias=False),
+        nn.BatchNorm2d(64),
+        nn.ReLU(),
+        nn.Conv2d(64, 1, 2),
+        nn.Flatten(),
+    )
     g_optimizer, d_optimizer = (
         torch.optim.Adam(network.parameters(), lr=1e-3, betas=(0.5, 0.999)) for network in (generator, discriminator)
     )
@@ -468,8 +488,9 @@ def _lab_judge() -> nn.Module:
 def coverage(pictures: torch.Tensor) -> tuple[torch.Tensor, float]:
     """(share of held-out digits covered, one number a class (10,); how new the pictures are).
 
-    Covered: a picture is closer than the digit's 5th nearest neighbour among the training digits (Naeem, Oh, Uh, Choi, Yoo, Reliable Fidelity and Diversity
-    Metrics for Generative Models, ICML 2020). New: median distance to the nearest training digit, divided by that of the held-out digits.
+    Covered: a picture is closer than the digit's 5th nearest neighbour among the training digits (Naeem, Oh, Uh, Choi,
+    Yoo, Reliable Fidelity and Diversity Metrics for Generative Models, ICML 2020). New: median distance to the nearest
+    training digit, divided by that of the held-out digits.
     """
     (known, _), (held_out, labels) = digits("train"), digits("val", "test")
     known, held_out, pictures = known.flatten(1), held_out.flatten(1), pictures.flatten(1)
@@ -490,7 +511,8 @@ def _check_lab(train_artist):
         with torch.no_grad():
             pictures = generator.cpu().eval()(torch.randn(2000, 32))
         assert isinstance(pictures, torch.Tensor) and pictures.shape == (2000, 1, 8, 8), (
-            f"2,000 random vectors of 32 numbers went in; expected pictures (2000, 1, 8, 8), and not {getattr(pictures, 'shape', type(pictures).__name__)}."
+            "2,000 random vectors of 32 numbers went in; expected pictures (2000, 1, 8, 8), "
+            f"and not {getattr(pictures, 'shape', type(pictures).__name__)}."
         )
         pictures = pictures.clamp(-1, 1)
         shares, new = coverage(pictures)
@@ -499,7 +521,8 @@ def _check_lab(train_artist):
             sure = (judge(pictures).softmax(dim=1).amax(dim=1) > 0.9).float().mean().item()
     worst = int(shares.argmin())
     score = (
-        f"{shares[worst]:.0%} of the held-out digits {worst}, the worst class, are covered ({shares.mean():.0%} of all); the judge recognises "
+        f"{shares[worst]:.0%} of the held-out digits {worst}, the worst class, "
+        f"are covered ({shares.mean():.0%} of all); the judge recognises "
         f"{sure:.0%}, the pictures are {new:.2f} times as new as real ones, {seconds:.0f} s"
     )
     assert seconds <= LAB_SECONDS, f"{score}: {LAB_SECONDS} s is the limit."
@@ -508,7 +531,8 @@ def _check_lab(train_artist):
         f"{score}; at least {LAB_RECOGNISED:.0%} should be recognised. Train longer, or average the weights."
     )
     assert shares[worst] >= LAB_GOOD, (
-        f"{score}; {LAB_GOOD:.0%} counts as good. Which digits are missing? Draw many and look at what the judge of section 2 says."
+        f"{score}; {LAB_GOOD:.0%} counts as good. Which digits are missing? "
+        "Draw many and look at what the judge of section 2 says."
     )
     return f"{score}. {'Very good' if shares[worst] >= LAB_VERY_GOOD else 'Good'}."
 
@@ -517,8 +541,10 @@ lab = Exercise(
     "Lab: coverage of all ten digits",
     test=_check_lab,
     hints=(
-        "Begin with the GAN of section 5, and return the averaged generator, gan.average.module: it covers more than the last one.",
-        "You have 60 seconds: more steps help. So may labels: train a conditional GAN, and let the first numbers of z choose the digit.",
+        "Begin with the GAN of section 5, and return the averaged generator, gan.average.module: "
+        "it covers more than the last one.",
+        "You have 60 seconds: more steps help. So may labels: "
+        "train a conditional GAN, and let the first numbers of z choose the digit.",
     ),
     reference=train_artist,
 )

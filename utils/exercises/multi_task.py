@@ -25,12 +25,14 @@ def _check_mirror_boxes(mirror_boxes):
     x1, y1, x2, y2 = boxes.unbind(dim=1)
     result = mirror_boxes(boxes.clone(), 64)
     assert isinstance(result, torch.Tensor) and result.shape == (3, 4), (
-        f"Expected a tensor of 3 boxes, (3, 4); {f'shape {tuple(result.shape)}' if isinstance(result, torch.Tensor) else type(result).__name__} came. "
+        "Expected a tensor of 3 boxes, (3, 4); "
+        f"{f'shape {tuple(result.shape)}' if isinstance(result, torch.Tensor) else type(result).__name__} came. "
         "torch.stack(columns, dim=1) puts columns side by side."
     )
     assert not torch.equal(result, boxes), "The boxes have not moved."
     assert not torch.equal(result, torch.stack([64 - x1, y1, 64 - x2, y2], dim=1)), (
-        "Your boxes have their right side on the left: x1 must stay the smaller one. What was the right side is the left side now."
+        "Your boxes have their right side on the left: x1 must stay the smaller one. "
+        "What was the right side is the left side now."
     )
     assert not torch.equal(result, torch.stack([x1, 64 - y2, x2, 64 - y1], dim=1)), (
         "You have turned the pictures upside down. Mirror left and right: x changes, y stays."
@@ -66,7 +68,8 @@ def _check_masked_mean(masked_mean):
     known = torch.tensor([True, False, True, True, False])
     result = masked_mean(losses, known)
     assert isinstance(result, torch.Tensor) and result.shape == (), (
-        f"Expected one number, a tensor of shape (); {f'shape {tuple(result.shape)}' if isinstance(result, torch.Tensor) else type(result).__name__} came."
+        "Expected one number, a tensor of shape (); "
+        f"{f'shape {tuple(result.shape)}' if isinstance(result, torch.Tensor) else type(result).__name__} came."
     )
     assert not result.isnan(), (
         "The result is NaN. Multiplying by known does not help: 0 x NaN is NaN. Take the known rows: losses[known]."
@@ -84,7 +87,8 @@ def _check_masked_mean(masked_mean):
     )
     half = torch.tensor([True, False, False, False, False])
     assert abs(masked_mean(losses, half).item() - 1) < 1e-5, (
-        "Only the first of five pictures was known, with a loss of 1, and that is the mean too. Is `known` used, or only whether a number is NaN?"
+        "Only the first of five pictures was known, with a loss of 1, and that is the mean too. "
+        "Is `known` used, or only whether a number is NaN?"
     )
     none = masked_mean(losses, torch.zeros(5, dtype=torch.bool))
     assert none.item() == 0, (
@@ -115,7 +119,9 @@ def _check_uncertainty_loss(uncertainty_loss):
     losses, s = torch.tensor([0.7, 0.2, 300.0]), torch.tensor([0.3, -1.0, 5.0], requires_grad=True)
     result = uncertainty_loss(losses, s)
     assert isinstance(result, torch.Tensor) and result.shape == (), (
-        f"Expected the total, one number; {f'shape {tuple(result.shape)}' if isinstance(result, torch.Tensor) else type(result).__name__} came. Is the sum over the tasks taken?"
+        "Expected the total, one number; "
+        f"{f'shape {tuple(result.shape)}' if isinstance(result, torch.Tensor) else type(result).__name__} came. "
+        "Is the sum over the tasks taken?"
     )
 
     def like(other):
@@ -123,7 +129,8 @@ def _check_uncertainty_loss(uncertainty_loss):
 
     weighted = torch.exp(-s) * losses
     assert not like(weighted.sum()), (
-        "The part s / 2 is missing. Without it the best s is infinite: all weights go to zero, and the network learns nothing."
+        "The part s / 2 is missing. Without it the best s is infinite: "
+        "all weights go to zero, and the network learns nothing."
     )
     assert not like((torch.exp(s) * losses + s / 2).sum()), (
         "The sign: a large variance must make the weight small, exp(-s)."
@@ -133,7 +140,8 @@ def _check_uncertainty_loss(uncertainty_loss):
     )
     assert not like((losses / s + s / 2).sum()), "s is the logarithm of the variance; the variance itself is exp(s)."
     assert like((weighted + s / 2).sum()), (
-        f"Expected {(weighted + s / 2).sum().item():.3f}, the sum of exp(-s) L + s / 2 over the tasks; {result.item():.3f} came."
+        f"Expected {(weighted + s / 2).sum().item():.3f}, the sum of exp(-s) L + s / 2 over the tasks; "
+        f"{result.item():.3f} came."
     )
     assert result.requires_grad, (
         "The log-variances get no gradient, so they cannot be learned. No .item(), .detach() or no_grad."
@@ -172,14 +180,17 @@ def _check_gradient_lengths(gradient_lengths):
     expected = torch.stack([torch.cat([g.flatten() for g in of_task]).norm() for of_task in gradients])
     result = gradient_lengths(losses, shared)
     assert isinstance(result, torch.Tensor) and result.shape == (2,), (
-        f"Expected one length for each of 2 losses, a tensor (2,); {f'shape {tuple(result.shape)}' if isinstance(result, torch.Tensor) else type(result).__name__} came."
+        "Expected one length for each of 2 losses, a tensor (2,); "
+        f"{f'shape {tuple(result.shape)}' if isinstance(result, torch.Tensor) else type(result).__name__} came."
     )
     assert all(parameter.grad is None for parameter in shared), (
-        "The parameters' .grad has changed: backward() adds to it, and the next training step would use it. Use torch.autograd.grad(loss, shared, retain_graph=True)."
+        "The parameters' .grad has changed: backward() adds to it, and the next training step would use it. "
+        "Use torch.autograd.grad(loss, shared, retain_graph=True)."
     )
     of_parts = torch.stack([sum(g.norm() for g in of_task) for of_task in gradients])
     assert not torch.allclose(result, of_parts, rtol=1e-4), (
-        "You have added the lengths of the parts. The length of the whole: put all parts into one long vector (flatten, torch.cat), then .norm()."
+        "You have added the lengths of the parts. The length of the whole: "
+        "put all parts into one long vector (flatten, torch.cat), then .norm()."
     )
     assert not torch.allclose(result, expected.square(), rtol=1e-4), "These are squared lengths: the root is missing."
     last = torch.stack([of_task[-1].norm() for of_task in gradients])
@@ -188,7 +199,8 @@ def _check_gradient_lengths(gradient_lengths):
         "This is the length for one of the shared tensors. Take all of `shared`: weights and biases."
     )
     assert torch.allclose(result, expected, rtol=1e-4), (
-        f"Expected {[round(x, 4) for x in expected.tolist()]}, {[round(x, 4) for x in result.tolist()]} came. Is it the gradient in the shared parameters, for each loss by itself?"
+        f"Expected {[round(x, 4) for x in expected.tolist()]}, {[round(x, 4) for x in result.tolist()]} came. "
+        "Is it the gradient in the shared parameters, for each loss by itself?"
     )
     return f"The second loss pulls {(expected[1] / expected[0]).item():.0f} times as hard as the first."
 
@@ -199,7 +211,8 @@ gradient_lengths = Exercise(
     hints=(
         "torch.autograd.grad(loss, shared) gives a tensor for each shared parameter, and leaves .grad alone.",
         "The second loss needs the graph too: retain_graph=True.",
-        "torch.cat([gradient.flatten() for gradient in gradients]).norm() is the length of the whole; torch.stack the two lengths.",
+        "torch.cat([gradient.flatten() for gradient in gradients]).norm() is the length of the whole; "
+        "torch.stack the two lengths.",
     ),
     reference=gradient_lengths,
 )
@@ -236,7 +249,8 @@ def _check_shared_network(shared_network):
         f"{f'the keys {sorted(outputs)}' if isinstance(outputs, dict) else f'a {type(outputs).__name__}'} came."
     )
     assert len(calls) == 1, (
-        f"The encoder ran {len(calls)} times for one call. Run it once, before the loop over the heads: that is what sharing saves."
+        f"The encoder ran {len(calls)} times for one call. Run it once, before the loop over the heads: "
+        "that is what sharing saves."
     )
     for task, head in heads.items():
         assert torch.allclose(outputs[task], head(encoder(images))), (
@@ -245,7 +259,8 @@ def _check_shared_network(shared_network):
     named = num_parameters(network)
     wanted = sum(map(num_parameters, (encoder, *heads.values())))
     assert named == wanted, (
-        f"network.parameters() gives {named} numbers, and encoder and heads have {wanted}: an optimizer would miss the rest. A plain dict hides its modules; nn.ModuleDict shows them."
+        f"network.parameters() gives {named} numbers, and encoder and heads have {wanted}: "
+        "an optimizer would miss the rest. A plain dict hides its modules; nn.ModuleDict shows them."
     )
     return "The encoder runs once, however many tasks there are."
 
@@ -263,8 +278,8 @@ shared_network = Exercise(
 
 # ---- lab -------------------------------------------------------------------------------------------------------------
 
-# The share of right answers that counts as good: more than section 7's three tasks reach, and less than the reference. Of photos few
-# are left to learn from and to test.
+# The share of right answers that counts as good: more than section 7's three tasks reach, and less than the reference.
+# Of photos few are left to learn from and to test.
 LAB_GOOD = {"critters": 0.75, "photos": 0.6}
 
 
@@ -345,7 +360,8 @@ def _check_lab(classify):
     (share, score), good = share_right(classify, test_set), LAB_GOOD[test_set.source]
     always = max(test_set.counts().values()) / len(test_set)
     assert share >= good, (
-        f"{score}; always the same answer gives {always:.0%}, and {good:.0%} counts as good. What else do masks and boxes tell you?"
+        f"{score}; always the same answer gives {always:.0%}, and {good:.0%} counts as good. "
+        "What else do masks and boxes tell you?"
     )
     return f"{score}; {good:.0%} counts as good."
 
@@ -356,7 +372,8 @@ lab = Exercise(
     hints=(
         "Begin with Network(['label', 'mask']), Uncertainty weights and lab_data. What does it score on val_set?",
         "Boxes are there too, and of no cost to you: a third task.",
-        "Where on the animal do you look, to tell a cat from a dog? A network with 600 boxes to learn from can find that place. Cut it out "
+        "Where on the animal do you look, to tell a cat from a dog? "
+        "A network with 600 boxes to learn from can find that place. Cut it out "
         "(torchvision.ops.roi_align), and let a second network learn the 60 labels from it.",
     ),
     reference=make_classifier,

@@ -34,7 +34,8 @@ def _check_residual_forward(residual_forward):
     with torch.no_grad():
         y = residual_forward(given, conv1, bn1, conv2, bn2)
         assert isinstance(y, torch.Tensor) and y.shape == x.shape, (
-            f"Expected an output of the shape of x, {tuple(x.shape)}; {tuple(y.shape) if isinstance(y, torch.Tensor) else type(y).__name__} came."
+            f"Expected an output of the shape of x, {tuple(x.shape)}; "
+            f"{tuple(y.shape) if isinstance(y, torch.Tensor) else type(y).__name__} came."
         )
         assert torch.equal(given, x), (
             "x itself was changed: out += x is fine, x += out is not, and F.relu must not be in place on x."
@@ -48,14 +49,16 @@ def _check_residual_forward(residual_forward):
         assert not is_(F.relu(f)), "This is a plain block: the shortcut is missing. Add x before the last ReLU."
         assert not is_(x + f), "The ReLU after the sum is missing."
         assert not is_(x + F.relu(f)) and not is_(F.relu(x + F.relu(f))), (
-            "There is a ReLU between the last batch normalisation and the sum, so the block can only add. It comes after the sum."
+            "There is a ReLU between the last batch normalisation and the sum, so the block can only add. "
+            "It comes after the sum."
         )
         assert not is_(F.relu(x + bn2(conv2(inner)))), "The ReLU after the first batch normalisation is missing."
         assert not is_(F.relu(inner + f)), "The shortcut starts at x, not at the output of the first convolution."
         assert not is_(F.relu(x + conv2(F.relu(conv1(x))))), "The two batch normalisations are missing."
         assert not is_(F.relu(torch.maximum(x, f))) and not is_(F.relu(x * f)), "Shortcut and f(x) are added: x + out."
         assert is_(F.relu(x + f)), (
-            f"The largest difference from relu(x + f(x)) is {(y - F.relu(x + f)).abs().max():.2f}. The order is conv1, bn1, ReLU, conv2, bn2, sum, ReLU."
+            f"The largest difference from relu(x + f(x)) is {(y - F.relu(x + f)).abs().max():.2f}. "
+            "The order is conv1, bn1, ReLU, conv2, bn2, sum, ReLU."
         )
     return "Take the x away and it is a plain block: one plus sign is the whole difference."
 
@@ -89,7 +92,8 @@ def _check_highway_forward(highway_forward):
         y = highway_forward(x.clone(), f, gate)
         num_calls = len(calls)
         assert isinstance(y, torch.Tensor) and y.shape == x.shape, (
-            f"Expected an output of the shape of x, {tuple(x.shape)}; {tuple(y.shape) if isinstance(y, torch.Tensor) else type(y).__name__} came."
+            f"Expected an output of the shape of x, {tuple(x.shape)}; "
+            f"{tuple(y.shape) if isinstance(y, torch.Tensor) else type(y).__name__} came."
         )
         fx, logit = f(x), gate(x)
         t = torch.sigmoid(logit)
@@ -107,7 +111,8 @@ def _check_highway_forward(highway_forward):
         t_fx = torch.sigmoid(gate(fx))
         assert not is_(t_fx * fx + (1 - t_fx) * x), "The gate looks at x, not at f(x)."
         assert is_(t * fx + (1 - t) * x), (
-            f"The largest difference from t f(x) + (1 - t) x is {(y - t * fx - (1 - t) * x).abs().max():.2f}, with t the sigmoid of gate(x)."
+            f"The largest difference from t f(x) + (1 - t) x is {(y - t * fx - (1 - t) * x).abs().max():.2f}, "
+            "with t the sigmoid of gate(x)."
         )
     assert num_calls == 1, f"Right, but f was computed {num_calls} times; once is enough."
     return "With t = 0 it is the identity, with t = 1 a plain layer, and the network decides for each number."
@@ -149,10 +154,12 @@ def _check_count_bottleneck(count_bottleneck):
         scales = 2 * (2 * width + out)
         projection = 0 if fits else in_channels * out + 2 * out
         assert fits or came != right - projection, (
-            f"{case}: the projection is missing. {in_channels} channels come in and {out} go out, so the shortcut needs one."
+            f"{case}: the projection is missing. {in_channels} channels come in and {out} go out, "
+            "so the shortcut needs one."
         )
         assert not fits or came != right + in_channels * out + 2 * out, (
-            f"{case}: {in_channels} channels come in and {out} go out, so the shortcut is the identity and has no parameters."
+            f"{case}: {in_channels} channels come in and {out} go out, "
+            "so the shortcut is the identity and has no parameters."
         )
         assert came not in (right - scales, right - scales - (0 if fits else 2 * out)), (
             f"{case}: the batch normalisations are missing. Each has a scale and a shift for every channel."
@@ -160,7 +167,8 @@ def _check_count_bottleneck(count_bottleneck):
         assert fits or came != right - 2 * out, f"{case}: the projection has a batch normalisation too."
         biases = 2 * width + out
         assert came not in (right + biases, right + biases + (0 if fits else out)), (
-            f"{case}: {came - right} too many: as many as the convolutions would have biases, or half a batch normalisation. The convolutions have no bias."
+            f"{case}: {came - right} too many: as many as the convolutions would have biases, "
+            "or half a batch normalisation. The convolutions have no bias."
         )
         assert came not in (right - biases, right - biases - (0 if fits else out)), (
             f"{case}: {right - came} too few: a batch normalisation has two numbers a channel, scale and shift."
@@ -179,9 +187,11 @@ count_bottleneck = Exercise(
     "Count a bottleneck",
     test=_check_count_bottleneck,
     hints=(
-        "A convolution without bias has in_channels · out_channels · side² weights. There are three, and perhaps a projection.",
+        "A convolution without bias has in_channels · out_channels · side² weights. "
+        "There are three, and perhaps a projection.",
         "A batch normalisation has 2 parameters a channel: here 2 · width, 2 · width and 2 · 4 · width.",
-        "The projection: in_channels · 4 · width weights and 2 · 4 · width for its batch normalisation, if in_channels != 4 * width.",
+        "The projection: in_channels · 4 · width weights and 2 · 4 · width for its batch normalisation, "
+        "if in_channels != 4 * width.",
     ),
     reference=count_bottleneck,
 )
@@ -225,7 +235,8 @@ def _check_make_block(make_block):
         assert len(large) == 2, f"{case}: the block has {len(large)} convolutions of 3 x 3; expected 2."
         needed = stride != 1 or in_channels != out_channels
         assert needed or not small, (
-            f"{case}: shapes match, so the shortcut is the identity; yours has a projection. He and others call that option C."
+            f"{case}: shapes match, so the shortcut is the identity; yours has a projection. "
+            "He and others call that option C."
         )
         assert not needed or small, f"{case}: shapes differ, and there is no 1 x 1 convolution to project the shortcut."
         assert all(c.kernel_size == (1, 1) for c in small), (
@@ -236,7 +247,8 @@ def _check_make_block(make_block):
         )
         norms = sum(isinstance(layer, nn.BatchNorm2d) for layer in block.modules())
         assert norms == 2 + needed, (
-            f"{case}: {norms} batch normalisations; expected {2 + needed}, one after each convolution{', the projection too' if needed else ''}."
+            f"{case}: {norms} batch normalisations; expected {2 + needed}, "
+            f"one after each convolution{', the projection too' if needed else ''}."
         )
         assert large[0].stride == (stride, stride) and large[1].stride == (1, 1), (
             f"{case}: the stride belongs in the first 3 x 3 convolution."
@@ -255,7 +267,8 @@ def _check_make_block(make_block):
         )
         gap = (y - F.relu(shortcut + f)).abs().max()
         assert gap < 1e-3, (
-            f"{case}: shapes and layers are right, values differ by {gap:.2f} from relu(shortcut(x) + f(x)). The order in f is conv1, bn1, ReLU, "
+            f"{case}: shapes and layers are right, values differ by {gap:.2f} from relu(shortcut(x) + f(x)). "
+            "The order in f is conv1, bn1, ReLU, "
             "conv2, bn2, and the shortcut takes x itself."
         )
     return "Shortcut B of section 6: torchvision's BasicBlock."
@@ -271,7 +284,8 @@ make_block = Exercise(
     test=_check_make_block,
     hints=(
         "Write a class with __init__ and forward inside make_block, and return an instance.",
-        "The shortcut is nn.Identity() if stride == 1 and in_channels == out_channels, else nn.Sequential(1 x 1 convolution with the stride, batch normalisation).",
+        "The shortcut is nn.Identity() if stride == 1 and in_channels == out_channels, "
+        "else nn.Sequential(1 x 1 convolution with the stride, batch normalisation).",
         "forward: out = F.relu(self.bn1(self.conv1(x))), then F.relu(self.shortcut(x) + self.bn2(self.conv2(out))).",
     ),
     reference=make_block,
@@ -308,26 +322,31 @@ def _check_make_dense_block(make_dense_block):
         case = f"{in_channels} channels, growth {growth}, {num_layers} layers"
         convs = [layer for layer in block.modules() if isinstance(layer, nn.Conv2d)]
         assert convs, (
-            f"{case}: no convolution is to be found. Layers in a Python list are invisible to PyTorch: use nn.ModuleList."
+            f"{case}: no convolution is to be found. Layers in a Python list are invisible to PyTorch: "
+            "use nn.ModuleList."
         )
         assert len(convs) == num_layers, f"{case}: {len(convs)} convolutions; expected one a layer, {num_layers}."
         assert y.shape[1] != growth * num_layers or in_channels == 0, (
-            f"{case}: the output has the {growth * num_layers} new channels only. The input's come first, {total} in all."
+            f"{case}: the output has the {growth * num_layers} new channels only. "
+            f"The input's come first, {total} in all."
         )
         assert tuple(y.shape) == (4, total, 5, 5), (
-            f"{case}: expected an output of shape {(4, total, 5, 5)}, {tuple(y.shape)} came: concatenate along dim=1, and pad the convolutions."
+            f"{case}: expected an output of shape {(4, total, 5, 5)}, {tuple(y.shape)} came: "
+            "concatenate along dim=1, and pad the convolutions."
         )
         seen = [conv.in_channels for conv in convs]
         wanted = [in_channels + growth * number for number in range(num_layers)]
         assert seen == wanted, (
-            f"{case}: the layers see {', '.join(map(str, seen))} channels; expected {', '.join(map(str, wanted))}: all that is there so far."
+            f"{case}: the layers see {', '.join(map(str, seen))} channels; expected {', '.join(map(str, wanted))}: "
+            "all that is there so far."
         )
         assert torch.equal(y[:, :in_channels], x), (
             f"{case}: the first {in_channels} channels of the output should be the input, untouched and in front."
         )
         norms = [layer for layer in block.modules() if isinstance(layer, nn.BatchNorm2d)]
         assert [norm.num_features for norm in norms] == wanted, (
-            f"{case}: each layer begins with a batch normalisation of all the channels that it sees: BN, ReLU, convolution."
+            f"{case}: each layer begins with a batch normalisation of all the channels that it sees: "
+            "BN, ReLU, convolution."
         )
         expected = x
         for norm, conv in zip(norms, convs, strict=True):
@@ -335,7 +354,8 @@ def _check_make_dense_block(make_dense_block):
             expected = torch.cat([expected, conv(scaled)], dim=1)
         gap = (block(x.clone()) - expected).abs().max()
         assert gap < 1e-4, (
-            f"{case}: shapes are right, values differ by {gap:.2f}. The order is BN, ReLU, convolution, and new channels go behind."
+            f"{case}: shapes are right, values differ by {gap:.2f}. "
+            "The order is BN, ReLU, convolution, and new channels go behind."
         )
     return "Every layer reads what all others have written."
 
@@ -345,7 +365,8 @@ make_dense_block = Exercise(
     test=_check_make_dense_block,
     hints=(
         "Layer number l (from 0) sees in_channels + l · growth channels and makes growth new ones.",
-        "Keep the layers in an nn.ModuleList, each nn.Sequential(BatchNorm2d, ReLU, Conv2d with padding=1, bias=False).",
+        "Keep the layers in an nn.ModuleList, each nn.Sequential(BatchNorm2d, ReLU, Conv2d with "
+        "padding=1, bias=False).",
         "forward: for layer in self.layers: x = torch.cat([x, layer(x)], dim=1).",
     ),
     reference=make_dense_block,
@@ -419,10 +440,12 @@ def _check_lab(train_deepest):
         f"{score}: {LAB_SECONDS} s is the limit. What makes a layer cheap? Smaller maps, fewer channels, fewer epochs."
     )
     assert share >= LAB_ACCURACY, (
-        f"{score}; guessing gives 10 %, and {LAB_ACCURACY:.0%} is asked for. Does it train at all? Compare with a network of 8 layers."
+        f"{score}; guessing gives 10 %, and {LAB_ACCURACY:.0%} is asked for. Does it train at all? "
+        "Compare with a network of 8 layers."
     )
     assert not dead, (
-        f"{score}; but {dead} of the {depth} convolutions get no gradient: they do nothing, as in a block whose last scale is still zero. Dead blocks do not count."
+        f"{score}; but {dead} of the {depth} convolutions get no gradient: "
+        "they do nothing, as in a block whose last scale is still zero. Dead blocks do not count."
     )
     assert depth >= LAB_GOOD, (
         f"{score}; {LAB_GOOD} convolutions count as good, {LAB_VERY_GOOD} as very good. Go deeper."
@@ -434,9 +457,12 @@ lab = Exercise(
     "Lab: the deepest network that still trains in 60 seconds",
     test=_check_lab,
     hints=(
-        "Residual blocks, of course. Then make a layer cheap: on maps of 4 x 4 a convolution has a quarter of the work.",
-        "Deep networks like a start as the identity: nn.init.zeros_ on the last scale of each block. Training wakes them up.",
-        "A stem with stride 2, 50 blocks of 16 channels, Adam with OneCycleLR up to 5e-3, 6 epochs: seconds. Now go deeper.",
+        "Residual blocks, of course. Then make a layer cheap: "
+        "on maps of 4 x 4 a convolution has a quarter of the work.",
+        "Deep networks like a start as the identity: nn.init.zeros_ on the last scale of each block. "
+        "Training wakes them up.",
+        "A stem with stride 2, 50 blocks of 16 channels, Adam with OneCycleLR up to 5e-3, 6 epochs: seconds. "
+        "Now go deeper.",
     ),
     reference=train_deepest,
 )

@@ -39,7 +39,8 @@ def _check_picture_to_tensor(picture_to_tensor):
         "Height and width have been exchanged on the way. One permute brings all three axes to their places."
     )
     assert torch.allclose(image, scaled.permute(2, 0, 1)), (
-        "Shape, type and range are right, but the pixels are not at their places: image[c, y, x] should be picture[y, x, c] / 255."
+        "Shape, type and range are right, but the pixels are not at their places: "
+        "image[c, y, x] should be picture[y, x, c] / 255."
     )
     return "Channels first, floats from 0 to 1: every image pipeline begins so."
 
@@ -93,14 +94,18 @@ def _check_training_step(step):
     start = _three_steps(lambda *args: 0.0)[0]
     model, losses, first = _three_steps(step)
     assert not isinstance(losses[0], torch.Tensor), (
-        "A tensor came back, and behind it hangs the whole graph of the computation. Return a plain number: loss.item()."
+        "A tensor came back, and behind it hangs the whole graph of the computation. "
+        "Return a plain number: loss.item()."
     )
     if _same(model, start):
         raise AssertionError(
             "The weights have not changed."
-            + (" There are no gradients: is loss.backward() there?" if model.weight.grad is None else
-               " There are gradients, but nobody takes the step: optimizer.step() comes after loss.backward().")
-        )  # fmt: skip
+            + (
+                " There are no gradients: is loss.backward() there?"
+                if model.weight.grad is None
+                else " There are gradients, but nobody takes the step: optimizer.step() comes after loss.backward()."
+            )
+        )
     accumulated = _three_steps(training_step.reference, zero_grad=False)[0]
     assert not _same(model, accumulated), (
         "The first step is right, the later ones too large: backward() adds to the old gradients. "
@@ -164,10 +169,12 @@ def _check_convolve_more(convolve_more):
         assert came == wanted, f"{case}: expected a result of shape {wanted}, {came} came."
         flipped = _torch_convolve(image, kernel.flip(0, 1), stride, padding)
         assert not torch.allclose(result, flipped, atol=1e-4), (
-            "Your kernel is turned by 180 degrees. That is convolution as mathematics has it; PyTorch's, and that of section 3, is not turned."
+            "Your kernel is turned by 180 degrees. That is convolution as mathematics has it; "
+            "PyTorch's, and that of section 3, is not turned."
         )
         assert torch.allclose(result, expected, atol=1e-4), (
-            f"{case}: the shape is right, the numbers are not; the largest difference is {(result - expected).abs().max():.2f}. "
+            f"{case}: the shape is right, the numbers are not; "
+            f"the largest difference is {(result - expected).abs().max():.2f}. "
             "Window (i, j) begins at row i * stride and column j * stride of the padded image."
         )
     return "The same numbers as F.conv2d, for five combinations of size, stride and padding."
@@ -178,7 +185,8 @@ convolve_more = Exercise(
     test=_check_convolve_more,
     hints=(
         "Pad first: F.pad(image, (padding, padding, padding, padding)). Then forget that there was padding.",
-        "The formula of section 3 says how large the result is; or count the windows: range(0, height - size + 1, stride).",
+        "The formula of section 3 says how large the result is; or count the windows: "
+        "range(0, height - size + 1, stride).",
         "Window (i, j) is image[i * stride : i * stride + size, j * stride : j * stride + size].",
     ),
     reference=convolve_more,
@@ -209,22 +217,29 @@ def _check_learn(learn):
         risks.append((answers != labels).float().mean().item())
     known, new = risks
     assert known == 0 or new >= 0.1, (
-        f"It reads {1 - new:.1%} of new digits, which is good, but it makes mistakes on {known:.1%} of those that it was given. "
+        f"It reads {1 - new:.1%} of new digits, which is good, "
+        f"but it makes mistakes on {known:.1%} of those that it was given. "
         "Which of the known images is nearest to a known image?"
     )
     assert known == 0, f"The empirical risk is {known:.1%}; on the images that it was given it must make no mistake."
     assert new < 0.1, (
-        f"No mistake on the images that it was given, and {new:.0%} wrong on new ones. It need not be the very same image: ask for the one most like it."
+        f"No mistake on the images that it was given, and {new:.0%} wrong on new ones. "
+        "It need not be the very same image: ask for the one most like it."
     )
-    return f"Empirical risk 0, and {1 - new:.1%} of new digits right. Memory is no vice; what it says about new pictures decides."
+    return (
+        f"Empirical risk 0, and {1 - new:.1%} of new digits right. "
+        "Memory is no vice; what it says about new pictures decides."
+    )
 
 
 learn = Exercise(
     "Zero empirical risk, and not useless",
     test=_check_learn,
     hints=(
-        "The memoriser asks: have I seen exactly this image? Ask instead: which image that I have seen is most like it?",
-        "Two images are alike when the distance of their vectors of 64 numbers is small. Compute with floats, not bytes.",
+        "The memoriser asks: have I seen exactly this image? "
+        "Ask instead: which image that I have seen is most like it?",
+        "Two images are alike when the distance of their vectors of 64 numbers is small. "
+        "Compute with floats, not bytes.",
         "torch.cdist(new, known) gives all distances, argmin(dim=1) the nearest known image of each new one.",
     ),
     reference=learn,
@@ -329,35 +344,43 @@ def _check_lab(train):
 def _check_lives(train):
     total, middle = _EPOCHS * _BATCHES, 2 * _BATCHES + 3
     assert _equal(_live(train, 2)[0], _live(_plain, 2)[0]), (
-        "Even when nobody disturbs it, your training ends elsewhere than the loop of section 6 (no mode switched, no random number drawn besides). "
+        "Even when nobody disturbs it, your training ends elsewhere than the loop of section 6 "
+        "(no mode switched, no random number drawn besides). "
         f"It should make {_EPOCHS} passes, with forward, F.cross_entropy, zero_grad, backward, step for each batch."
     )
     weights, lives, files = _live(train, 0, [middle])
     assert files, (
-        "Killed in the third epoch, and there was no file: nothing was saved. torch.save(..., checkpoint) after every epoch."
+        "Killed in the third epoch, and there was no file: nothing was saved. "
+        "torch.save(..., checkpoint) after every epoch."
     )
     assert "run.pt" in files, (
         f"Your training has written {', '.join(files)}; the next run looks for `checkpoint` itself."
     )
     assert lives[1] < total, (
-        f"Killed in the third epoch, your second run did all {total} steps again: load the file where checkpoint.exists(), and begin at its epoch."
+        f"Killed in the third epoch, your second run did all {total} steps again: "
+        "load the file where checkpoint.exists(), and begin at its epoch."
     )
     whole = _live(_plain, 0)[0]
     assert _equal(weights, whole), (
-        f"Plain SGD, batches in fixed order, killed at step {middle}: the weights at the end are not those of the unbroken run. "
-        f"The second run did {lives[1]} steps; {total - 2 * _BATCHES} were left after two whole epochs. Are the weights and the number of epochs those "
+        f"Plain SGD, batches in fixed order, killed at step {middle}: "
+        "the weights at the end are not those of the unbroken run. "
+        f"The second run did {lives[1]} steps; {total - 2 * _BATCHES} were left after two whole epochs. "
+        "Are the weights and the number of epochs those "
         "from the end of the last whole epoch?"
     )
     assert _equal(_live(train, 1, [middle])[0], _live(_plain, 1)[0]), (
-        "With plain SGD it works, with Adam it does not: Adam keeps running means of the gradients. Save and load optimizer.state_dict() too."
+        "With plain SGD it works, with Adam it does not: Adam keeps running means of the gradients. "
+        "Save and load optimizer.state_dict() too."
     )
     whole = _live(_plain, 2)[0]
     assert _equal(_live(train, 2, [middle])[0], whole), (
-        "With dropout and shuffled batches the resumed run ends elsewhere: the random numbers are others. Save torch.get_rng_state() at the end of each epoch, "
+        "With dropout and shuffled batches the resumed run ends elsewhere: the random numbers are others. "
+        "Save torch.get_rng_state() at the end of each epoch, "
         "and put it back with torch.set_rng_state()."
     )
     assert _equal(_live(train, 2, [1])[0], whole), (
-        "Killed at the very first step, the next run began with other random weights. Save once before the first epoch too."
+        "Killed at the very first step, the next run began with other random weights. "
+        "Save once before the first epoch too."
     )
     draw = random.SystemRandom().randint
     runs = [
@@ -369,18 +392,24 @@ def _check_lives(train):
     results = [_live(train, 2, kills) for kills in runs]
     survived = sum(_equal(weights, whole) for weights, _, _ in results)
     assert survived == len(runs), (
-        f"{survived} of {len(runs)} runs that were killed at random steps end with equal weights; the kills were at {runs}. Good is all of them."
+        f"{survived} of {len(runs)} runs that were killed at random steps end with equal weights; "
+        f"the kills were at {runs}. Good is all of them."
     )
     again = sum(sum(lives) - total for _, lives, _ in results)
-    return f"All {len(runs) + 4} killed runs end with equal weights. In the last {len(runs)}, {again} of {len(runs) * total} steps had to be done twice."
+    return (
+        f"All {len(runs) + 4} killed runs end with equal weights. "
+        f"In the last {len(runs)}, {again} of {len(runs) * total} steps had to be done twice."
+    )
 
 
 lab = Exercise(
     "Lab: resume from a kill at a random step",
     test=_check_lab,
     hints=(
-        "What decides the next step? The weights, the optimizer's memory, the random numbers, and which epoch it is. Save all four.",
-        "Save a dict with torch.save: epoch, model.state_dict(), optimizer.state_dict(), torch.get_rng_state(). Once before the first epoch, then after each.",
+        "What decides the next step? The weights, the optimizer's memory, the random numbers, and which epoch it is. "
+        "Save all four.",
+        "Save a dict with torch.save: epoch, model.state_dict(), optimizer.state_dict(), torch.get_rng_state(). "
+        "Once before the first epoch, then after each.",
         "At the start: if checkpoint.exists(), load all four, and let the loop be range(epoch, num_epochs).",
     ),
     reference=train,

@@ -37,7 +37,8 @@ def _check_replace_head(replace_head):
             "Ask the old layer: it knows its in_features."
         )
         assert linear.out_features == 3, (
-            f"{name} was asked for 3 classes and gives {linear.out_features} outputs. Is num_classes used, and the layer put in place?"
+            f"{name} was asked for 3 classes and gives {linear.out_features} outputs. "
+            "Is num_classes used, and the layer put in place?"
         )
         outputs = model.eval()(torch.zeros(2, 3, 64, 64))
         assert outputs.shape == (2, 3), (
@@ -79,17 +80,20 @@ def _check_freeze(freeze):
         f"Expected how many numbers are left to train, an integer; a {type(count).__name__} came."
     )
     assert any(frozen), (
-        "Every weight of model.features is still trained. (eval() changes batch norm and dropout, not which weights are trained; "
+        "Every weight of model.features is still trained. (eval() changes batch norm and dropout, not which "
+        "weights are trained; "
         "set requires_grad to False.)"
     )
     assert all(frozen), (
         f"{frozen.count(False)} of {len(frozen)} parameters of model.features are still trained. Loop over all of them."
     )
     assert all(parameter.requires_grad for parameter in model.classifier.parameters()), (
-        "The classifier is frozen too, so nothing is left to train. Loop over model.features.parameters(), not model.parameters()."
+        "The classifier is frozen too, so nothing is left to train. "
+        "Loop over model.features.parameters(), not model.parameters()."
     )
     assert count == head, (
-        f"Your function returned {count}; {head} numbers are left to train. Count with p.numel() those that have requires_grad."
+        f"Your function returned {count}; {head} numbers are left to train. "
+        "Count with p.numel() those that have requires_grad."
     )
     return f"{head} numbers are left to train, of {num_parameters(model):,}."
 
@@ -99,7 +103,8 @@ freeze = Exercise(
     test=_check_freeze,
     hints=(
         "A parameter with requires_grad = False gets no gradient, so the optimizer leaves it alone.",
-        "Loop over model.features.parameters(). To count, sum p.numel() over the parameters that still have requires_grad.",
+        "Loop over model.features.parameters(). To count, sum p.numel() over the parameters that still have "
+        "requires_grad.",
     ),
     reference=freeze,
 )
@@ -131,7 +136,8 @@ def _check_nearest_label(nearest_label):
         "These are the labels of the farthest points: argmax, not argmin."
     )
     assert not torch.equal(result, labels[(points @ known.T).argmax(1)]), (
-        "Long vectors win everywhere: the similarity is the cosine, so bring all points to length 1 first (F.normalize)."
+        "Long vectors win everywhere: the similarity is the cosine, "
+        "so bring all points to length 1 first (F.normalize)."
     )
     by_distance = labels[torch.cdist(points, known).argmin(1)]
     assert not torch.equal(result, by_distance), (
@@ -139,7 +145,8 @@ def _check_nearest_label(nearest_label):
     )
     wrong = (result != labels[best]).sum().item()
     assert wrong == 0, (
-        f"{wrong} of 30 labels are not those of the nearest neighbour in cosine similarity. Does F.normalize work along dim=1, point by point?"
+        f"{wrong} of 30 labels are not those of the nearest neighbour in cosine similarity. "
+        "Does F.normalize work along dim=1, point by point?"
     )
     return "A classifier without any training: its only parameter is the data."
 
@@ -188,7 +195,8 @@ def _check_cache_features(cache_features):
             "These are the right features in another order. Do not shuffle: features and labels must stay together."
         )
         raise AssertionError(
-            "The features differ from those in evaluation mode. In training mode batch norm and dropout depend on chance: call encoder.eval() first."
+            "The features differ from those in evaluation mode. "
+            "In training mode batch norm and dropout depend on chance: call encoder.eval() first."
         )
     return "Computed once, these features serve every classifier that you will ever try on them."
 
@@ -231,7 +239,8 @@ def _check_parameter_groups(parameter_groups):
             params = [group["params"]] if isinstance(group["params"], torch.Tensor) else list(group["params"])
             for parameter in params:
                 assert id(parameter) not in rates, (
-                    f"A parameter of {name} is in two groups, and optimizers refuse that. model.parameters() holds the head and the features."
+                    f"A parameter of {name} is in two groups, and optimizers refuse that. "
+                    "model.parameters() holds the head and the features."
                 )
                 rates[id(parameter)] = group["lr"]
         half = len(model.features) // 2
@@ -239,11 +248,13 @@ def _check_parameter_groups(parameter_groups):
         for part, (layers, rate) in (halves | {"head": (model.classifier, lr)}).items():
             found = [rates.get(id(parameter)) for parameter in layers.parameters()]
             assert None not in found, (
-                f"{found.count(None)} of {len(found)} parameters of {name}'s {part} are in no group: they would never be trained."
+                f"{found.count(None)} of {len(found)} parameters of {name}'s {part} are in no group: "
+                "they would never be trained."
             )
             wrong = [value for value in found if abs(value - rate) > 1e-9]
             assert not wrong, (
-                f"{len(wrong)} of {len(found)} parameters of {name}'s {part} get {wrong[0]:g}; with lr = {lr} expected {rate:g}. "
+                f"{len(wrong)} of {len(found)} parameters of {name}'s {part} get {wrong[0]:g}; "
+                f"with lr = {lr} expected {rate:g}. "
                 "The head gets lr, the late layers a tenth, the early ones a hundredth."
             )
     return "What comes early changes slowly, what comes late quickly, and nothing is left out."
@@ -254,7 +265,8 @@ parameter_groups = Exercise(
     test=_check_parameter_groups,
     hints=(
         "An optimizer takes a list of dicts instead of parameters. Section 7 builds one with rate_by_part.",
-        "half = len(model.features) // 2; then model.features[:half] and model.features[half:] are networks of their own, with parameters().",
+        "half = len(model.features) // 2; then model.features[:half] and model.features[half:] are networks of their "
+        "own, with parameters().",
         'Three dicts: {"params": model.features[:half].parameters(), "lr": lr / 100}, and so on.',
     ),
     reference=parameter_groups,
@@ -290,13 +302,15 @@ def _check_unfreeze(unfreeze):
                 f"In epoch {epoch} the classifier is frozen. It is trained from the first epoch to the last."
             )
             assert not (epoch == 0 and all(found)), (
-                "In epoch 0 all of model.features is trained, and none should be. (A trap: features[-0:] is everything.)"
+                "In epoch 0 all of model.features is trained, and none should be. "
+                "(A trap: features[-0:] is everything.)"
             )
             assert not (0 < epoch < 6 and found == expected[::-1]), (
                 f"In epoch {epoch} the first layers are trained. Unfreezing begins at the end, next to the head."
             )
             assert found == expected, (
-                f"In epoch {epoch}, {sum(found)} of 6 layers of features are trained; expected {sum(expected)}, the last ones. "
+                f"In epoch {epoch}, {sum(found)} of 6 layers of features are trained; "
+                f"expected {sum(expected)}, the last ones. "
                 "(Epochs count from 0, and one epoch is asked after another: set True and False both.)"
             )
     return "Call it at the beginning of each epoch, and the network thaws from its head to its first layer."
@@ -342,10 +356,12 @@ def _check_normalise(normalise):
     own = x / 255
     own_stats = (own - own.mean((0, 2, 3), keepdim=True)) / own.std((0, 2, 3), keepdim=True)
     assert not torch.allclose(result, own_stats, atol=0.05), (
-        "You normalise with the mean and std of these pictures. The network wants the ones that it was trained with: the arguments."
+        "You normalise with the mean and std of these pictures. "
+        "The network wants the ones that it was trained with: the arguments."
     )
     assert like((x / 255 - m) / s), (
-        "The values are not (images / 255 - mean) / std. Each of the three channels has its own mean: does it meet the channel axis? "
+        "The values are not (images / 255 - mean) / std. Each of the three channels has its own mean: "
+        "does it meet the channel axis? "
         "torch.tensor(mean)[:, None, None] has the shape (3, 1, 1)."
     )
     return "This is all that v2.ToDtype(scale=True) and v2.Normalize do."
@@ -400,7 +416,8 @@ lab = Exercise(
     test=_check_lab,
     hints=(
         "With 40 pictures, the fewer numbers you train, the better.",
-        "Freeze the features, train a linear classifier on them, with weight decay. Then try flipped copies of the pictures.",
+        "Freeze the features, train a linear classifier on them, with weight decay. "
+        "Then try flipped copies of the pictures.",
     ),
     reference=make_classifier,
     computed=True,

@@ -39,10 +39,12 @@ def _check_way_up(way_up):
             result, risen = way_up(x.clone(), skip.clone(), up, convolutions), up(x)
         assert seen, "The convolutions were not used. They come last, on both maps together."
         assert not seen[-1].shape[1] == 3, (
-            "The convolutions got 3 channels. Skip and map are put one behind the other, not added: torch.cat(..., dim=1) gives 6."
+            "The convolutions got 3 channels. Skip and map are put one behind the other, not added: "
+            "torch.cat(..., dim=1) gives 6."
         )
         assert seen[-1].shape == (2, 6, height, width), (
-            f"With a skip of {height} x {width}, the convolutions got the shape {tuple(seen[-1].shape)}; expected {(2, 6, height, width)}. "
+            f"With a skip of {height} x {width}, the convolutions got the shape {tuple(seen[-1].shape)}; "
+            f"expected {(2, 6, height, width)}. "
             "Where a side is odd, the map that comes up is filled up to the skip's size, and the skip stays whole."
         )
         assert isinstance(result, torch.Tensor) and torch.equal(result, 2 * seen[-1]), (
@@ -53,7 +55,8 @@ def _check_way_up(way_up):
         assert torch.equal(first, skip), "The first channels are not the skip as it came."
         there = second[:, :, : risen.shape[2], : risen.shape[3]]
         assert torch.allclose(there, risen, atol=1e-5), (
-            "What comes up is not at its place. Fill up at the end (right and below), with zeros: F.pad(x, (0, right, 0, below)), not by stretching."
+            "What comes up is not at its place. Fill up at the end (right and below), with zeros: "
+            "F.pad(x, (0, right, 0, below)), not by stretching."
         )
         rest = second.sum() - there.sum()
         assert abs(rest.item()) < 1e-4, "Fill up with zeros."
@@ -64,7 +67,8 @@ way_up = Exercise(
     "The way up",
     test=_check_way_up,
     hints=(
-        "Four steps: up, fill up to the size of the skip, concatenate along the channels (the skip first), convolutions.",
+        "Four steps: up, fill up to the size of the skip, concatenate along the channels "
+        "(the skip first), convolutions.",
         "F.pad(x, (left, right, above, below)): here left and above are 0, and right is skip.shape[3] - x.shape[3].",
         "return convolutions(torch.cat([skip, x], dim=1))",
     ),
@@ -94,7 +98,8 @@ def _check_dice_by_class(dice_by_class):
     )
     result = result.float()
     assert not torch.isnan(result).any(), (
-        "A number is NaN: no pixel has class 3, neither in the answers nor in the labels, and 0 / 0 came out. Nothing there and nothing found counts as 1."
+        "A number is NaN: no pixel has class 3, neither in the answers nor in the labels, and 0 / 0 came out. "
+        "Nothing there and nothing found counts as 1."
     )
     assert result[3] == 1, (
         f"Class 3 is nowhere and nobody said so: that is right, and counts as 1; {result[3]:.2f} came."
@@ -108,7 +113,8 @@ def _check_dice_by_class(dice_by_class):
     )
     recall = torch.stack([(answers[labels == k] == k).float().mean() for k in range(3)])
     assert not torch.allclose(result[:3], recall, atol=1e-4), (
-        "This is the share of each class's pixels that is found, its recall. Dice also punishes pixels that were called so and are not."
+        "This is the share of each class's pixels that is found, its recall. "
+        "Dice also punishes pixels that were called so and are not."
     )
     accuracy = torch.stack([((answers == k) == (labels == k)).float().mean() for k in range(3)])
     assert not torch.allclose(result[:3], accuracy, atol=1e-4), (
@@ -121,7 +127,8 @@ def _check_dice_by_class(dice_by_class):
         "You take the mean over pictures. Here all pictures are counted together: sum over them first, then divide."
     )
     assert torch.allclose(result, expected, atol=1e-4), (
-        f"Expected {[round(v, 3) for v in expected.tolist()]}; {[round(v, 3) for v in result.tolist()]} came. For class k, A is answers == k, and M is labels == k."
+        f"Expected {[round(v, 3) for v in expected.tolist()]}; {[round(v, 3) for v in result.tolist()]} came. "
+        "For class k, A is answers == k, and M is labels == k."
     )
     return "Its mean over the classes is a fair number even where one class has hardly any pixels."
 
@@ -184,7 +191,8 @@ def _check_best_threshold(best_threshold):
         )
         assert any(close), f"{float(level):.3f} came, which is none of the levels."
         assert abs(float(level) - best) < 1e-6, (
-            f"{float(level):g} came, with a mean IoU of {ious[close.index(True)]:.3f}; at {best:g} it is {max(ious):.3f}. "
+            f"{float(level):g} came, with a mean IoU of {ious[close.index(True)]:.3f}; "
+            f"at {best:g} it is {max(ious):.3f}. "
             "Take the level whose mean IoU over the pictures is highest (not the accuracy, and not always 0.5)."
         )
     return "Chosen on validation pictures, it costs nothing and can be worth more than another epoch."
@@ -199,7 +207,8 @@ best_threshold = Exercise(
     "Choose the threshold",
     test=_check_best_threshold,
     hints=(
-        "For each level: answers = probabilities > level, the IoU of every picture, and their mean. The notebook's iou does most of it.",
+        "For each level: answers = probabilities > level, the IoU of every picture, and their mean. "
+        "The notebook's iou does most of it.",
         "Keep the level with the highest mean. max(levels, key=function) does that in one line.",
     ),
     reference=best_threshold,
@@ -234,7 +243,8 @@ def _check_tile_margin(tile_margin):
             f"{case} the maps are halved {levels - 1} times, so the grid is {grid}, not 8."
         )
         assert margin >= reach, (
-            f"{case} {margin} is less than the network's reach of {reach}: two convolutions a stage, down and up, and whole blocks of {grid}."
+            f"{case} {margin} is less than the network's reach of {reach}: "
+            f"two convolutions a stage, down and up, and whole blocks of {grid}."
         )
         assert margin % grid == 0, f"{case} {margin} is no multiple of {grid}, so tiles would lie off the grid."
         assert margin == right, f"{case} {margin} is enough, and more than is needed: {right}."
@@ -246,8 +256,10 @@ tile_margin = Exercise(
     "How wide a margin",
     test=_check_tile_margin,
     hints=(
-        "Section 7 counts for 4 stages: stages 0 to 2 down, the bottleneck (stage 3), stages 2 to 0 up, and blocks of 8.",
-        "With L stages the bottleneck is stage L - 1, a pixel there is a block of 2**(L - 1), and reading whole blocks adds 2**(L - 1) - 1.",
+        "Section 7 counts for 4 stages: stages 0 to 2 down, the bottleneck (stage 3), stages 2 to 0 up, "
+        "and blocks of 8.",
+        "With L stages the bottleneck is stage L - 1, a pixel there is a block of 2**(L - 1), "
+        "and reading whole blocks adds 2**(L - 1) - 1.",
         "Rounding up to a multiple of grid: -(-reach // grid) * grid.",
     ),
     reference=tile_margin,
@@ -290,7 +302,8 @@ def _check_two_stage_unet(two_stage_unet):
         images = torch.randn(2, 1, 24, 32)
         logits = model(images)
         assert isinstance(logits, torch.Tensor) and logits.shape == (2, 3, 24, 32), (
-            f"Grey pictures of shape (2, 1, 24, 32) gave {_came(logits)}; expected (2, 3, 24, 32): three classes, and the full size."
+            f"Grey pictures of shape (2, 1, 24, 32) gave {_came(logits)}; expected (2, 3, 24, 32): "
+            "three classes, and the full size."
         )
         kinds = [type(module) for module in model.modules()]
         assert nn.ConvTranspose2d in kinds, "The way up is a transposed convolution, nn.ConvTranspose2d."
@@ -299,16 +312,19 @@ def _check_two_stage_unet(two_stage_unet):
             f"{num_convolutions} convolutions were found; expected 7: three times two, and the head of 1 x 1."
         )
         assert kinds.count(nn.BatchNorm2d) == 6, (
-            f"{kinds.count(nn.BatchNorm2d)} batch normalisations were found; each 3 x 3 convolution has one behind it, so 6."
+            f"{kinds.count(nn.BatchNorm2d)} batch normalisations were found; "
+            "each 3 x 3 convolution has one behind it, so 6."
         )
         count = models.num_parameters(model)
         right = models.num_parameters(models.UNet(3, width, levels=2, in_channels=1))
         without = right - 9 * width * width
         assert count != without, (
-            f"{count:,} parameters: as many as without the skip. Is it concatenated? The last stage reads twice the channels."
+            f"{count:,} parameters: as many as without the skip. Is it concatenated? "
+            "The last stage reads twice the channels."
         )
         assert count == right, (
-            f"{count:,} parameters came; expected {right:,} for width {width}: stages of {width} and {2 * width} channels, 3 x 3 convolutions without bias."
+            f"{count:,} parameters came; expected {right:,} for width {width}: "
+            f"stages of {width} and {2 * width} channels, 3 x 3 convolutions without bias."
         )
         assert not (logits >= 0).all(), "No logit is below zero. The head is the last thing, with no ReLU behind it."
         model.eval()
@@ -327,7 +343,8 @@ two_stage_unet = Exercise(
     "Build it yourself",
     test=_check_two_stage_unet,
     hints=(
-        "Five parts: two convolutions (1 to width), two (width to 2 width), up (2 width to width), two (2 width to width), head (width to 3).",
+        "Five parts: two convolutions (1 to width), two (width to 2 width), up (2 width to width), "
+        "two (2 width to width), head (width to 3).",
         "In forward: skip = self.top(images); x = self.bottom(F.max_pool2d(skip, 2)); x = self.up(x).",
         "Then self.head(self.last(torch.cat([skip, x], dim=1))). The notebook's two_convolutions gives the pairs.",
     ),
@@ -397,8 +414,8 @@ def train_on_50(few):
 
 
 def _held_out(source: str) -> tuple[torch.Tensor, torch.Tensor]:
-    """Pictures to score on, uint8 (N, 3, 64, 64), and their masks: new drawings of which nobody knows the seed, or the test
-    photos in another order, each mirrored or not by chance."""
+    """Pictures to score on, uint8 (N, 3, 64, 64), and their masks: new drawings of which nobody knows the seed, or the
+    test photos in another order, each mirrored or not by chance."""
     if source == "critters":
         images, _, masks, _ = critters.draw_many(["cat", "dog"], 200, seed=secrets.randbits(60), size=64)
         return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(), torch.from_numpy(masks)
@@ -438,10 +455,12 @@ def _check_lab(train_on_50):
     alone = torch.cat([_as_masks(segment(image[None].clone()), 1) for image in images[:3]])
     changed = (alone != answers[:3]).float().mean().item()
     assert changed < 0.01, (
-        f"{text}, but alone a picture gets another answer than among 50 ({changed:.0%} of the pixels differ). Is the network in training mode? Call model.eval() first."
+        f"{text}, but alone a picture gets another answer than among 50 ({changed:.0%} of the pixels differ). "
+        "Is the network in training mode? Call model.eval() first."
     )
     assert score >= good, (
-        f"{text}; {good:.2f} counts as good. What has the pretrained encoder of section 8? And is there more to be had by mirroring, longer training, another loss?"
+        f"{text}; {good:.2f} counts as good. What has the pretrained encoder of section 8? "
+        "And is there more to be had by mirroring, longer training, another loss?"
     )
     return f"{text}; {good:.2f} is good, {very_good:.2f} very good."
 
@@ -451,7 +470,8 @@ def _as_masks(answers, num: int) -> torch.Tensor:
         f"{num} pictures gave {_came(answers)}; expected ({num}, 64, 64), one mask a picture."
     )
     assert answers.dtype == torch.bool, (
-        f"The answers are {answers.dtype}; expected bool, True where the animal is. Cut logits at 0 (logits > 0), probabilities at 0.5."
+        f"The answers are {answers.dtype}; expected bool, True where the animal is. "
+        "Cut logits at 0 (logits > 0), probabilities at 0.5."
     )
     return answers.detach().cpu()
 
@@ -460,9 +480,11 @@ lab = Exercise(
     "Lab: the best boundary IoU with 50 masks",
     test=_check_lab,
     hints=(
-        "trained_pretrained(0, few, num_seen=2000) of section 8 is most of it. segment then prepares the bytes (prepare_for_encoder), runs the network in evaluation mode, and cuts at 0.",
+        "trained_pretrained(0, few, num_seen=2000) of section 8 is most of it. "
+        "segment then prepares the bytes (prepare_for_encoder), runs the network in evaluation mode, and cuts at 0.",
         "Unfreeze the encoder with a small learning rate; give train the parameters in two groups.",
-        "The mean of the answers for a picture and for its mirror image, mirrored back, is better than either. So is the mean of several networks.",
+        "The mean of the answers for a picture and for its mirror image, mirrored back, is better than either. "
+        "So is the mean of several networks.",
     ),
     reference=train_on_50,
 )

@@ -85,7 +85,8 @@ def _check_squash(squash):
     result = squash(s.clone())
     _check_tensor(result, (3, 3), "one vector for each vector")
     assert not result.isnan().any(), (
-        "The zero vector became NaN, 0 / 0. Multiply s by length / (1 + length**2), which needs no division by the length."
+        "The zero vector became NaN, 0 / 0. Multiply s by length / (1 + length**2), "
+        "which needs no division by the length."
     )
     squared, length = (s**2).sum(dim=-1, keepdim=True), s.norm(dim=-1, keepdim=True)
     assert not torch.allclose(result, squared / (1 + squared) * s, atol=1e-4), (
@@ -113,7 +114,8 @@ squash_by_hand = Exercise(
     test=_check_squash,
     hints=(
         "The length along the last axis: s.norm(dim=-1, keepdim=True).",
-        "New length times direction: length**2 / (1 + length**2) * s / length. One length can be cancelled, and the zero vector is safe.",
+        "New length times direction: length**2 / (1 + length**2) * s / length. "
+        "One length can be cancelled, and the zero vector is safe.",
     ),
     reference=squash_by_hand,
 )
@@ -136,12 +138,14 @@ def _check_iou(iou):
     _check_tensor(result, (2, 4), "the IoU of each of 2 boxes with each of 4")
     itself, half = result[0, 0].item(), result[0, 1].item()
     assert not (abs(itself - 0.5) < 1e-4 and abs(half - 0.25) < 1e-4), (
-        "You divide by the sum of the areas: a box and itself have 0.5. The intersection is in both areas, so it counts twice: subtract it once."
+        "You divide by the sum of the areas: a box and itself have 0.5. "
+        "The intersection is in both areas, so it counts twice: subtract it once."
     )
     assert abs(itself - 1) < 1e-4, f"A box and itself have the IoU {itself:.3f}; expected 1."
     apart = result[0, 2].item()
     assert abs(apart) < 1e-6, (
-        f"Two boxes that do not touch have the IoU {apart:.3f}; expected 0. Where there is no overlap, width and height of the "
+        f"Two boxes that do not touch have the IoU {apart:.3f}; expected 0. "
+        "Where there is no overlap, width and height of the "
         "intersection come out negative: clamp(min=0) each of them, before you multiply."
     )
     assert abs(half - 0.5) > 1e-4, "You divide the intersection by the area of one box. Divide it by that of the union."
@@ -159,9 +163,11 @@ iou = Exercise(
     "Intersection over union",
     test=_check_iou,
     hints=(
-        "The intersection's left side is the larger of the two left sides, its right side the smaller of the two right sides.",
+        "The intersection's left side is the larger of the two left sides, "
+        "its right side the smaller of the two right sides.",
         "a[:, None] and b[None] meet in all pairs: torch.maximum(a[:, None, :2], b[None, :, :2]) is (N, M, 2).",
-        "Width and height of the intersection: (right_bottom - left_top).clamp(min=0). The union: area of a + area of b - intersection.",
+        "Width and height of the intersection: (right_bottom - left_top).clamp(min=0). "
+        "The union: area of a + area of b - intersection.",
     ),
     reference=iou,
 )
@@ -191,7 +197,8 @@ def _check_suppress(suppress):
     assert result[:1] == [1], f"The surest box, number 1, should come first; {result} came. Sort by score, descending."
     assert 4 in result, f"Box 4 overlaps none and should stay; {result} came."
     assert result != [1, 4], (
-        "Box 3 is missing. It overlaps only box 2, and box 2 is removed itself (by box 1): only boxes that stay remove others."
+        "Box 3 is missing. It overlaps only box 2, and box 2 is removed itself (by box 1): "
+        "only boxes that stay remove others."
     )
     assert 0 not in result and 2 not in result, (
         f"{result} came. Boxes 0 and 2 overlap the surest by an IoU of 1/3, more than 0.3, and should go."
@@ -209,8 +216,10 @@ suppress = Exercise(
     "Non-maximum suppression",
     test=_check_suppress,
     hints=(
-        "Go through the boxes, the surest first: scores.argsort(descending=True).tolist(). Keep a list of the places that stay.",
-        "A box stays if it overlaps none of those kept so far: box_iou(boxes[[place]], boxes[kept]).max() <= overlap. The first has none to overlap.",
+        "Go through the boxes, the surest first: scores.argsort(descending=True).tolist(). "
+        "Keep a list of the places that stay.",
+        "A box stays if it overlaps none of those kept so far: box_iou(boxes[[place]], boxes[kept]).max() <= overlap. "
+        "The first has none to overlap.",
     ),
     reference=suppress,
 )
@@ -238,7 +247,7 @@ def _answers(confidences, rights):
 
 
 def _check_calibration_error(calibration_error):
-    # 0.95 five times, four of them right; 0.55 five times, one right. Off by 0.15 and by 0.35, half of the answers each.
+    # 0.95 five times, four of them right; 0.55 five times, one right. Off by 0.15 and 0.35, half of the answers each.
     p, labels = _answers([0.95] * 5 + [0.55] * 5, [True] * 4 + [False] + [True] + [False] * 4)
     result = calibration_error(p, labels)
     result = result.item() if isinstance(result, torch.Tensor) and result.numel() == 1 else result
@@ -249,18 +258,21 @@ def _check_calibration_error(calibration_error):
     )
     assert abs(result - 0.05) > 1e-4, "You divide by the number of bins. Weigh each bin by its share of the answers."
     assert abs(result - 0.25) < 1e-4, (
-        f"{result:.4f} came; expected 0.25. The bin at 0.95: confidence 0.95, 80 % right, half of the answers. The bin at 0.55: 20 % right."
+        f"{result:.4f} came; expected 0.25. The bin at 0.95: confidence 0.95, 80 % right, half of the answers. "
+        "The bin at 0.55: 20 % right."
     )
     p, labels = _answers([0.95] * 10 + [0.55] * 10, [True] * 8 + [False] * 2 + [True] * 7 + [False] * 3)
     result = float(calibration_error(p, labels))
     assert abs(result) > 1e-4, (
-        "Two bins that are wrong in opposite directions cancel out. Take the absolute difference in each bin, then add up."
+        "Two bins that are wrong in opposite directions cancel out. "
+        "Take the absolute difference in each bin, then add up."
     )
     assert abs(result - 0.15) < 1e-4, f"{result:.4f} came; expected 0.15, as both bins are off by 0.15."
     p, labels = _answers([0.91, 0.99] * 10, [True, True] * 9 + [True, False])
     result = float(calibration_error(p, labels))
     assert abs(result - 0.0) < 1e-4, (
-        f"Within a bin, confidences of 0.91 and 0.99 and 95 % right answers are perfect, 0; {result:.4f} came. First the means of the "
+        f"Within a bin, confidences of 0.91 and 0.99 and 95 % right answers are perfect, 0; {result:.4f} came. "
+        "First the means of the "
         "bin, then their difference."
     )
     p, labels = _answers([1.0] * 10, [True] * 10)
@@ -269,7 +281,8 @@ def _check_calibration_error(calibration_error):
     p, labels = _answers([1.0] * 10, [False] * 10)
     result = float(calibration_error(p, labels))
     assert abs(result - 1) < 1e-4, (
-        f"Sure (confidence 1) and wrong every time is 1; {result:.4f} came. Into which bin does a confidence of exactly 1 go?"
+        f"Sure (confidence 1) and wrong every time is 1; {result:.4f} came. "
+        "Into which bin does a confidence of exactly 1 go?"
     )
     return "A network can be right often and still not know when."
 
@@ -278,8 +291,10 @@ calibration_error = Exercise(
     "Calibration error",
     test=_check_calibration_error,
     hints=(
-        "confidence, answer = p.max(dim=1). The bin of a confidence: (confidence * 10).long(), and 1.0 belongs in the last one.",
-        "For each bin that is not empty: share of the answers times |mean confidence - share of right answers|. Add up.",
+        "confidence, answer = p.max(dim=1). The bin of a confidence: "
+        "(confidence * 10).long(), and 1.0 belongs in the last one.",
+        "For each bin that is not empty: share of the answers times |mean confidence - share of right "
+        "answers|. Add up.",
     ),
     reference=calibration_error,
 )
@@ -325,11 +340,13 @@ def _check_greedy_soup(greedy_soup):
         "You stop at the first network that does not help. Leave it out and go on: the ones after it may help."
     )
     assert abs(found - (0.95 + 1.15) / 2) > 1e-4, (
-        "You average the average so far with the new one, which then counts as much as all before. Keep a list of the chosen ones and average these."
+        "You average the average so far with the new one, which then counts as much as all before. "
+        "Keep a list of the chosen ones and average these."
     )
     expected = (1.2 + 0.7 + 1.15) / 3
     assert abs(found - expected) < 1e-4, (
-        f"The averaged weight is {found:.4f}; expected {expected:.4f}, from the first, the second and the fourth network. Compare each "
+        f"The averaged weight is {found:.4f}; expected {expected:.4f}, from the first, "
+        "the second and the fourth network. Compare each "
         "new average with the best score so far, not with the new network's own."
     )
     same = greedy_soup([_line(1.0)], score)
@@ -342,7 +359,8 @@ greedy_soup = Exercise(
     test=_check_greedy_soup,
     hints=(
         "Start with chosen = [networks[0]] and its score. Go through networks[1:].",
-        "Average [*chosen, network]. If its score is at least the best so far, the network stays in the list, and the score is the new best.",
+        "Average [*chosen, network]. If its score is at least the best so far, the network stays in the list, "
+        "and the score is the new best.",
     ),
     reference=greedy_soup,
 )
@@ -368,9 +386,15 @@ def build_ensemble(images, labels):
 
     def member():
         model = nn.Sequential(
-            nn.Conv2d(1, 16, 3, padding=1), nn.ReLU(), nn.Conv2d(16, 32, 3, padding=1), nn.ReLU(),
-            nn.MaxPool2d(2), nn.Flatten(), nn.Dropout(0.3), nn.Linear(512, 10),
-        )  # fmt: skip
+            nn.Conv2d(1, 16, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(16, 32, 3, padding=1),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Flatten(),
+            nn.Dropout(0.3),
+            nn.Linear(512, 10),
+        )
         pictures, answers = torch.cat(moved(images)), labels.repeat(5)
         optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2, weight_decay=0.05)
         scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-2, total_steps=6 * 32)
@@ -401,27 +425,32 @@ def _check_lab(build_ensemble):
     (images, labels), (new, new_labels) = _lab_data()
     ensemble = build_ensemble(images.clone(), labels.clone())
     assert isinstance(ensemble, nn.Module), (
-        f"build_ensemble returned a {type(ensemble).__name__}; expected an nn.Module. Put the networks into an nn.ModuleList of a module of yours."
+        f"build_ensemble returned a {type(ensemble).__name__}; expected an nn.Module. "
+        "Put the networks into an nn.ModuleList of a module of yours."
     )
     graph, products = _export(ensemble.cpu().eval(), new[:100])
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         p = torch.cat([graph(part) for part in new[: len(new) // 100 * 100].split(100)])
     new_labels = new_labels[: len(p)]
     assert p.shape == (len(new_labels), 10), (
-        f"{len(new_labels)} pictures gave outputs of shape {tuple(p.shape)}; expected ({len(new_labels)}, 10), ten probabilities a picture."
+        f"{len(new_labels)} pictures gave outputs of shape {tuple(p.shape)}; "
+        f"expected ({len(new_labels)}, 10), ten probabilities a picture."
     )
     assert (p >= 0).all() and (p.sum(dim=1) - 1).abs().max() < 1e-3, (
-        "The outputs are no probabilities: not negative, and with the sum 1 for each picture. Is a softmax(dim=1) missing, or the division by the number of members?"
+        "The outputs are no probabilities: not negative, and with the sum 1 for each picture. "
+        "Is a softmax(dim=1) missing, or the division by the number of members?"
     )
     macs = counter.get_total_flops() // 2 // len(p) + products
     nll = F.nll_loss(p.clamp_min(1e-9).log(), new_labels).item()
     share = (p.argmax(dim=1) == new_labels).float().mean().item()
     score = f"NLL {nll:.2f} on {len(p):,} new digits ({share:.1%} are right), with {macs:,} multiplications a picture"
     assert macs <= LAB_BUDGET, (
-        f"{score}; at most {LAB_BUDGET:,} are allowed. Fewer members or views, or narrower networks: half the width needs about a quarter."
+        f"{score}; at most {LAB_BUDGET:,} are allowed. Fewer members or views, or narrower networks: "
+        "half the width needs about a quarter."
     )
     assert nll <= LAB_GOOD, (
-        f"{score}; guessing has {math.log(10):.2f}, and {LAB_GOOD} or less counts as good. What makes each member better, at no price when it is asked?"
+        f"{score}; guessing has {math.log(10):.2f}, and {LAB_GOOD} or less counts as good. "
+        "What makes each member better, at no price when it is asked?"
     )
     return f"{score}; {LAB_GOOD} is good, {LAB_VERY_GOOD} very good."
 
@@ -430,8 +459,10 @@ lab = Exercise(
     "Lab: an ensemble under a budget",
     test=_check_lab,
     hints=(
-        "Multiplications are counted when the ensemble is asked, not in training. What improves a network in training? Notebook 06 has a list.",
-        "Train each member on the digits moved by a pixel too, with weight decay and dropout, and stop early enough. Then average the probabilities of as many as the budget allows.",
+        "Multiplications are counted when the ensemble is asked, not in training. What improves a network in training? "
+        "Notebook 06 has a list.",
+        "Train each member on the digits moved by a pixel too, with weight decay and dropout, and stop early enough. "
+        "Then average the probabilities of as many as the budget allows.",
     ),
     reference=build_ensemble,
 )
