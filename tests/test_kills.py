@@ -1,6 +1,6 @@
 """Processes killed (SIGKILL) at random moments: while a checkpoint is written, and in the middle of training.
 
-This file is also the script that is killed: run by itself it imports torch once and forks, as fifty imports take minutes.
+This file is also the script that is killed: run by itself it imports torch once and forks; fifty imports take minutes.
 """
 
 import json

@@ -166,8 +166,8 @@ def test_rows_that_are_wrong_are_found_on_their_days(small, monkeypatch):
     found = []
     for day in range(DAYS):
         rows = of_day(list(zip(stored, small.RUNS, strict=True)), day)
-        again = measure.rerun("small", [run for _, run in rows])
-        found += [run["seed"] for (row, run), now in zip(rows, again, strict=True) if differences("small", run, row, now)]
+        for (row, run), again in zip(rows, measure.rerun("small", [run for _, run in rows]), strict=True):
+            found += [run["seed"]] if differences("small", run, row, again) else []
     assert len(wrong) == 10 and sorted(found) == sorted(wrong)
 
 

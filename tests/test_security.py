@@ -1,4 +1,4 @@
-"""What comes from outside is data: nothing in it is executed; and nothing of ours listens where others could reach it."""
+"""What comes from outside is data: nothing in it is executed. And nothing of ours listens where others can reach it."""
 
 import ast
 import hashlib
@@ -35,7 +35,10 @@ UNSAFE = {
 OURS = {("tools/measure.py", "exec")}  # cells of our own notebooks
 
 
-SERVERS = r"http\.server|HTTPServer|TCPServer|serve_forever|start_server|--post[= ]serve|0\.0\.0\.0|--ip\b(?![= ]127\.0\.0\.1)"
+SERVERS = (
+    r"http\.server|HTTPServer|TCPServer|serve_forever|start_server|--post[= ]serve|0\.0\.0\.0"
+    r"|--ip\b(?![= ]127\.0\.0\.1)"
+)
 
 
 def calls(path: Path) -> list[tuple[str, ast.Call]]:
