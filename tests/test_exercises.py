@@ -41,6 +41,15 @@ WRONG = [
     for name, answer, message in wrong_answers(topic)
 ]
 
+RIGHT = [
+    pytest.param(exercises(topic)[name], answer, id=f"{topic}.{name}-{number}")
+    for topic in TOPICS
+    if importlib.util.find_spec(f"tests.wrong_answers.{topic}")
+    for number, (name, answer) in enumerate(
+        getattr(importlib.import_module(f"tests.wrong_answers.{topic}"), "RIGHT", [])
+    )
+]
+
 
 @cache
 def reference(name: str):
@@ -80,6 +89,13 @@ def test_wrong_answers_get_the_message_that_fits(exercise, answer, message):
     torch.manual_seed(0)
     verdict, sentence = exercise.verdict(answer)
     assert (verdict, message in sentence) == ("not yet", True), f"{verdict}: {sentence}"
+
+
+@pytest.mark.parametrize(("exercise", "answer"), RIGHT)
+def test_right_answers_that_are_not_the_reference_pass(exercise, answer):
+    torch.manual_seed(0)
+    verdict, sentence = exercise.verdict(answer)
+    assert verdict == "correct", sentence
 
 
 @pytest.mark.parametrize("topic", TOPICS)

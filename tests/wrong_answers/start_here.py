@@ -1,7 +1,9 @@
 """Wrong answers to the exercises of notebook 00: (exercise, answer, a piece of the message that fits the mistake)."""
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 
 def step(zero_grad=True, backward=True, move=True, loss_fn=F.cross_entropy, give=lambda loss: loss.item()):
@@ -26,8 +28,56 @@ def zero_between(model, optimizer, images, labels):
     return loss.item()
 
 
+def only_backward(model, optimizer, images, labels):
+    """The step is forgotten, and zero_grad comes last, so that no gradient is left to be seen."""
+    loss = F.cross_entropy(model(images), labels)
+    loss.backward()
+    optimizer.zero_grad()
+    return loss.item()
+
+
+def zero_last(model, optimizer, images, labels):
+    loss = F.cross_entropy(model(images), labels)
+    loss.backward()
+    optimizer.step()
+    optimizer.zero_grad()
+    return np.float32(loss.item())
+
+
+def softmax_twice(outputs, labels):
+    return F.cross_entropy(outputs.softmax(dim=1), labels)
+
+
+def kernel(row, column, value=1):
+    numbers = [[0, 0, 0] for _ in range(3)]
+    numbers[row][column] = value
+    return numbers
+
+
 def conv(image, kernel, stride=1, padding=0):
     return F.conv2d(image[None, None], kernel[None, None], stride=stride, padding=padding)[0, 0]
+
+
+def by_functional(image, kernel, stride, padding):
+    return F.conv2d(image[None, None], kernel[None, None], stride=stride, padding=padding)[0, 0]
+
+
+def by_windows(image, kernel, stride, padding):
+    """In double precision, and without a loop."""
+    image, size = F.pad(image, (padding,) * 4).double(), len(kernel)
+    return (image.unfold(0, size, stride).unfold(1, size, stride) * kernel).sum(dim=(-1, -2))
+
+
+def loaded(make=None, load=True, evaluate=True, give=lambda model, file: model):
+    def load_network(make_model, file):
+        model = make(file) if make else make_model()
+        if load:
+            model.load_state_dict(torch.load(file))
+        if evaluate:
+            model.eval()
+        return give(model, file)
+
+    return load_network
 
 
 def memoriser(images, labels):
@@ -88,6 +138,29 @@ def train(keep=("model", "optimizer", "random"), resume=True, at_start=True, nam
     return train
 
 
+def seeded_anew(model, optimizer, loader, num_epochs, checkpoint):
+    """Another right design: the random numbers of an epoch depend on its number alone, so none have to be kept."""
+    first = 0
+    if checkpoint.exists():
+        first, weights, memory = torch.load(checkpoint, weights_only=True)
+        model.load_state_dict(weights)
+        optimizer.load_state_dict(memory)
+    else:
+        torch.save((0, model.state_dict(), optimizer.state_dict()), checkpoint)
+    for epoch in range(first, num_epochs):
+        torch.manual_seed(epoch)
+        for images, labels in loader:
+            step()(model, optimizer, images, labels)
+        torch.save((epoch + 1, model.state_dict(), optimizer.state_dict()), checkpoint)
+    return model
+
+
+def seeded_and_untrained(model, optimizer, loader, num_epochs, checkpoint):
+    """Ends with equal weights whatever happens, and has learned nothing."""
+    torch.manual_seed(0)
+    return model if checkpoint.exists() else torch.save(0, checkpoint) or model
+
+
 def unsaved(model, optimizer, loader, num_epochs, checkpoint):
     for _ in range(num_epochs):
         for images, labels in loader:
@@ -96,6 +169,17 @@ def unsaved(model, optimizer, loader, num_epochs, checkpoint):
 
 
 WRONG = [
+    ("steps_in_all", 24, "of one epoch"),
+    ("steps_in_all", 14400, "This counts digits"),
+    ("steps_in_all", 600, "The 1,200 digits are missing"),
+    ("steps_in_all", 12, "These are the epochs"),
+    ("steps_in_all", 150, "150 came"),
+    ("find_mistakes", lambda outputs, labels: outputs.argmax(dim=1) != labels, "True or False for each picture"),
+    ("find_mistakes", lambda outputs, labels: (outputs.argmax(dim=1) == labels).nonzero(), "whose answer is *right*"),
+    ("find_mistakes", lambda outputs, labels: (outputs.argmax(dim=0) != labels).nonzero(), "dim=1 compares"),
+    ("find_mistakes", lambda outputs, labels: (outputs.argmin(dim=1) != labels).nonzero(), "place of the largest"),
+    ("find_mistakes", lambda outputs, labels: (outputs.argmax(dim=1) != labels).sum(), "How many they are came"),
+    ("find_mistakes", lambda outputs, labels: outputs.argmax(dim=1), "3 and 8 have a wrong answer"),
     ("picture_to_tensor", lambda p: p.float() / 255, "expected (3, 6, 5), channels first"),
     ("picture_to_tensor", lambda p: p.permute(2, 1, 0).float() / 255, "Yours is (3, 5, 6)"),
     ("picture_to_tensor", lambda p: p.permute(2, 0, 1), "Expected float32; torch.uint8 came"),
@@ -105,10 +189,32 @@ WRONG = [
     ("picture_to_tensor", lambda p: (p.permute(2, 1, 0).float() / 255).reshape(3, 6, 5), "Height and width"),
     ("picture_to_tensor", lambda p: p.flip(2).permute(2, 0, 1).float() / 255, "not at their places"),
     ("picture_to_tensor", lambda p: p.numpy(), "a ndarray came"),
+    ("picture_to_tensor", lambda p: p.permute(2, 0, 1) / p.max(), "A dark picture"),
+    ("picture_to_tensor", lambda p: (p.permute(2, 0, 1) - p.min()) / (p.max() - p.min()), "A dark picture"),
+    ("picture_to_tensor", lambda p: p.permute(2, 0, 1).double() / 255, "Expected float32; torch.float64 came"),
+    ("move_right", kernel(1, 2), "to the left"),
+    ("move_right", kernel(1, 1), "nothing moves"),
+    ("move_right", kernel(0, 1), "moves down"),
+    ("move_right", kernel(2, 1), "moves up"),
+    ("move_right", kernel(0, 0), "moves aslant"),
+    ("move_right", kernel(1, 0, 2), "2 times as bright"),
+    ("move_right", [[1, 0, 0]] * 3, "3 are in yours"),
+    ("move_right", [0, 1, 0], "Expected 3 x 3 numbers"),
     ("training_step", step(zero_grad=False), "adds to the old gradients"),
     ("training_step", step(backward=False), "is loss.backward() there?"),
     ("training_step", step(move=False), "nobody takes the step"),
-    ("training_step", zero_between, "weights have not changed"),
+    ("training_step", zero_between, "not between it and optimizer.step()"),
+    ("training_step", only_backward, "nobody takes the step"),
+    ("training_step", step(give=lambda loss: loss.detach()), "A Tensor came back"),
+    ("training_step", step(give=lambda loss: loss.detach().numpy()), "A ndarray came back"),
+    ("training_step", step(give=lambda loss: str(loss.item())), "A str came back"),
+    ("training_step", step(loss_fn=softmax_twice), "a softmax before F.cross_entropy"),
+    ("training_step", step(loss_fn=nn.MultiMarginLoss()), "cross-entropy before the step"),
+    ("load_network", loaded(load=False), "random weights"),
+    ("load_network", loaded(evaluate=False), "training mode"),
+    ("load_network", loaded(give=lambda model, file: torch.load(file)), "A dict of weights came"),
+    ("load_network", loaded(give=lambda model, file: model.load_state_dict(torch.load(file))), "return the model"),
+    ("load_network", loaded(make=lambda file: nn.Linear(6, 3), load=False), "This is another network"),
     ("training_step", step(give=lambda loss: loss), "Return a plain number"),
     ("training_step", step(loss_fn=lambda outputs, y: F.cross_entropy(-outputs, y)), "cross-entropy before the step"),
     ("training_step", step(loss_fn=lambda x, y: F.cross_entropy(x, y, reduction="sum")), "cross-entropy before"),
@@ -118,6 +224,7 @@ WRONG = [
     ("convolve_more", lambda image, kernel, s, p: conv(image, kernel, s, p)[1:], "expected a result of shape"),
     ("convolve_more", lambda image, kernel, s, p: conv(image + 1, kernel, s, p), "the numbers are not"),
     ("convolve_more", lambda image, kernel, s, p: conv(image, kernel, s, p).tolist(), "a list came"),
+    ("convolve_more", by_functional, "Your answer uses conv2d"),
     ("learn", memoriser, "It need not be the very same image"),
     ("learn", nearest_mean, "makes mistakes on"),
     ("learn", lambda images, labels: lambda new: torch.zeros(len(new)), "The empirical risk is"),
@@ -133,5 +240,23 @@ WRONG = [
     ("lab", train(keep=("model", "optimizer")), "the random numbers are others"),
     ("lab", train(at_start=False), "Save once before the first epoch"),
     ("lab", train(epochs=lambda n: n - 1), "Even when nobody disturbs it"),
+    ("lab", seeded_and_untrained, "Even when nobody disturbs it"),
     ("lab", lambda *args: 3, "should return the model"),
+]
+
+# Answers that are right, and not those of the reference.
+RIGHT = [
+    ("find_mistakes", lambda outputs, labels: (outputs.argmax(dim=1) != labels).nonzero()),
+    ("find_mistakes", lambda outputs, labels: (outputs.softmax(dim=1).argmax(dim=1) != labels).nonzero(as_tuple=True)),
+    ("find_mistakes", lambda outputs, labels: [i for i in range(len(labels)) if outputs[i].argmax() != labels[i]]),
+    ("picture_to_tensor", lambda picture: picture.movedim(2, 0) / 255),
+    ("picture_to_tensor", lambda picture: torch.stack([picture[..., c].float() for c in range(3)]) / 255),
+    ("move_right", torch.tensor([[0.0, 0, 0], [1, 0, 0], [0, 0, 0]])),
+    ("move_right", np.array([[[[0, 0, 0], [1, 0, 0], [0, 0, 0]]]])),
+    ("training_step", zero_last),
+    ("training_step", step(loss_fn=lambda outputs, labels: F.nll_loss(outputs.log_softmax(dim=1), labels))),
+    ("load_network", loaded()),
+    ("convolve_more", by_windows),
+    ("lab", seeded_anew),
+    ("lab", train()),
 ]
