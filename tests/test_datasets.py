@@ -272,12 +272,12 @@ def test_the_pets_two_archives_at_hand(data, tmp_path):
 
 
 def test_a_folder_that_was_asked_for_and_has_nothing_is_named(tmp_path, monkeypatch, capsys):
-    for folder, what in (("gone", "no such folder, so no photos"), ("empty", "no photos")):
+    for folder, what in (("gone", " (which does not exist)"), ("empty", "")):
         monkeypatch.setenv("COURSE_DATA_DIR", str(tmp_path / folder))
         (tmp_path / "empty").mkdir(exist_ok=True)
         assert datasets.source_line() == f"data: drawings (no photos are in {tmp_path / folder})"
         assert datasets.pets(2, 2, 2, 32).train.source == "critters"
-        assert f"pets: {what} in COURSE_DATA_DIR='{tmp_path / folder}'.\nDrawings are used" in capsys.readouterr().out
+        assert f"pets: no photos in {tmp_path / folder}{what}.\nDrawings are used" in capsys.readouterr().out
 
 
 def test_a_relative_data_dir_begins_at_the_checkout(empty_checkout, tmp_path, monkeypatch):
@@ -653,7 +653,6 @@ def test_splits_are_recognised_in_any_common_spelling(tmp_path, capsys, train, v
     (("train", "test"), ["test", "train"], "test, train are taken for the classes; if"),
     (("val/cat", "val/dog", "test/cat", "test/dog"), ["test", "val"], "test, val are taken for the classes; if"),
     (("trainA", "trainB", "testA", "testB"), ["testA", "testB", "trainA", "trainB"], "are taken for the classes; if"),
-    (("animals/cat", "animals/dog"), ["cat", "dog"], "animals are taken for the classes."),
     (("train/cat", "train/dog", "holdout/cat", "holdout/dog"), ["cat", "dog"], "12 pictures in holdout/, which is no class"),
     (("train/cat", "train/dog", "test"), ["cat", "dog"], "left out: 6 pictures in test/, which is no class."),
     (("seg_train/a", "seg_train/b", "seg_test/a", "seg_test/b", "seg_pred"), ["a", "b"], "6 pictures in seg_pred/, which"),

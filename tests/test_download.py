@@ -372,14 +372,24 @@ def test_auto_falls_back_and_photos_does_not(checkout, site, monkeypatch, capsys
         datasets.dogs_vs_cats(2, 2, 2, size=32)
 
 
-def test_a_read_only_checkout_fetches_to_the_temporary_folder(checkout, tmp_path, monkeypatch):
-    (tmp_path / "temporary").mkdir()
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
-    monkeypatch.setattr(datasets.cache, "writable", lambda folder: not folder.is_relative_to(checkout))
-    monkeypatch.setenv("COURSE_DATA", "photos")
+def test_archives_that_are_attached_read_only_are_unpacked_into_the_data_folder(checkout, tmp_path, site, monkeypatch):
+    attached = tmp_path / "kaggle/cats-and-dogs"
+    attached.mkdir(parents=True)
+    (attached / "train.zip").write_bytes(site.files["/a.zip"])
+    monkeypatch.setattr(datasets.cache, "writable", lambda folder: folder.is_relative_to(checkout))
     for _ in range(2):
         assert datasets.dogs_vs_cats(size=32).train.source == "photos"
-    assert names(checkout / "data") == [] and len(names(tmp_path / "temporary")) == 2
+    assert names(attached) == ["train.zip"] and names(checkout / "data/cats-and-dogs") == ["train"]
+
+
+def test_a_data_folder_that_is_read_only_is_said(checkout, monkeypatch):
+    def refused(self, *_, **__):
+        raise PermissionError(errno.EACCES, "Permission denied", str(self))
+
+    monkeypatch.setenv("COURSE_DATA", "photos")
+    monkeypatch.setattr(Path, "mkdir", refused)
+    with pytest.raises(DownloadError, match="could not be written .Permission denied.: .*another folder with COURSE_DATA_DIR"):
+        datasets.dogs_vs_cats(size=32)
 
 
 @pytest.mark.parametrize("folder", ["drive/MyDrive", "drive/MyDrive/course"])

@@ -13,10 +13,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch.utils._pytree import tree_map
 
 from utils import critters as drawings
 from utils import device
-from utils.datasets import cache, choose, download, photos, read
+from utils.datasets import cache, download, photos, read
 from utils.datasets.choose import is_whole_number
 from utils.datasets.dataset import ImageDataset, Splits
 from utils.datasets.download import DownloadError, platform
@@ -25,12 +26,9 @@ from utils.datasets.photos import data_dir
 __all__ = ["DownloadError", "ImageDataset", "Splits", "critters", "data_dir", "digits", "dogs_vs_cats", "folder",
            "lesions", "pets", "platform", "source", "source_line"]  # fmt: skip
 
+Number = int | None  # None = the default
 _CLASSES = {"dogs_vs_cats": ["cat", "dog"], "pets": ["cat", "dog"], "lesions": ["benign", "malignant"]}
-_SPLITS = ("train", "val", "test")
-_DRAWN = (200, 200, 1000)  # drawings that stand in where no numbers are asked for
-
-
-# ---- which source ----------------------------------------------------------------------------------------------------
+_DRAWN = {"train": 200, "val": 200, "test": 1000}  # drawings that stand in where no numbers are asked for
 
 
 def source() -> str:
@@ -46,8 +44,6 @@ def source_line() -> str:
     if source() == "photos":
         return "data: photos (COURSE_DATA=critters for drawings)"
     names = []
-    if source() == "auto":
-        data_dir()  # that it is a file is an error at once
     for name in _CLASSES if source() == "auto" else ():
         with suppress(ValueError, OSError):  # unusable photos, a drive that is gone: said when they are asked for
             if photos.archives(name):
@@ -74,15 +70,19 @@ def _photos(name: str) -> photos.Found | None:
     """
     if source() == "critters":
         return None
-    data_dir()  # that it is a file is an error, too, and no reason for drawings
+    root = data_dir()  # that it is a file is an error, too, and no reason for drawings
+    there = f"{root}{'' if os.path.isdir(root) else ' (which does not exist)'}"
     try:
         if found := photos.find(name):
             return found
+        if source() == "photos" and name not in download.ARCHIVES:
+            raise FileNotFoundError(f"The BUSI ultrasound images are not in {there}, and they cannot be fetched: put "
+                                    "Dataset_BUSI_with_GT/ there, or set COURSE_DATA=critters.")  # fmt: skip
         if source() == "photos" or name == "dogs_vs_cats" and _on_a_lent_gpu():
-            return _fetched(name)
+            download.fetch(name, root)
+            return photos.find(name)
         if os.environ.get("COURSE_DATA_DIR"):
-            there = "no photos" if os.path.isdir(data_dir()) else "no such folder, so no photos"
-            raise ValueError(f"{name}: {there} in COURSE_DATA_DIR={str(data_dir())!r}.")
+            raise FileNotFoundError(f"{name}: no photos in {there}.")
     except (DownloadError, ValueError, OSError) as error:
         if source() == "photos":
             raise
@@ -90,30 +90,8 @@ def _photos(name: str) -> photos.Found | None:
     return None
 
 
-def _fetched(name: str) -> photos.Found:
-    if name not in download.ARCHIVES:
-        there = "" if os.path.isdir(data_dir()) else " (which does not exist)"
-        raise FileNotFoundError(
-            f"COURSE_DATA=photos, but the BUSI ultrasound images are not in {data_dir()}{there}, and they cannot be "
-            "fetched: put Dataset_BUSI_with_GT/ (with benign/ and malignant/) there, or set COURSE_DATA=critters."
-        )
-    root, (folder, archives) = data_dir(), download.ARCHIVES[name]
-    if not os.path.isdir(root.parent):  # nothing is made where a drive may be mounted later
-        raise DownloadError(f"{root.parent} does not exist, so {root} cannot be made: mount the drive or make it.")
-    with suppress(OSError):
-        root.mkdir(exist_ok=True)
-    root = root if cache.writable(root) else cache.scratch("data")
-    size = sum(archive.megabytes for archive in archives)
-    print(f"Fetching photos for {name}, once: {size} MB, {size / 600:.1f} minutes at 10 MB/s, to {root}.")
-    download.unpack(archives, root / folder)
-    return photos.find(name)
-
-
-# ---- the data sets ---------------------------------------------------------------------------------------------------
-
-
 def dogs_vs_cats(
-    num_train: int | None = None, num_val: int | None = None, num_test: int | None = None, size: int | None = None
+    num_train: Number = None, num_val: Number = None, num_test: Number = None, size: Number = None
 ) -> Splits:
     """Cats (label 0) and dogs (1): photos of Kaggle's dogs-vs-cats, or drawings, with the targets of `critters` too.
 
@@ -124,30 +102,26 @@ def dogs_vs_cats(
     DownloadError (or FileNotFoundError where no download is offered).
     Source: Elson, Douceur, Howell and Saul, Asirra, CCS 2007; Kaggle, Dogs vs. Cats, 2013.
     """
-    return _photos_or_drawings("dogs_vs_cats", "photo", (num_train, num_val, num_test), size)
+    return _photos_or_drawings("dogs_vs_cats", size, train=num_train, val=num_val, test=num_test)
 
 
-def pets(
-    num_train: int | None = None, num_val: int | None = None, num_test: int | None = None, size: int | None = None
-) -> Splits:
+def pets(num_train: Number = None, num_val: Number = None, num_test: Number = None, size: Number = None) -> Splits:
     """Cats (label 0) and dogs (1) with "mask" (the animal), "box" (its head; NaN in many) and "breed" (0 to 36).
 
     Photos: Oxford-IIIT Pet; val is a fifth of its `trainval`. The mask is the trimap's pet and the undecided band along
     its outline; a folder without trimaps gives no "mask". Drawings have "parts", no "breed".
     Arguments and errors as for `dogs_vs_cats`. Source: Parkhi, Vedaldi, Zisserman, Jawahar, Cats and Dogs, CVPR 2012.
     """
-    return _photos_or_drawings("pets", "photo", (num_train, num_val, num_test), size)
+    return _photos_or_drawings("pets", size, train=num_train, val=num_val, test=num_test)
 
 
-def lesions(
-    num_train: int | None = None, num_val: int | None = None, num_test: int | None = None, size: int | None = None
-) -> Splits:
+def lesions(num_train: Number = None, num_val: Number = None, num_test: Number = None, size: Number = None) -> Splits:
     """Breast lesions in ultrasound, benign (label 0) or malignant (1), with "mask". Not for any medical use.
 
     Photos: BUSI where you have it; else drawings. Three equal channels. Arguments and errors as for `dogs_vs_cats`.
     Source: Al-Dhabyani, Gomaa, Khaled and Fahmy, Dataset of breast ultrasound images, Data in Brief 28 (2020) 104863.
     """
-    return _photos_or_drawings("lesions", "ultrasound image", (num_train, num_val, num_test), size)
+    return _photos_or_drawings("lesions", size, train=num_train, val=num_val, test=num_test)
 
 
 def critters(
@@ -160,8 +134,9 @@ def critters(
     size: 32 to 128 pixels. Other seeds give other drawings. Raises ValueError for an unknown species or an unusable
     size or number.
     """
-    names = [getattr(kind, "name", kind) for kind in species]
-    return _draw(list(species), names, (num_train, num_val, num_test), size, seed)
+    if not species:
+        raise ValueError("species is empty: expected one or more.")
+    return _draw(list(species), {"train": num_train, "val": num_val, "test": num_test}, size, seed)
 
 
 def digits() -> Splits:
@@ -177,8 +152,8 @@ def digits() -> Splits:
     labels = torch.from_numpy(found.target).long()
     rest, test = train_test_split(np.arange(1797), test_size=397, stratify=labels, random_state=0)
     train, val = train_test_split(rest, test_size=200, stratify=labels[rest], random_state=0)
-    parts = zip(_SPLITS, (train, val, test), strict=True)
-    data = {split: {"images": images[rows], "label": labels[rows]} for split, rows in parts}
+    parts = {"train": train, "val": val, "test": test}
+    data = {split: {"images": images[rows], "label": labels[rows]} for split, rows in parts.items()}
     return _splits(data, [str(digit) for digit in range(10)], "digit", "digits")
 
 
@@ -191,59 +166,48 @@ def folder(path: str | Path, size: int = 64) -> Splits:
     ValueError for one class only, a class without pictures, too few of a class, or splits that differ in classes.
     """
     found = photos.in_folders(Path(path).expanduser().absolute())
-    return _read("folder", found, "photo", "folder", size, dict.fromkeys(_SPLITS))
+    return _read("folder", found, "folder", size, dict.fromkeys(_DRAWN))
 
 
-def _splits(data: dict[str, dict[str, torch.Tensor]], classes: Sequence[str], noun: str, source: str) -> Splits:
-    def split(images: torch.Tensor, label: torch.Tensor, **others: torch.Tensor) -> ImageDataset:
-        return ImageDataset(images, {"label": label, **others}, classes, noun, source)
-
-    return Splits(*(split(**data[name]) for name in _SPLITS))
-
-
-def _numbers(numbers: Sequence[int | None], default: Sequence[int | None]) -> dict[str, int | None]:
-    """How many of each split: plain ints, as the cache's key is their text."""
-    for number in numbers:
-        if number is not None and (not is_whole_number(number) or number < 0):
-            raise ValueError(f"{number!r} pictures were asked for: expected a whole number of 0 or more, or None.")
-    wanted = (other if num is None else int(num) for num, other in zip(numbers, default, strict=True))
-    return dict(zip(_SPLITS, wanted, strict=True))
-
-
-def _photos_or_drawings(name: str, noun: str, numbers: Sequence[int | None], size: int | None) -> Splits:
-    wanted = _numbers(numbers, (None, None, None))
+def _photos_or_drawings(name: str, size: Number, **numbers: Number) -> Splits:
+    _check(numbers)
     if found := _photos(name):
-        splits = _read(name, found, noun, "photos", 128 if size is None else size, wanted)
+        splits = _read(name, found, "photos", 128 if size is None else size, numbers)
     else:
-        splits = _draw(_CLASSES[name], _CLASSES[name], numbers, 64 if size is None else size, seed=0)
+        splits = _draw(_CLASSES[name], numbers, 64 if size is None else size, seed=0)
     if size is None:  # as it differs
         side = splits.train.images.shape[-1]
         print(f"{name}: {splits.train.noun}s of {side} x {side} pixels; size=... gives others.")
     return splits
 
 
-def _read(
-    name: str, found: photos.Found, noun: str, source: str, size: int, numbers: dict[str, int | None]
-) -> Splits:
-    chosen = choose.splits(found.pools, found.classes)
-    data, unread = read.load(name, chosen, found.classes, size, numbers)
-    if left_out := ", ".join(filter(None, (*unread, photos.listed(found.left_out)))):
-        print(f"{name}: left out: {left_out}.")
+def _check(numbers: dict[str, Number]) -> None:
+    for number in numbers.values():
+        if number is not None and (not is_whole_number(number) or number < 0):
+            raise ValueError(f"{number!r} pictures were asked for: expected a whole number of 0 or more, or None.")
+
+
+def _read(name: str, found: photos.Found, source: str, size: int, numbers: dict[str, Number]) -> Splits:
+    noun = "ultrasound image" if name == "lesions" else "photo"
+    data, left_out = read.load(name, found, size, numbers)
+    if left_out:
+        print(f"{name}: left out: {', '.join(left_out)}.")
     for split, num in numbers.items():
         if num and num > (there := len(data[split]["label"])):
             print(f"{name}: {num:,} {noun}s were asked for in {split}, and all {there:,} that are there are used.")
     return _splits(data, found.classes, noun, source)
 
 
-def _draw(kinds: list, names: list[str], numbers: Sequence[int | None], size: int, seed: int) -> Splits:
+def _draw(kinds: list, numbers: dict[str, Number], size: int, seed: int) -> Splits:
     """Drawings of the kinds (species, or benign and malignant) by turns: the first of more are the fewer of a seed."""
-    if not kinds:
-        raise ValueError("species is empty: expected one or more.")
-    wanted = _numbers(numbers, _DRAWN)
-    key = (kinds, wanted, size, seed)
-    data = cache.cached("drawings", key, lambda: _tensors(drawings.draw_sets(*key)))
-    return _splits(data, names, "drawing", "critters")
+    _check(numbers)
+    key = kinds, {split: _DRAWN[split] if num is None else int(num) for split, num in numbers.items()}, size, seed
+    data = cache.cached("drawings", key, lambda: tree_map(torch.from_numpy, drawings.draw_sets(*key)))
+    return _splits(data, [getattr(kind, "name", kind) for kind in kinds], "drawing", "critters")
 
 
-def _tensors(data: dict[str, dict[str, np.ndarray]]) -> dict[str, dict[str, torch.Tensor]]:
-    return {split: {name: torch.from_numpy(rows) for name, rows in columns.items()} for split, columns in data.items()}
+def _splits(data: dict[str, dict[str, torch.Tensor]], classes: Sequence[str], noun: str, source: str) -> Splits:
+    def split(images: torch.Tensor, label: torch.Tensor, **others: torch.Tensor) -> ImageDataset:
+        return ImageDataset(images, {"label": label, **others}, classes, noun, source)
+
+    return Splits(**{name: split(**columns) for name, columns in data.items()})

@@ -45,12 +45,11 @@ def cached(name: str, key: object, make: Callable[[], object]) -> object:
 
 def _make_room(newest: Path) -> None:
     room = MAX_GB * 1e9
-    with suppress(FileNotFoundError):  # another notebook was quicker
-        for path in sorted(newest.parent.iterdir(), key=os.path.getmtime, reverse=True):
+    for path in sorted(newest.parent.iterdir(), key=os.path.getmtime, reverse=True):
+        with suppress(OSError):  # another notebook was quicker; Windows keeps what another has mapped
             room -= path.stat().st_size
             if room < 0 and path != newest:
-                with suppress(OSError):  # Windows keeps what another notebook has mapped
-                    path.unlink()
+                path.unlink()
 
 
 def writable(folder: Path) -> bool:
@@ -58,17 +57,11 @@ def writable(folder: Path) -> bool:
     return os.path.isdir(folder) and os.access(folder, os.W_OK | os.X_OK)
 
 
-def scratch(name: str) -> Path:
-    """A folder of ours in the system's temporary one, for a checkout that cannot be written to."""
-    user = os.getuid() if hasattr(os, "getuid") else "me"  # a shared computer has one for each of its users
-    folder = Path(tempfile.gettempdir()) / f"course-{name}-{user}"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-
 def _folder() -> Path:
     # Never in COURSE_DATA_DIR: that may be shared and read-only, and what is ours should not lie among the photos.
-    if not writable(CHECKOUT / "data"):
-        return scratch("cache")
-    (CHECKOUT / "data/cache").mkdir(exist_ok=True)
-    return CHECKOUT / "data/cache"
+    folder = CHECKOUT / "data/cache"
+    if not writable(folder.parent):
+        user = os.getuid() if hasattr(os, "getuid") else "me"  # a shared computer has one for each of its users
+        folder = Path(tempfile.gettempdir()) / f"course-cache-{user}"
+    folder.mkdir(exist_ok=True)
+    return folder

@@ -15,12 +15,26 @@ def splits(pools: dict[str, list], classes: Sequence[str]) -> dict[str, list]:
     70/15/15. The hash decides, so a photo that is added moves no other, on any system. (Only where a part would have
     none of a class, it gets one.) Raises ValueError where a class has fewer photos than there are parts.
     """
-    if len(pools) == 1:
-        return _divided(pools["train"], {"test": 0.15, "val": 0.15}, classes)
-    if len(pools) == 2:
-        test = pools.get("test") or pools["val"]
-        return _divided(pools["train"], {"val": 0.2}, classes) | {"test": list(_by_hash(test))}
-    return {split: list(_by_hash(photos)) for split, photos in pools.items()}
+    numbers = _by_hash(pools["train"])
+    parts = {split: list(_by_hash(photos)) for split, photos in pools.items()}
+    if len(parts) == 3:
+        return parts
+    if len(parts) == 2:
+        parts["test"] = parts.get("test") or parts["val"]
+    bounds = {"test": 0.15, "val": 0.3} if len(pools) == 1 else {"val": 0.2}
+    parts |= {split: [] for split in (*bounds, "train")}
+    for label, name in enumerate(classes):
+        group, start = [photo for photo in numbers if photo.label == label], 0
+        if len(group) <= len(bounds):
+            raise ValueError(f"the class {name!r} has only {len(group)} of the {len(bounds) + 1} or more pictures that "
+                             "are needed to divide it for training and testing.")  # fmt: skip
+        for i, (split, bound) in enumerate(bounds.items()):
+            end = sum(numbers[photo] < bound for photo in group)
+            end = min(max(end, start + 1), len(group) - len(bounds) + i)  # one at least for this and each later part
+            parts[split] += group[start:end]
+            start = end
+        parts["train"] += group[start:]
+    return parts
 
 
 def balanced(labels: Iterable[int], num: int | None = None) -> list[int]:
@@ -36,25 +50,6 @@ def balanced(labels: Iterable[int], num: int | None = None) -> list[int]:
 def is_whole_number(value: object) -> bool:
     """An int or one of NumPy's whole numbers; True and False count as none."""
     return isinstance(value, Integral) and not isinstance(value, bool)
-
-
-def _divided(photos: list, shares: dict[str, float], classes: Sequence[str]) -> dict[str, list]:
-    """Shares of each class, and what is left as "train"."""
-    numbers = _by_hash(photos)
-    parts: dict[str, list] = {split: [] for split in (*shares, "train")}
-    for label in sorted({photo.label for photo in photos}):
-        group = [photo for photo in numbers if photo.label == label]
-        if len(group) < len(parts):
-            raise ValueError(f"the class {classes[label]!r} has only {len(group)} of the {len(parts)} or more pictures "
-                             "that are needed to divide it for training and testing.")  # fmt: skip
-        end, bound = 0, 0.0
-        for num_later, split in zip(range(len(shares), 0, -1), shares, strict=True):
-            start, bound = end, bound + shares[split]
-            end = sum(numbers[photo] < bound for photo in group)
-            end = min(max(end, start + 1), len(group) - num_later)  # one at least for this part and each later one
-            parts[split] += group[start:end]
-        parts["train"] += group[end:]
-    return parts
 
 
 def _by_hash(photos: list) -> dict:

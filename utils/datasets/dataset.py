@@ -88,11 +88,9 @@ class ImageDataset(Dataset):
             rows = order[balanced(self.targets["label"][order].tolist(), num)]
         else:
             rows = torch.as_tensor(num)
-            if rows.ndim != 1 or rows.is_floating_point() and len(rows):
-                raise ValueError(f"subset({num!r}): expected a whole number, a list of positions or a mask.")
-            if rows.dtype == torch.bool and rows.shape != everything.shape:
-                raise ValueError(f"subset: a mask of shape {tuple(rows.shape)}, expected {tuple(everything.shape)}.")
-            rows = rows if rows.dtype == torch.bool else rows.long()
+            rows = rows if rows.numel() else rows.long()
+            if rows.ndim != 1 or rows.is_floating_point() or rows.dtype == torch.bool and len(rows) != len(self):
+                raise ValueError(f"subset({num!r}): expected a number, a list of positions or a mask of {len(self)}.")
         part = copy.copy(self)
         part.indices = everything[rows]
         return part

@@ -67,6 +67,16 @@ def patience() -> Iterator[None]:
         socket.setdefaulttimeout(before)
 
 
+def fetch(name: str, root: Path) -> None:
+    """The archives of a data set become its folder in `root`, after a line that says so. Raises DownloadError."""
+    if not os.path.isdir(root.parent):  # nothing is made where a drive may be mounted later
+        raise DownloadError(f"{root.parent} does not exist, so {root} cannot be made: mount the drive or make it.")
+    folder, archives = ARCHIVES[name]
+    size = sum(archive.megabytes for archive in archives)
+    print(f"Fetching photos for {name}, once: {size} MB, {size / 600:.1f} minutes at 10 MB/s, to {root}.")
+    unpack(archives, root / folder)
+
+
 def unpack(archives: Sequence[Archive | Path], target: Path) -> None:
     """Make sure that the folder `target` is there, whole, with what is in some archives, which may have to be fetched.
 
@@ -102,19 +112,19 @@ def unpack(archives: Sequence[Archive | Path], target: Path) -> None:
 
 def _extract(file: Path, folder: Path) -> list[str]:
     """Names of files that are damaged in an archive; where their pictures are read, they will be left out."""
+    damaged = []
     if not zipfile.is_zipfile(file):
         with tarfile.open(file) if tarfile.is_tarfile(file) else nullcontext() as tar:
             if not tar or not tar.next():  # no tar, or nothing but zeros
                 raise tarfile.ReadError("it is no whole archive (a login page? another version?)")
             tar.extractall(folder, filter="data")  # refuses paths and links that lead out, devices and the like
-        return []
-    damaged = []
+        return damaged
     with zipfile.ZipFile(file) as archive:
-        for member in tqdm(archive.infolist(), desc=f"unpacking {file.name}", unit="file", delay=2):
+        for member in tqdm(archive.namelist(), desc=f"unpacking {file.name}", unit="file", delay=2):
             try:
                 archive.extract(member, folder)  # makes no links, and leaves out what of a path would lead out
-            except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError):  # or locked
-                damaged.append(member.filename)
+            except (*_DAMAGED, NotImplementedError, RuntimeError):  # of another kind, or locked
+                damaged.append(member)
     return damaged
 
 
@@ -131,11 +141,10 @@ def _fetch(archive: Archive, folder: Path) -> None:
                 raise zipfile.BadZipFile(f"{damaged[0]} in it is damaged")
             return file.unlink()
         except (*_DAMAGED, urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError) as error:
-            reason = str(error).partition("\n")[0]
-            failures[f"{url.split('/')[2]}: {reason}"] = None  # the same is not said twice
+            failures[f"{url.split('/')[2]}: {str(error).splitlines()[0]}"] = None  # the same is not said twice
     advice = f"Look at the network and try again, or put the file into {folder.parent} yourself."
     if platform() == "kaggle":
         advice = ("On Kaggle, switch the Internet on (Settings > Internet; the phone number must be verified first), "
                   "or attach the data set to the notebook.")  # fmt: skip
-    reasons = "; ".join(failures)
-    raise DownloadError(f"{file.name} could not be fetched ({reasons}). {advice} COURSE_DATA=critters does without.")
+    raise DownloadError(f"{file.name} could not be fetched ({'; '.join(failures)}). {advice} "
+                        "COURSE_DATA=critters does without.")  # fmt: skip
