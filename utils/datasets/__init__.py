@@ -43,8 +43,10 @@ def source_line() -> str:
     """Half a sentence for `utils.start()`: which data the notebook gets, and how to change that."""
     if source() == "photos":
         return "data: photos (COURSE_DATA=critters for drawings)"
+    if source() == "critters":
+        return "data: drawings (COURSE_DATA=photos for photos)"
     names = []
-    for name in _CLASSES if source() == "auto" else ():
+    for name in _CLASSES:
         with suppress(ValueError, OSError):  # unusable photos, a drive that is gone: said when they are asked for
             if photos.archives(name):
                 names.append(f"{name} (unpacked when needed)")
@@ -54,8 +56,8 @@ def source_line() -> str:
                 names.append("dogs_vs_cats (69 MB, fetched when needed)")
     if names:
         return f"data: photos of {', '.join(names)}, else drawings (COURSE_DATA=critters for drawings only)"
-    asked = os.environ.get("COURSE_DATA_DIR") if source() == "auto" else None
-    return f"data: drawings ({f'no photos are in {data_dir()}' if asked else 'COURSE_DATA=photos for photos'})"
+    there = f"no photos are in {data_dir()}" if os.environ.get("COURSE_DATA_DIR") else "COURSE_DATA=photos for photos"
+    return f"data: drawings ({there})"
 
 
 def _on_a_lent_gpu() -> bool:
@@ -64,10 +66,7 @@ def _on_a_lent_gpu() -> bool:
 
 
 def _photos(name: str) -> photos.Found | None:
-    """The photos of a data set, unpacked or fetched where that is due; None where drawings are to stand in.
-
-    Raises DownloadError, FileNotFoundError or ValueError where COURSE_DATA=photos and there are none, or unusable ones.
-    """
+    """The photos of a data set, unpacked or fetched where that is due; None where drawings are to stand in."""
     if source() == "critters":
         return None
     root = data_dir()  # that it is a file is an error, too, and no reason for drawings

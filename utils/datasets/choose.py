@@ -15,8 +15,8 @@ def splits(pools: dict[str, list], classes: Sequence[str]) -> dict[str, list]:
     70/15/15. The hash decides, so a photo that is added moves no other, on any system. (Only where a part would have
     none of a class, it gets one.) Raises ValueError where a class has fewer photos than there are parts.
     """
-    numbers = _by_hash(pools["train"])
-    parts = {split: list(_by_hash(photos)) for split, photos in pools.items()}
+    numbers = {split: _by_hash(photos) for split, photos in pools.items()}
+    parts = {split: list(photos) for split, photos in numbers.items()}
     if len(parts) == 3:
         return parts
     if len(parts) == 2:
@@ -24,12 +24,12 @@ def splits(pools: dict[str, list], classes: Sequence[str]) -> dict[str, list]:
     bounds = {"test": 0.15, "val": 0.3} if len(pools) == 1 else {"val": 0.2}
     parts |= {split: [] for split in (*bounds, "train")}
     for label, name in enumerate(classes):
-        group, start = [photo for photo in numbers if photo.label == label], 0
+        group, start = [photo for photo in numbers["train"] if photo.label == label], 0
         if len(group) <= len(bounds):
             raise ValueError(f"the class {name!r} has only {len(group)} of the {len(bounds) + 1} or more pictures that "
                              "are needed to divide it for training and testing.")  # fmt: skip
         for i, (split, bound) in enumerate(bounds.items()):
-            end = sum(numbers[photo] < bound for photo in group)
+            end = sum(numbers["train"][photo] < bound for photo in group)
             end = min(max(end, start + 1), len(group) - len(bounds) + i)  # one at least for this and each later part
             parts[split] += group[start:end]
             start = end

@@ -78,10 +78,7 @@ def fetch(name: str, root: Path) -> None:
 
 
 def unpack(archives: Sequence[Archive | Path], target: Path) -> None:
-    """Make sure that the folder `target` is there, whole, with what is in some archives, which may have to be fetched.
-
-    Raises DownloadError.
-    """
+    """Make `target` a whole folder with what is in some archives, fetched where need be. Raises DownloadError."""
     lock = FileLock(target.with_name(f".{target.name}.lock"))  # the system frees it however its holder ends
     work = target.with_name(f".{target.name}.unpack")
     try:

@@ -35,10 +35,8 @@ _LOOKS = {  # how the folders and archives of each data set, and what is in thes
 
 
 def data_dir() -> Path:
-    """COURSE_DATA_DIR (a relative one begins at the checkout), or the checkout's data/; it need not exist.
-
-    Raises NotADirectoryError where it is a file.
-    """
+    """COURSE_DATA_DIR (a relative one begins at the checkout), or the checkout's data/; it need not exist. Raises
+    NotADirectoryError where it is a file."""
     text = os.environ.get("COURSE_DATA_DIR")
     path = cache.CHECKOUT / os.path.expanduser(text or "data")
     if os.path.isfile(path):
@@ -47,11 +45,8 @@ def data_dir() -> Path:
 
 
 def find(name: str) -> Found | None:
-    """The photos of a data set, unpacked where they lie in archives; None where there are none.
-
-    Raises ValueError where a folder is named like the data set and has something else in it, DownloadError where an
-    archive cannot be unpacked.
-    """
+    """The photos of a data set, unpacked where they lie in archives; None where there are none. Raises ValueError where
+    a folder is named like it and has something else in it, DownloadError where an archive cannot be unpacked."""
     fault = None
     for place in _places(name):
         try:

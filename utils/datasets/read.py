@@ -92,18 +92,14 @@ def _read_all(name: str, splits: dict, classes: Sequence[str], size: int, number
 
 def _read_many(photos: Sequence[Photo], size: int, title: str) -> Iterator[dict[str, np.ndarray] | Exception]:
     """What `read` gives for each photo, or the error that says why it cannot be read; a bar where it takes long."""
-
-    def attempt(photo: Photo):
-        try:
-            return read(photo, size)
-        except Exception as error:  # decoders raise whatever they like; none of it shall end the whole
-            return error
-
     pool = ThreadPoolExecutor(min(8, os.cpu_count() or 1))  # Pillow decodes outside Python's global lock
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module="PIL")  # about metadata that nobody needs
-            yield from tqdm(pool.map(attempt, photos), total=len(photos), desc=title, unit="photo", delay=2)
+            futures = [pool.submit(read, photo, size) for photo in photos]
+            for future in tqdm(futures, desc=title, unit="photo", delay=2):
+                error = future.exception()  # decoders raise whatever they like; none of it shall end the whole
+                yield error if isinstance(error, Exception) else future.result()
     finally:
         pool.shutdown(cancel_futures=True)  # a cell that is stopped stops at once
 
