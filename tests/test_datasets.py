@@ -258,9 +258,11 @@ def test_a_zip_in_a_zip_and_one_that_is_no_data_set(data, tmp_path, capsys):
     pack(tmp_path / "made", tmp_path / "outer/train.zip")
     (tmp_path / "outer/sampleSubmission.csv").write_text("id,label")
     pack(tmp_path / "outer", data / "dogs-vs-cats.zip")
-    save(tmp_path / "holiday/a.jpg", 1)
+    save(tmp_path / "holiday/business in Oxford/vacation with dogs/dog.jpg", 1)
     pack(tmp_path / "holiday", data / "holiday.zip")
-    assert sum(map(len, datasets.dogs_vs_cats(size=16))) == 12 and not (data / "holiday").exists()
+    assert sum(map(len, datasets.dogs_vs_cats(size=16))) == 12
+    assert datasets.pets(2, 2, 2).train.source == datasets.lesions(2, 2, 2).train.source == "critters"
+    assert not (data / "holiday").exists()
     assert capsys.readouterr().out.count("Unpacking ") == 2
 
 

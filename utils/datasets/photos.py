@@ -28,9 +28,9 @@ _SPLITS = {  # words in the names of folders
 }
 _CATS, _LESIONS = ("cat", "dog"), ("benign", "malignant")
 _LOOKS = {  # how the folders and archives of each data set, and what is in these, are named
-    "dogs_vs_cats": r"(?i)^(?!.*(oxford|breed)).*(cats?.{0,5}dogs?|dogs?.{0,5}cats?|petimages|/(cat|dog)s?[/.])",
-    "pets": r"(?i)oxford|^(images|annotations)\.tar|/trainval\.txt",
-    "lesions": r"(?i)busi|breast|/malignant/",
+    "dogs_vs_cats": r"(?i)^(?!.*(oxford|breed)).*(cats?.{0,5}dogs?|dogs?.{0,5}cats?|petimages|/(cat|dog)(s?/|\.\d))",
+    "pets": r"(?i)oxford[^/]*(iiit|pet|data)|^(images|annotations)\.tar|/trainval\.txt",
+    "lesions": r"(?i)(?<![a-z])busi(?![a-z])|breast|/malignant/",
 }
 
 
