@@ -35,7 +35,7 @@ def test_a_copy_of_main_says_how_old_it_is(monkeypatch, capsys, tmp_path):
         (tmp_path / name / ".git").mkdir(parents=True)
         (tmp_path / name / ".git/HEAD").touch()
         os.utime(tmp_path / name / ".git/HEAD", (0, 86_400 * 365))
-        monkeypatch.setattr(utils, "_CHECKOUT", tmp_path / name)
+        monkeypatch.setattr("utils.datasets.cache.CHECKOUT", tmp_path / name)
         utils.start()
         said = f"The course's files were fetched on 1971-01-01. For newer ones rename the folder {tmp_path / name}."
         assert (said in capsys.readouterr().out) is told

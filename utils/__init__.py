@@ -1,7 +1,5 @@
-"""The small shared module of the course. CONTRIBUTING.md has the map: which room holds what.
-
-Every notebook begins with ``device = utils.start()``.
-"""
+"""The small shared module of the course: every notebook begins with ``device = utils.start()``.
+CONTRIBUTING.md has the map: which room holds what."""
 
 import os
 
@@ -13,7 +11,6 @@ if "OMP_WAIT_POLICY" not in os.environ:
 import random
 import warnings
 from datetime import date
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -23,8 +20,6 @@ from utils import datasets, figures, lessons
 from utils.device import pick
 
 __all__ = ["seed_all", "start"]
-
-_CHECKOUT = Path(__file__).resolve().parents[1]
 
 
 def start(seed: int | None = None) -> torch.device:
@@ -43,9 +38,10 @@ def start(seed: int | None = None) -> torch.device:
     figures.set_style()
     lessons.begin()
     versions = f"torch {torch.__version__.split('+')[0]}, torchvision {torchvision.__version__.split('+')[0]}"
-    if (head := _CHECKOUT / ".git/HEAD").exists() and _CHECKOUT.name.endswith("-main"):  # the set-up cell's copy
+    head = (copy := datasets.cache.CHECKOUT) / ".git/HEAD"
+    if copy.name.endswith("-main") and head.exists():  # the set-up cell's
         fetched = date.fromtimestamp(head.stat().st_mtime)
-        print(f"The course's files were fetched on {fetched}. For newer ones rename the folder {_CHECKOUT}.")
+        print(f"The course's files were fetched on {fetched}. For newer ones rename the folder {copy}.")
     print(f"device: {str(device).upper()} ({reason}) · {datasets.source_line()} · seed {seed} · {versions}")
     return device
 
@@ -58,8 +54,7 @@ def seed_all(seed: int) -> None:
     if torch.accelerator.is_available():
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read by cuBLAS at its first use
         torch.backends.cudnn.benchmark = False
-        # A few backward passes (adaptive pooling, bilinear) have no repeatable version on CUDA: they run all the same,
-        # and a warning at each would only frighten.
+        # What has no repeatable version (a few backward passes) runs all the same, and its warning would only frighten.
         torch.use_deterministic_algorithms(True, warn_only=True)
         warnings.filterwarnings("ignore", message=".*does not have a deterministic implementation")
         torch.utils.deterministic.fill_uninitialized_memory = False  # NaN where results are written at once: time lost
