@@ -292,7 +292,7 @@ training_step = Exercise(
 
 def load_network(make_model, file):
     model = make_model()
-    model.load_state_dict(torch.load(file))
+    model.load_state_dict(torch.load(file, weights_only=True))
     return model.eval()
 
 
