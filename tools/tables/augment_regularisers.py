@@ -19,6 +19,8 @@ WAYS = (
 RUNS = [{"way": "none", "epochs": 10, "seed": 0}]  # a quick one, which a test runs again
 RUNS += [{"way": way, "epochs": 40, "seed": seed} for seed in range(5) for way in WAYS]
 TOLERANCE = {"accuracy": 0.12, "known": 0.15}
+# When it stops hangs on the order of nearly equal losses, and so on rounding.
+ROUGH = [({"way": "early stopping"}, {"accuracy": 0.4, "known": 0.5})]
 
 
 @cache

@@ -9,10 +9,13 @@ RUNS = [
     for generator_steps in (1, 3, 10)
 ]
 LOOKS = 6  # at the last generator, in the second half of the training: the means are stored
-# A collapsed generator flits from digit to digit, and a rounding error decides when: only of the sound ones can a test
-# ask the same again.
-AGAIN = {"batch_norm": "yes", "generator_steps": 1}
 TOLERANCE = {"classes": 1, "recognised": 0.1, "best": 0.1}  # about four times as far as the five seeds lie apart
+# A collapsed generator flits from digit to digit, and rounding decides when (seen with a CPU's other instructions).
+ROUGH = [
+    ({"batch_norm": "no"}, {"classes": 2, "recognised": 0.4, "best": 0.45}),
+    ({"batch_norm": "yes", "generator_steps": 3}, {"classes": 3, "recognised": 0.3, "best": 0.3}),
+    ({"batch_norm": "yes", "generator_steps": 10}, {"classes": 2, "recognised": 0.5, "best": 0.3}),
+]
 
 
 def run(lesson, batch_norm: str, generator_steps: int, seed: int) -> dict[str, float]:

@@ -15,7 +15,9 @@ REMOVED = (
 )
 RUNS = [{"removed": removed, "steps": 1000, "seed": seed} for seed in range(5) for removed in REMOVED]
 RUNS += [{"removed": "nothing", "steps": steps, "seed": seed} for seed in range(5) for steps in (250, 500)]
-TOLERANCE = {"recognised": 0.15, "classes": 1.0, "score": 1.2, "new": 0.25}  # the quickest rows are those of 250 steps
+TOLERANCE = {"recognised": 0.15, "classes": 1.0, "score": 1.2, "new": 0.25}
+# Its one kind of picture is a digit or it is none, and a rounding error decides which.
+ROUGH = [({"removed": "separate batches"}, {"recognised": 1.0, "new": 0.75})]
 
 
 def run(lesson, removed: str, steps: int, seed: int) -> dict[str, float]:
