@@ -5,7 +5,7 @@ from functools import cache
 NOTEBOOK = "06"
 NAMES = ("none", "flip", "mild", "moderate", "heavy")
 RUNS = [{"way": way, "epochs": epochs, "seed": seed} for seed in range(4) for epochs in (20, 40, 120) for way in NAMES]
-TOLERANCE = {"accuracy": 0.1, "known": 0.12}  # the quickest rows have 20 epochs
+TOLERANCE = {"accuracy": 0.1, "known": 0.12}
 
 
 @cache

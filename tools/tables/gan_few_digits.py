@@ -7,7 +7,7 @@ NOTEBOOK = "09"
 NUMS = (50, 100, 200, 400)
 WAYS = ("real only", "with samples", "with moved copies", "the cheat")
 RUNS = [{"way": way, "num": num, "seed": seed} for seed in range(5) for way in WAYS for num in NUMS]
-TOLERANCE = {"accuracy": 0.05}  # the quickest rows are those of real digits only
+TOLERANCE = {"accuracy": 0.05}
 
 
 @cache
