@@ -750,6 +750,17 @@ def test_a_loader_without_a_length_trains_stops_and_resumes(tmp_path, capsys):
     assert predict(unbroken, DataLoader(Endless(), batch_size=16), progress="predicting")[0].shape == (64, 2)
 
 
+def test_pictures_need_be_no_tensors():
+    class Words(nn.Module):
+        def forward(self, words):
+            return torch.tensor([[len(word), 3.0] for word in words])
+
+    batches = [(["a", "four"], torch.tensor([1, 0])), (["of"], torch.tensor([1]))]
+    assert evaluate(Words(), batches)["accuracy"] == 1
+    with pytest.raises(RuntimeError, match="shape|size|stack|dim"):  # torch's own words, as nothing better is known
+        evaluate(nn.Sequential(Words(), nn.Linear(5, 2)), batches)
+
+
 def test_pictures_may_be_dicts_and_count_by_their_number():
     class First(nn.Module):
         def __init__(self):

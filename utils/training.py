@@ -56,6 +56,10 @@ def _move(batch, device: torch.device):
     return tree_map_only(torch.Tensor, lambda tensor: tensor.to(device, non_blocking=non_blocking), batch)
 
 
+def _tensors(batch) -> list[torch.Tensor]:
+    return [leaf for leaf in tree_leaves(batch) if isinstance(leaf, torch.Tensor)]
+
+
 def _device_of(model: nn.Module) -> torch.device:
     return next(model.parameters(), torch.empty(0)).device
 
@@ -73,8 +77,7 @@ def _batches(loader: Iterable, device: torch.device):
         if before is not None:  # Windows has no masks
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
     for images, targets in batches:
-        size = len(next(leaf for leaf in tree_leaves(images) if isinstance(leaf, torch.Tensor)))
-        yield _move(images, device), _move(targets, device), size
+        yield _move(images, device), _move(targets, device), len((_tensors(images) or [images])[0])
 
 
 def _to_channels_last(model: nn.Module) -> None:
@@ -100,13 +103,13 @@ def _explained(compute: Callable):
         except torch.OutOfMemoryError as error:
             # The traceback would hold what the failed batch has computed so far, and half of it would not fit either.
             traceback.clear_frames(error.__traceback__)
-            shapes = " and ".join(" x ".join(map(str, leaf.shape)) for leaf in tree_leaves(images))
+            shapes = " and ".join(" x ".join(map(str, leaf.shape)) for leaf in _tensors(images))
             raise torch.OutOfMemoryError(
                 f"The GPU's memory does not do for a batch of {shapes}: halve the batch_size (or the pictures' size); "
                 f"utils.device.report() says who else is on the GPU. torch says: {error}"
             ) from None
         except RuntimeError as error:
-            if all(leaf.dtype != torch.uint8 for leaf in tree_leaves(images)):
+            if all(leaf.dtype != torch.uint8 for leaf in _tensors(images)):
                 raise
             raise ValueError(
                 "Pictures of bytes (uint8) came, and the network computes with floats: give the data set a transform "
