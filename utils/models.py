@@ -62,8 +62,7 @@ class UNet(nn.Module):
     """A U-Net (Ronneberger, Fischer, Brox, U-Net: Convolutional Networks for Biomedical Image Segmentation, 2015).
 
     Unlike the paper's it pads and normalises batches, so that the output is as large as the picture.
-    Input: images, float (N, in_channels, H, W), of any size from 2**(levels - 1).
-    Output: logits (N, num_classes, H, W).
+    Input: images, float (N, in_channels, H, W), of any size from 2**(levels - 1). Output: (N, num_classes, H, W).
     width: channels of the first stage; stage k, from 0, has width * 2**k. levels: stages down to the bottleneck.
     """
 
@@ -77,9 +76,7 @@ class UNet(nn.Module):
         self.head = nn.Conv2d(width, num_classes, kernel_size=1)
 
     def encode(self, images: torch.Tensor) -> list[torch.Tensor]:
-        """The features of each stage, from shallow to deep, the k-th (N, width * 2**k, H // 2**k, W // 2**k).
-
-        The last is the bottleneck."""
+        """The features of each stage, from shallow to deep, the k-th (N, width * 2**k, H // 2**k, W // 2**k)."""
         features = [self.encoder[0](images)]
         for stage in self.encoder[1:]:
             features.append(stage(F.max_pool2d(features[-1], 2)))
@@ -140,10 +137,8 @@ def imagenet_state(weights: WeightsEnum) -> dict[str, torch.Tensor]:
     name, wanted = Path(weights.url).stem.rsplit("-", 1)
     others = {Path(other.url).stem[-8:]: other for model in list_models() for other in get_model_weights(model)}
     passed = []  # files that are no such weights: a student's own, another version
-    for path in sorted(
-        (data_dir() / "weights").glob(f"{name}*.pth"),
-        key=lambda path: (not path.stem.startswith(f"{name}-{wanted}"), path),
-    ):
+    folder = data_dir() / "weights"
+    for path in sorted(folder.glob(f"{name}*.pth"), key=lambda path: (f"{name}-{wanted}" not in path.stem, path)):
         digest = hashlib.sha256(path.read_bytes()).hexdigest()[:8]
         if digest == wanted or path.stem.startswith(f"{name}-{digest}") and digest not in others:
             if digest != wanted:
@@ -151,23 +146,17 @@ def imagenet_state(weights: WeightsEnum) -> dict[str, torch.Tensor]:
             return torch.load(path, weights_only=True)
         if path.stem.startswith(f"{name}-{wanted}"):
             raise RuntimeError(
-                f"{path} is damaged: its SHA-256 begins with {digest}, its name says otherwise. "
-                "Delete it or copy it anew."
+                f"{path} is damaged: its SHA-256 begins with {digest}, not as its name says. Delete it or copy it anew."
             )
-        passed.append(
-            f" {path} is {others[digest]}."
-            if digest in others
-            else f" {path} is not named after its SHA-256, {digest}."
-        )
+        passed.append(f" {path} is {others.get(digest, f'not named after its SHA-256, {digest}')}.")
     try:
         with patience():
             return weights.get_state_dict(progress=True, check_hash=True, weights_only=True)
     except OSError as error:  # no network, a refusal, a time-out, a full disk
         raise RuntimeError(
-            f"The weights of {name} are not on this machine and could not be fetched from {weights.url} "
-            f"({error}).{''.join(passed)} Connect to the internet (on "
-            f"Kaggle: Settings > Internet), put the file into {data_dir() / 'weights'}, or take the drawings: "
-            "COURSE_DATA=critters."
+            f"The weights of {name} are not on this machine and could not be fetched from {weights.url} ({error})."
+            f"{''.join(passed)} Connect to the internet (on Kaggle: Settings > Internet), put the file into {folder}, "
+            "or take the drawings: COURSE_DATA=critters."
         ) from error
 
 
