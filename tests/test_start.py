@@ -71,7 +71,7 @@ def test_a_gpu_is_asked_for_algorithms_that_repeat_and_not_to_fill_what_is_overw
 
 @pytest.mark.skipif(sys.platform != "linux", reason="torch's OpenMP is libgomp on Linux only")
 def test_the_set_up_cell_says_how_long_threads_spin_before_torch_reads_it(fresh):
-    assert "GOMP_SPINCOUNT = '10000'" in fresh.stderr, fresh.stderr
+    assert "GOMP_SPINCOUNT = '3000'" in fresh.stderr, fresh.stderr
 
 
 @pytest.mark.parametrize("name, value", [("GOMP_SPINCOUNT", "77"), ("OMP_WAIT_POLICY", "PASSIVE")])

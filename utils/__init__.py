@@ -6,7 +6,7 @@ import os
 # Threads that wait for each other spin, and on a busy machine take the time of those that they wait for. So they spin
 # less, unless the environment says how long (libgomp's default is 300,000 turns). Read when torch is loaded, so before.
 if "OMP_WAIT_POLICY" not in os.environ:
-    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+    os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 
 import random
 import warnings
