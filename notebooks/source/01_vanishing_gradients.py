@@ -1304,15 +1304,22 @@ norms = {
 
 # %%
 pale = prepare(0.25 * test_set.images)
-contenders = {name: conv_network(norm) for name, norm in norms.items()}
-contenders["each picture first"] = nn.Sequential(
-    nn.LayerNorm(64, elementwise_affine=False), conv_network(norms["none"])
-)
 
-contrast = {}
-for name, model in tqdm(contenders.items(), desc="six networks", leave=False):
-    train(model, num_epochs=10)
-    contrast[name] = accuracy(model, x_test, y_test), accuracy(model, pale, y_test)
+
+def contender(name):
+    if name in norms:
+        return conv_network(norms[name])
+    first = nn.LayerNorm(64, elementwise_affine=False)
+    return nn.Sequential(first, conv_network(norms["none"]))
+
+
+contrast = {}  # one network alone may be lucky or not: the mean of three
+for name in tqdm([*norms, "each picture first"], leave=False):
+    runs = []
+    for _ in range(3):
+        train(model := contender(name), num_epochs=10)
+        runs.append((accuracy(model, x_test, y_test), accuracy(model, pale, y_test)))
+    contrast[name] = np.mean(runs, axis=0)
 
 
 # %%
@@ -1340,7 +1347,7 @@ claim(
     weak["instance"] > max(0.75, max(rivals) + 0.05)
     and weak["each picture first"] > weak["instance"] - 0.03,
     ", ".join(f"{name} {value:.0%}" for name, value in weak.items()),
-    same="three convolutions of 16 channels, 10 epochs with Adam, learning rate 0.001",
+    same="three convolutions, mean of three networks, 10 epochs with Adam, rate 0.001",
 )
 
 # %% [markdown]
