@@ -28,23 +28,19 @@
 
 # %% slideshow={"slide_type": "skip"}
 # Set-up: finds the course's files here, on Kaggle or on the net. Just run it.
-import os, shutil, subprocess, sys
-from pathlib import Path
+import os, pathlib, shutil, subprocess, sys
 
-repo = "@REPO@"
-clone = Path("deep-learning-for-images-@REF@").absolute()
+repo, clone = "@REPO@", pathlib.Path("deep-learning-for-images-@REF@").absolute()
 book = globals().get("__vsc_ipynb_file__") or os.environ.get("JPY_SESSION_NAME", "")
-near = [*clone.parents, *Path(book).absolute().parents]
-near += [f for n in (1, 2, 3, 4) for f in Path("/kaggle/input").glob("*/" * n)]
-course = next((f for f in [*near, clone] if os.path.isfile(f / "utils/lessons.py")), 0)
+near = [*clone.parents, *pathlib.Path(book).absolute().parents, *pathlib.Path("/kaggle/input").glob("**/"), clone]
+course = next((folder for folder in near if os.path.isfile(folder / "utils/lessons.py")), None)
 if not course:
     git = shutil.which("git") or sys.exit("Install git: it fetches the course.")
-    get = [git, "clone", "-q", "--depth=1", "--branch=@REF@", repo, course := clone]
-    if (got := subprocess.run(get, stderr=-1, errors="replace")).returncode:
-        sys.exit(f"No network (Kaggle: Settings)? Or a private address?\n{got.stderr}")
+    got = subprocess.run([git, "clone", "--depth=1", "-b@REF@", repo, course := clone], stderr=-1, errors="replace")
+    got.returncode and sys.exit(f"No network (Kaggle: Settings)? Or a private address?\n{got.stderr}")
 sys.path.insert(0, str(course))
-if getattr(sys.modules.get("utils"), "__path__", 0) != [str(course / "utils")]:
-    [sys.modules.pop(n) for n in [*sys.modules] if n.split(".")[0] == "utils"]
+if getattr(sys.modules.get("utils"), "__path__", None) != [str(course / "utils")]:
+    [sys.modules.pop(name) for name in [*sys.modules] if name.split(".")[0] == "utils"]
 import utils
 
 device = utils.start()
