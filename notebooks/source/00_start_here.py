@@ -32,11 +32,11 @@
 
 # %% slideshow={"slide_type": "skip"}
 # Set-up: finds the course's files here, on Kaggle or on the net. Just run it.
-import os, pathlib, shutil, subprocess, sys
+import os, shutil, subprocess, sys; from pathlib import Path
 
-repo, clone = "@REPO@", pathlib.Path("deep-learning-for-images-@REF@").absolute()
+repo, clone = "@REPO@", Path("deep-learning-for-images-@REF@").absolute()
 book = globals().get("__vsc_ipynb_file__") or os.environ.get("JPY_SESSION_NAME", "")
-near = [*clone.parents, *pathlib.Path(book).absolute().parents, *pathlib.Path("/kaggle/input").glob("**/"), clone]
+near = [*clone.parents, *Path(book).absolute().parents, *Path("/kaggle/input").glob("**/"), clone]
 course = next((folder for folder in near if os.path.isfile(folder / "utils/lessons.py")), None)
 if not course:
     git = shutil.which("git") or sys.exit("Install git: it fetches the course.")
