@@ -1325,7 +1325,7 @@ show(fig, "Mean IoU against the number of masks, the range of the seeds as a ban
      + "; ".join(f"{label}, pretrained {np.median(few_table(s, 'frozen')[1][:, 0]):.2f}, from scratch {np.median(few_table(s, 'scratch')[1][:, 0]):.2f}" for s, label in (("critters", "drawings"), ("photos", "photos"))) + ".")  # fmt: skip
 
 # %% [markdown]
-# The fewer masks, the more the pretraining is worth. On drawings 20 masks with it do nearly as much as 400 without; on photos they do more than 200 without. In numbers, medians again:
+# The fewer masks, the more the pretraining is worth. On drawings 20 masks with it do nearly as much as 400 without; on photos they do more than 180 without. In numbers, medians again:
 
 # %%
 for source in ("critters", "photos"):

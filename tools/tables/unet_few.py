@@ -4,7 +4,7 @@ drawings, two of photos."""
 from tools.tables.unet_skips import data
 
 NOTEBOOK = "04"
-NUMS = {"critters": (20, 40, 100, 400), "photos": (20, 40, 100, 200)}
+NUMS = {"critters": (20, 40, 100, 400), "photos": (20, 40, 100, 180)}
 SEEDS = {"critters": range(3), "photos": range(2)}
 RUNS = [
     {"source": source, "approach": approach, "num": num, "seed": seed}
