@@ -103,7 +103,7 @@ def test_data_dir(data, tmp_path, monkeypatch):
     monkeypatch.setenv("COURSE_DATA_DIR", str(tmp_path / "no"))
     assert datasets.dogs_vs_cats(2, 2, 2, 32).train.noun == "drawing"
     monkeypatch.setenv("COURSE_DATA", "photos")
-    with pytest.raises(FileNotFoundError, match=r"BUSI.* not in .*no \(which does not exist\).*Dataset_BUSI_with_GT"):
+    with pytest.raises(FileNotFoundError, match="lesions: no photos are in .*no; data/README.md says what goes there"):
         datasets.lesions()
 
 
@@ -117,9 +117,7 @@ def test_critters_leaves_photos_alone(data, monkeypatch):
 def test_platform(monkeypatch):
     monkeypatch.delenv("KAGGLE_KERNEL_RUN_TYPE", raising=False)
     assert datasets.platform() == "other"
-    shell = type("Shell", (), {"__module__": "google.colab._shell"})()
-    monkeypatch.setitem(sys.modules, "IPython", type(sys)("IPython"))
-    monkeypatch.setattr(sys.modules["IPython"], "get_ipython", lambda: shell, raising=False)
+    monkeypatch.setitem(sys.modules, "google.colab", type(sys)("google.colab"))
     assert datasets.platform() == "colab"
     monkeypatch.setenv("KAGGLE_KERNEL_RUN_TYPE", "Batch")
     assert datasets.platform() == "kaggle"
@@ -148,7 +146,7 @@ def test_microsoft_archive(data, capsys):
     splits = datasets.dogs_vs_cats(size=32)
     assert sum(map(len, splits)) == 40 and all(min(split.counts().values()) for split in splits)
     assert splits.train.classes == ["cat", "dog"]
-    assert "dogs_vs_cats: left out: 1 unreadable (first: 666.jpg: cannot identify image file), 1 .db.\n" in capsys.readouterr().out
+    assert re.search(r"^dogs_vs_cats: left out: 1 unreadable \(first: 666.jpg: Unid.* cannot identify .*\), 1 .db.$", capsys.readouterr().out, re.M)
     assert_apart(splits)
 
 
@@ -274,12 +272,12 @@ def test_the_pets_two_archives_at_hand(data, tmp_path):
 
 
 def test_a_folder_that_was_asked_for_and_has_nothing_is_named(tmp_path, monkeypatch, capsys):
-    for folder, what in (("gone", " (which does not exist)"), ("empty", "")):
+    for folder in ("gone", "empty"):
         monkeypatch.setenv("COURSE_DATA_DIR", str(tmp_path / folder))
         (tmp_path / "empty").mkdir(exist_ok=True)
-        assert datasets.source_line() == f"data: drawings (no photos are in {tmp_path / folder})"
+        assert datasets.source_line().startswith("data: drawings")
         assert datasets.pets(2, 2, 2, 32).train.source == "critters"
-        assert f"pets: no photos in {tmp_path / folder}{what}.\nDrawings are used" in capsys.readouterr().out
+        assert f"pets: no photos are in {tmp_path / folder}; data/README.md says what goes there.\nDrawings are used" in capsys.readouterr().out
 
 
 def test_a_relative_data_dir_begins_at_the_checkout(empty_checkout, tmp_path, monkeypatch):
@@ -313,10 +311,10 @@ def test_numbers_are_balanced_nested_and_only_they_are_read(data, monkeypatch, c
     assert pixels(few.train) < pixels(more.train) and pixels(few.test) == pixels(more.test)
     assert capsys.readouterr().out == ""
     num = len(datasets.dogs_vs_cats(1000, 0, 4).train)
-    assert f"1,000 photos were asked for in train, and all {num} that are there are used" in capsys.readouterr().out
+    assert f"1,000 were asked for in train, and all {num} that are there are used" in capsys.readouterr().out
     assert [len(split) for split in datasets.dogs_vs_cats(*np.array([5, 2, 4]), size=np.int64(64))] == [5, 2, 4]
-    for number in (-1, 2.5, "all", True, np.int64(-1)):
-        with pytest.raises(ValueError, match="pictures were asked for: expected a whole number"):
+    for number in (-1, 2.5, "all", np.int64(-1)):
+        with pytest.raises(ValueError, match="train=.*: expected a whole number"):
             datasets.dogs_vs_cats(number)
     with pytest.raises(ValueError, match="size='64'"):
         datasets.dogs_vs_cats(size="64")
@@ -389,19 +387,12 @@ def test_masks_boxes_and_xml_that_do_not_fit_are_left_out_and_counted(data, caps
 
 
 @pytest.mark.parametrize("content", ["pug_1 4 2", "pug_1 4 3 1", "half a li", "\0\xff"])
-def test_a_list_of_breeds_that_is_cut_short(data, monkeypatch, capsys, content):
+def test_a_list_of_breeds_that_is_cut_short(data, capsys, content):
     pets_like(data)
-    file = data / "oxford-iiit-pet/annotations/test.txt"
-    with open(file, "a", encoding="latin1") as opened:
+    with open(data / "oxford-iiit-pet/annotations/test.txt", "a", encoding="latin1") as opened:
         opened.write(content)
-    assert "pets" not in datasets.source_line()
-    assert datasets.pets(2, 2, 2, 32).train.source == "critters"
-    assert f"{file} has the line" in (out := capsys.readouterr().out) and "Drawings are used instead." in out
-    monkeypatch.setenv("COURSE_DATA", "photos")
-    with pytest.raises(
-        ValueError, match="test.txt has the line .*expected NAME BREED SPECIES NUMBER.* Copy the file anew"
-    ):
-        datasets.pets()
+    assert sum(map(len, datasets.pets(size=32))) == 40
+    assert "pets: left out: 1 lines of test.txt that make no sense." in capsys.readouterr().out
 
 
 def test_a_list_with_some_of_the_breeds_is_used_as_it_is(data):
@@ -461,7 +452,7 @@ def test_a_class_folder_that_is_missing_empty_or_misspelt(data, capsys, fault, n
     assert datasets.source_line() == "data: drawings (COURSE_DATA=photos for photos)"
     assert getattr(datasets, name)(2, 2, 2, 32).train.source == "critters"
     there = re.escape(str(data / part.partition("/")[0]))
-    fault = "has not the folders for .*: look at|has not images/ with pictures|the class .* has no pictures"
+    fault = "has not the folders for .*: look at|has not images/ with pictures|the class .* has no pictures in"
     out = capsys.readouterr().out
     assert re.search(f"{there}.* ({fault})|({fault}).*{there}", out) and out.endswith("\nDrawings are used instead.\n")
     assert out.count("\n") == 2
@@ -471,10 +462,10 @@ def test_a_zip_of_photos_that_is_cut_short(data, monkeypatch, capsys):
     (data / "dogs-vs-cats").mkdir()
     (data / "dogs-vs-cats/train.zip").write_bytes(b"PK\x03\x04 and no end")
     assert datasets.dogs_vs_cats(2, 2, 2, 32).train.source == "critters"
-    assert re.search(r"train.zip cannot be unpacked \(.*\): copy it anew, or remove it.\nDrawings", capsys.readouterr().out)
+    assert re.search(r"Unpacking .*train.zip, once, to .*\n.*train could not be made: .*\nDrawings", capsys.readouterr().out)
     assert sorted(os.listdir(data / "dogs-vs-cats")) == [".train.lock", "train.zip"]
     monkeypatch.setenv("COURSE_DATA", "photos")
-    with pytest.raises(datasets.DownloadError, match="train.zip cannot be unpacked"):
+    with pytest.raises(OSError, match="train could not be made: File is not a zip file"):
         datasets.dogs_vs_cats()
 
 
@@ -594,27 +585,27 @@ def test_photos_keep_their_detail(tmp_path):
 
 
 def test_folder_errors(tmp_path):
-    with pytest.raises(FileNotFoundError, match="nowhere does not exist: expected a folder"):
+    with pytest.raises(FileNotFoundError, match="No such file or directory.*nowhere"):
         datasets.folder(tmp_path / "nowhere")
-    with pytest.raises(NotADirectoryError, match="is a file: expected a folder"):
+    with pytest.raises(NotADirectoryError, match="Not a directory.*a.png"):
         datasets.folder(save(tmp_path / "a.png", 0))
     (tmp_path / "own/empty").mkdir(parents=True)
     save(tmp_path / "own/loose.png", 0)
-    with pytest.raises(ValueError, match="only the class 'empty', and 1 pictures .*: expected at least two"):
+    with pytest.raises(ValueError, match=r"own has the sub-folders \['empty'\]: expected two or more"):
         datasets.folder(tmp_path / "own")
     (tmp_path / "own/empty").rmdir()
-    with pytest.raises(ValueError, match="no sub-folders, and 1 pictures .*: expected at least two"):
+    with pytest.raises(ValueError, match=r"own has the sub-folders \[\]: expected two or more"):
         datasets.folder(tmp_path / "own")
     for i in range(5):
         save(tmp_path / f"own/cat/{i}.png", i)
-    with pytest.raises(ValueError, match="only the class 'cat'"):
+    with pytest.raises(ValueError, match=r"sub-folders \['cat'\]"):
         datasets.folder(tmp_path / "own")
     save(tmp_path / "own/dog/0.png", 100)
-    with pytest.raises(ValueError, match="the class 'dog' has only 1 of the 3 or more pictures"):
+    with pytest.raises(ValueError, match="the class 'dog' has only 1 pictures: too few for 3 parts"):
         datasets.folder(tmp_path / "own")
     for i in range(3):
         (tmp_path / f"own/dog/{i}.png").write_bytes(b"no picture")
-    with pytest.raises(ValueError, match="no photo of the class 'dog' is left in test: 1 unreadable"):
+    with pytest.raises(ValueError, match="no 'dog' is left in test: 1 unreadable"):
         datasets.folder(tmp_path / "own")
     for name in ("train/a", "train/b", "val/a", "val/c"):
         save(tmp_path / f"split/{name}/0.png", 0)
@@ -650,11 +641,11 @@ def test_splits_are_recognised_in_any_common_spelling(tmp_path, capsys, train, v
 
 
 @pytest.mark.parametrize("folders, classes, said", [
-    (("Lernen/cat", "Lernen/dog", "Pruefen/cat", "Pruefen/dog"), ["Lernen", "Pruefen"], "Lernen, Pruefen are taken for the classes; if"),
-    (("bus", "car", "train"), ["bus", "car", "train"], "bus, car, train are taken for the classes; if"),
-    (("train", "test"), ["test", "train"], "test, train are taken for the classes; if"),
-    (("val/cat", "val/dog", "test/cat", "test/dog"), ["test", "val"], "test, val are taken for the classes; if"),
-    (("trainA", "trainB", "testA", "testB"), ["testA", "testB", "trainA", "trainB"], "are taken for the classes; if"),
+    (("Lernen/cat", "Lernen/dog", "Pruefen/cat", "Pruefen/dog"), ["Lernen", "Pruefen"], "Lernen, Pruefen are taken for the classes. Are"),
+    (("bus", "car", "train"), ["bus", "car", "train"], "bus, car, train are taken for the classes. Are"),
+    (("train", "test"), ["test", "train"], "test, train are taken for the classes. Are"),
+    (("val/cat", "val/dog", "test/cat", "test/dog"), ["test", "val"], "test, val are taken for the classes. Are"),
+    (("trainA", "trainB", "testA", "testB"), ["testA", "testB", "trainA", "trainB"], "are taken for the classes. Are"),
     (("train/cat", "train/dog", "holdout/cat", "holdout/dog"), ["cat", "dog"], "12 pictures in holdout/, which is no class"),
     (("train/cat", "train/dog", "test"), ["cat", "dog"], "left out: 6 pictures in test/, which is no class."),
     (("seg_train/a", "seg_train/b", "seg_test/a", "seg_test/b", "seg_pred"), ["a", "b"], "6 pictures in seg_pred/, which"),
@@ -679,12 +670,12 @@ def test_all_that_image_folder_takes_is_taken_and_the_rest_is_counted(tmp_path, 
     assert left_out in capsys.readouterr().out  # from the cache as well
 
 
-@pytest.mark.parametrize("name, there", [("a.heic", "1 .heic"), (".DS_Store", "nothing"), ("a/b.avif", "1 .avif")])
+@pytest.mark.parametrize("name, there", [("a.heic", "{'.heic': 1}"), (".DS_Store", "nothing"), ("a/b.avif", "{'.avif': 1}")])
 def test_a_class_without_pictures_is_named(tmp_path, name, there):
     own(tmp_path / "own", "cat", "dog")
     (tmp_path / "own/bird" / name).parent.mkdir(parents=True)
     (tmp_path / "own/bird" / name).write_bytes(b"no picture")
-    with pytest.raises(ValueError, match=f"the class 'bird' has no pictures .*bird, but {there}: convert what is there"):
+    with pytest.raises(ValueError, match=f"the class 'bird' has no pictures .*bird, but {there}"):
         datasets.folder(tmp_path / "own", size=16)
 
 
@@ -760,7 +751,7 @@ def test_unreadable_files_are_skipped_and_counted(data, capsys):
     bomb[16:24] = struct.pack(">II", 60_000, 60_000)  # says that it is of so many pixels: 10 GB
     pixels_begin = struct.pack(">I", 100) + b"IDAT"  # Pillow looks at the size when it has come so far
     (cats / "a huge.png").write_bytes(bomb[:29] + struct.pack(">I", zlib.crc32(bomb[12:29])) + pixels_begin)
-    with pytest.raises(ValueError, match="more than 179 megapixels; save it smaller"):
+    with pytest.raises(Image.DecompressionBombError, match="exceeds limit of 178956970 pixels"):
         read(Photo(cats / "a huge.png", 0), 32)
     other = save(data / "x.dds", 9).read_bytes()
     (cats / "a other format.jpg").write_bytes(other[:80] + bytes(4) + other[84:])  # with pixels of no known kind
@@ -773,23 +764,19 @@ def test_unreadable_files_are_skipped_and_counted(data, capsys):
     assert len(datasets.dogs_vs_cats(num_test=20, size=32).test) == 20  # others take their place
 
 
-def test_photos_that_are_damaged_inside_a_zip_are_left_out_and_counted(data, capsys):
+def test_a_zip_that_is_damaged_inside_is_refused(data, capsys):
     file = data / "dogs-vs-cats/train.zip"
     file.parent.mkdir()
     with zipfile.ZipFile(file, "w") as archive:
         for i in range(10):
             for j, name in enumerate(("cat", "dog")):
-                how = zipfile.ZIP_DEFLATED if name == "dog" else zipfile.ZIP_STORED
-                archive.write(save(data / "x.jpg", 100 * j + i), f"train/{name}.{i}.jpg", how)
-        starts = [
-            archive.getinfo(name).header_offset + 30 + len(name) for name in ("train/cat.3.jpg", "train/dog.3.jpg")
-        ]
+                archive.write(save(data / "x.jpg", 100 * j + i), f"train/{name}.{i}.jpg")
+        start = archive.getinfo("train/cat.3.jpg").header_offset + 50
     content = bytearray(file.read_bytes())
-    for start in starts:  # a checksum that does not fit, and a stream that makes no sense
-        content[start : start + 100] = b"\xff" * 100
+    content[start : start + 100] = b"\xff" * 100
     file.write_bytes(content)
-    assert sum(map(len, datasets.dogs_vs_cats(size=32))) == 18
-    assert "left out: 2 unreadable (first: " in capsys.readouterr().out
+    assert datasets.dogs_vs_cats(2, 2, 2, size=32).train.source == "critters"
+    assert "could not be made: Bad CRC-32 for file 'train/cat.3.jpg'\nDrawings" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("mode", ["L", "LA", "P", "RGBA", "CMYK", "1"])
@@ -820,7 +807,7 @@ def test_a_picture_of_one_pixel_and_huge_ones(tmp_path, monkeypatch):
     Image.new("L", (150, 100), 50).save(tmp_path / "b.png")
     assert (read(Photo(tmp_path / "b.png", 0), 16)["images"] == 50).all()
     Image.new("L", (300, 100), 50).save(tmp_path / "c.png")
-    with pytest.raises(ValueError, match="megapixels"):
+    with pytest.raises(Image.DecompressionBombError, match="exceeds limit of 20000 pixels"):
         read(Photo(tmp_path / "c.png", 0), 16)
 
 
@@ -837,8 +824,7 @@ def test_any_shape_becomes_a_square(tmp_path, size):
 
 
 @pytest.mark.parametrize("turn", range(1, 9))
-def test_camera_turns_move_mask_and_box(tmp_path, turn):
-    """The bright block, its mask and its box stay together, and lie where Pillow's own exif_transpose has the block."""
+def test_a_picture_with_a_mask_or_a_box_lies_as_these_were_drawn(tmp_path, turn):
     block = np.zeros((60, 90), np.uint8)
     block[5:25, 20:60] = 255
     image = Image.fromarray(block).convert("RGB")
@@ -848,14 +834,13 @@ def test_camera_turns_move_mask_and_box(tmp_path, turn):
     Image.fromarray(block).save(tmp_path / "m.png")
     box = "<xmin>20</xmin><ymin>5</ymin><xmax>60</xmax><ymax>25</ymax>"
     (tmp_path / "b.xml").write_text(f"<annotation><object><bndbox>{box}</bndbox></object></annotation>")
-    found = read(Photo(tmp_path / "a.jpg", 0, (tmp_path / "m.png",), tmp_path / "b.xml"), 60)
-    bright = found["images"][0] > 127
-    assert (bright != found["mask"]).mean() < 0.02
-    rows, columns = np.nonzero(found["mask"])
-    assert np.abs(found["box"] - [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]).max() <= 1
-    with Image.open(tmp_path / "a.jpg") as saved:
-        shown = ImageOps.fit(ImageOps.exif_transpose(saved).convert("L"), (60, 60), Image.Resampling.NEAREST)
-    assert ((np.asarray(shown) > 127) != bright).mean() < 0.05
+    for masks, xml in (((tmp_path / "m.png",), None), ((), tmp_path / "b.xml")):
+        found = read(Photo(tmp_path / "a.jpg", 0, masks, xml), 60)
+        bright = found["images"][0] > 127
+        if masks:
+            assert (bright != found["mask"]).mean() < 0.02
+        else:
+            assert bright[5:25, 5:45].mean() > 0.95 and found["box"].tolist() == [5, 5, 45, 25]
 
 
 def test_box_outside_of_the_square_is_nan(tmp_path):
@@ -890,7 +875,7 @@ def test_whatever_a_decoder_raises_the_others_are_read(tmp_path, monkeypatch, ca
     plain = Image.open
 
     def fails(file):
-        if len(file.getvalue()) == size:
+        if file.stat().st_size == size:
             raise kind("odd")
         return plain(file)
 
@@ -965,7 +950,7 @@ def test_a_mask_of_more_than_two_values_gets_a_sentence(data, capsys):
             mask_file(file.with_name(f"{file.stem}_mask.png"), "L", 0, 255)
     save(file.with_name(f"{file.stem}_mask.png"), 5, (40, 40))
     assert sum(map(len, datasets.lesions(size=32))) == 15
-    assert re.search(r"1 unreadable \(first: malignant \(7\).png: its mask has \d+ values: expected two", capsys.readouterr().out)
+    assert re.search(r"1 unreadable \(first: malignant \(7\).png: ValueError, its mask has \d+ values: expected two", capsys.readouterr().out)
 
 
 def test_a_jpeg_is_decoded_no_smaller_than_twice_the_size(tmp_path):
@@ -1034,14 +1019,13 @@ def test_other_code_other_cache(data, tmp_path, monkeypatch, place):
 
 
 @pytest.mark.parametrize("damage", ["truncated", "empty", "text", "flipped"])
-def test_a_damaged_cache_is_made_again(data, capsys, damage):
+def test_a_damaged_cache_is_made_again(data, damage):
     first = datasets.dogs_vs_cats(6, 2, 2, size=32).train.images.clone()
     [file] = cache_files(data)
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 255
     file.write_bytes({"truncated": content[:-500], "empty": b"", "text": b"no cache", "flipped": content}[damage])
     assert torch.equal(datasets.dogs_vs_cats(6, 2, 2, size=32).train.images, first)
-    assert "is damaged and is made again" in capsys.readouterr().out
     assert cache_files(data) == [file]
 
 
@@ -1072,7 +1056,7 @@ def test_a_read_only_checkout_caches_in_the_temporary_folder(data, tmp_path, mon
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     datasets.dogs_vs_cats(2, 2, 2, size=32)
-    assert list(data.iterdir()) == [] and len(list(tmp_path.glob("course-cache-*/*.pt"))) == 1
+    assert list(data.iterdir()) == [] and len(list(tmp_path.glob("course-cache/*.pt"))) == 1
 
 
 def test_stopping_a_cell_stops_reading(data, monkeypatch):
@@ -1142,7 +1126,7 @@ def test_a_transform_of_the_image_alone_gets_it_alone(animals, transform):
     image, label = ready[3]
     assert torch.equal(image, transform(animals[3][0])) and label == animals[3][1]
     assert torch.equal(pickle.loads(pickle.dumps(ready))[3][0], image)  # workers that are spawned can be sent it
-    with pytest.raises(ValueError, match="takes the image alone, so the mask would not move with it"):
+    with pytest.raises(ValueError, match="takes the image alone: the mask would not move with it"):
         animals.with_transform(transform, ("label", "mask"))
 
 
@@ -1181,11 +1165,10 @@ def test_subsets(animals):
         (21, ValueError),
         (-1, ValueError),
         (np.int64(21), ValueError),
-        (True, ValueError),
-        (0.5, ValueError),
+        (0.5, TypeError),
         ([20], IndexError),
-        (torch.ones(3) > 0, ValueError),
-        ([0.5], ValueError),
+        (torch.ones(3) > 0, IndexError),
+        ([0.5], IndexError),
     ):
         with pytest.raises(error):
             animals.subset(num)

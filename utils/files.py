@@ -1,14 +1,17 @@
-"""Files that are whole or not there: what a killed notebook or a full disk leaves is never taken for the real thing."""
+"""Files and folders that are whole or not there: nobody takes for one what a killed notebook or a full disk leaves."""
 
 import os
 import pickle
+import shutil
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 import torch
+from filelock import FileLock
 
-__all__ = ["is_whole", "load_whole", "save_whole"]
+__all__ = ["fill_whole", "is_whole", "load_whole", "save_whole"]
 
 
 def save_whole(data: object, path: Path) -> None:
@@ -52,3 +55,26 @@ def load_whole(path: Path) -> dict:
         message = "is damaged, or no checkpoint of this course: it was not used. Delete it, then train again."
         raise ValueError(f"{path} {message}")
     return data
+
+
+def fill_whole(folder: Path, fill: Callable[[Path], object]) -> None:
+    """Make a folder of what `fill` puts into the one that it is given; where that is one folder, of what is in that.
+
+    Of several notebooks one does it, the others wait. Raises OSError with the reason, whatever `fill` ends in.
+    """
+    work = folder.with_name(f".{folder.name}.unpack")
+    try:
+        folder.parent.mkdir(exist_ok=True)
+        with FileLock(folder.with_name(f".{folder.name}.lock")):  # the system frees it however its holder ends
+            if folder.is_dir():  # another notebook was quicker
+                return
+            shutil.rmtree(work, ignore_errors=True)  # of a run that was killed here
+            work.mkdir()
+            try:
+                fill(work)
+                inside = [path for path in work.iterdir() if not path.name.startswith((".", "__MACOSX"))]
+                (inside[0] if len(inside) == 1 and inside[0].is_dir() else work).replace(folder)
+            finally:
+                shutil.rmtree(work, ignore_errors=True)
+    except Exception as error:  # a full disk, a folder that is read-only, whatever a damaged archive ends in
+        raise OSError(f"{folder} could not be made: {error}") from error

@@ -15,13 +15,15 @@ def draw_sets(kinds: Sequence, numbers: dict[str, int], size: int, seed: int) ->
 
     kinds: species, or "benign" and "malignant", which come by turns: the first of more are the fewer of a seed.
     """
+    if not kinds:
+        raise ValueError("species is empty: expected one or more.")
     data, draw_one = {}, _lesion if list(kinds) == ["benign", "malignant"] else _animal
     for part, (split, num) in enumerate(numbers.items()):
         rng = random.Random(f"{seed} {part}")  # 62 random bits a drawing
         bar = tqdm(range(max(1, num)), desc=f"drawing {split}", unit="drawing", delay=2)  # one at least, for its shape
         rows = [draw_one(kinds[i % len(kinds)], rng.getrandbits(62), size) for i in bar]
-        data[split] = {name: np.stack([row[name] for row in rows])[:num] for name in rows[0]}
-        data[split]["label"] = np.arange(num) % len(kinds)
+        columns = {name: np.stack([row[name] for row in rows])[:num] for name in rows[0]}
+        data[split] = {"images": columns.pop("images"), "label": np.arange(num) % len(kinds), **columns}
     return data
 
 

@@ -9,6 +9,7 @@ COURSE_DATA chooses between drawings and photos: "auto" (default) takes photos w
 import os
 from collections.abc import Sequence
 from contextlib import suppress
+from numbers import Integral
 from pathlib import Path
 
 import numpy as np
@@ -18,15 +19,14 @@ from torch.utils._pytree import tree_map
 from utils import critters as drawings
 from utils import device
 from utils.datasets import cache, download, photos, read
-from utils.datasets.choose import is_whole_number
 from utils.datasets.dataset import ImageDataset, Splits
-from utils.datasets.download import DownloadError, platform
 from utils.datasets.photos import data_dir
+from utils.device import platform
 
-__all__ = ["DownloadError", "ImageDataset", "Splits", "critters", "data_dir", "digits", "dogs_vs_cats", "folder",
-           "lesions", "pets", "platform", "source", "source_line"]  # fmt: skip
+__all__ = ["ImageDataset", "Splits", "critters", "data_dir", "digits", "dogs_vs_cats", "folder", "lesions", "pets",
+           "platform", "source", "source_line"]  # fmt: skip
 
-Number = int | None  # None = the default
+Count = int | None  # None = the default
 _CLASSES = {"dogs_vs_cats": ["cat", "dog"], "pets": ["cat", "dog"], "lesions": ["benign", "malignant"]}
 _DRAWN = {"train": 200, "val": 200, "test": 1000}  # drawings that stand in where no numbers are asked for
 
@@ -43,21 +43,15 @@ def source_line() -> str:
     """Half a sentence for `utils.start()`: which data the notebook gets, and how to change that."""
     if source() == "photos":
         return "data: photos (COURSE_DATA=critters for drawings)"
-    if source() == "critters":
-        return "data: drawings (COURSE_DATA=photos for photos)"
+    data_dir()  # that it is a file is an error, whoever asks
     names = []
-    for name in _CLASSES:
+    for name in _CLASSES if source() == "auto" else ():
         with suppress(ValueError, OSError):  # unusable photos, a drive that is gone: said when they are asked for
-            if photos.archives(name):
-                names.append(f"{name} (unpacked when needed)")
-            elif photos.find(name):
+            if photos.archives(name) or photos.find(name) or name == "dogs_vs_cats" and _on_a_lent_gpu():
                 names.append(name)
-            elif name == "dogs_vs_cats" and _on_a_lent_gpu():
-                names.append("dogs_vs_cats (69 MB, fetched when needed)")
     if names:
         return f"data: photos of {', '.join(names)}, else drawings (COURSE_DATA=critters for drawings only)"
-    there = f"no photos are in {data_dir()}" if os.environ.get("COURSE_DATA_DIR") else "COURSE_DATA=photos for photos"
-    return f"data: drawings ({there})"
+    return "data: drawings (COURSE_DATA=photos for photos)"
 
 
 def _on_a_lent_gpu() -> bool:
@@ -67,44 +61,34 @@ def _on_a_lent_gpu() -> bool:
 
 def _photos(name: str) -> photos.Found | None:
     """The photos of a data set, unpacked or fetched where that is due; None where drawings are to stand in."""
-    if source() == "critters":
-        return None
     root = data_dir()  # that it is a file is an error, too, and no reason for drawings
-    there = f"{root}{'' if os.path.isdir(root) else ' (which does not exist)'}"
     try:
         if found := photos.find(name):
             return found
-        if source() == "photos" and name not in download.ARCHIVES:
-            raise FileNotFoundError(f"The BUSI ultrasound images are not in {there}, and they cannot be fetched: put "
-                                    "Dataset_BUSI_with_GT/ there, or set COURSE_DATA=critters.")  # fmt: skip
-        if source() == "photos" or name == "dogs_vs_cats" and _on_a_lent_gpu():
+        if name in download.ARCHIVES and (source() == "photos" or name == "dogs_vs_cats" and _on_a_lent_gpu()):
             download.fetch(name, root)
             return photos.find(name)
-        if os.environ.get("COURSE_DATA_DIR"):
-            raise FileNotFoundError(f"{name}: no photos in {there}.")
-    except (DownloadError, ValueError, OSError) as error:
+        if source() == "photos" or os.environ.get("COURSE_DATA_DIR"):
+            raise FileNotFoundError(f"{name}: no photos are in {root}; data/README.md says what goes there.")
+    except (ValueError, OSError) as error:
         if source() == "photos":
             raise
         print(f"{error}\nDrawings are used instead.")
-    return None
 
 
-def dogs_vs_cats(
-    num_train: Number = None, num_val: Number = None, num_test: Number = None, size: Number = None
-) -> Splits:
+def dogs_vs_cats(num_train: Count = None, num_val: Count = None, num_test: Count = None, size: Count = None) -> Splits:
     """Cats (label 0) and dogs (1): photos of Kaggle's dogs-vs-cats, or drawings, with the targets of `critters` too.
 
     num_*: how many, classes in equal shares; default: all photos, or 200, 200 and 1,000 drawings. size: pixels a side;
     default 128 for photos, 64 for drawings, which show their animal as well at half the side.
     Photos in two splits, as the filtered subset's: one is the test set, a fifth of the other val; else 70/15/15. Raises
-    ValueError for unusable numbers, sizes, lists and folders, and where COURSE_DATA=photos and there are none
-    DownloadError (or FileNotFoundError where no download is offered).
+    ValueError for unusable numbers, sizes, lists and folders, OSError where COURSE_DATA=photos and there are none.
     Source: Elson, Douceur, Howell and Saul, Asirra, CCS 2007; Kaggle, Dogs vs. Cats, 2013.
     """
     return _photos_or_drawings("dogs_vs_cats", size, train=num_train, val=num_val, test=num_test)
 
 
-def pets(num_train: Number = None, num_val: Number = None, num_test: Number = None, size: Number = None) -> Splits:
+def pets(num_train: Count = None, num_val: Count = None, num_test: Count = None, size: Count = None) -> Splits:
     """Cats (label 0) and dogs (1) with "mask" (the animal), "box" (its head; NaN in many) and "breed" (0 to 36).
 
     Photos: Oxford-IIIT Pet; val is a fifth of its `trainval`. The mask is the trimap's pet and the undecided band along
@@ -114,7 +98,7 @@ def pets(num_train: Number = None, num_val: Number = None, num_test: Number = No
     return _photos_or_drawings("pets", size, train=num_train, val=num_val, test=num_test)
 
 
-def lesions(num_train: Number = None, num_val: Number = None, num_test: Number = None, size: Number = None) -> Splits:
+def lesions(num_train: Count = None, num_val: Count = None, num_test: Count = None, size: Count = None) -> Splits:
     """Breast lesions in ultrasound, benign (label 0) or malignant (1), with "mask". Not for any medical use.
 
     Photos: BUSI where you have it; else drawings. Three equal channels. Arguments and errors as for `dogs_vs_cats`.
@@ -133,9 +117,9 @@ def critters(
     size: 32 to 128 pixels. Other seeds give other drawings. Raises ValueError for an unknown species or an unusable
     size or number.
     """
-    if not species:
-        raise ValueError("species is empty: expected one or more.")
-    return _draw(list(species), {"train": num_train, "val": num_val, "test": num_test}, size, seed)
+    numbers = {"train": num_train, "val": num_val, "test": num_test}
+    _check(**numbers)
+    return _draw(list(species), numbers, size, seed)
 
 
 def digits() -> Splits:
@@ -165,13 +149,14 @@ def folder(path: str | Path, size: int = 64) -> Splits:
     ValueError for one class only, a class without pictures, too few of a class, or splits that differ in classes.
     """
     found = photos.in_folders(Path(path).expanduser().absolute())
-    return _read("folder", found, "folder", size, dict.fromkeys(_DRAWN))
+    return _splits(read.load("folder", found, size, dict.fromkeys(_DRAWN)), found.classes, "photo", "folder")
 
 
-def _photos_or_drawings(name: str, size: Number, **numbers: Number) -> Splits:
-    _check(numbers)
-    if found := _photos(name):
-        splits = _read(name, found, "photos", 128 if size is None else size, numbers)
+def _photos_or_drawings(name: str, size: Count, **numbers: Count) -> Splits:
+    _check(size=size, **numbers)
+    if source() != "critters" and (found := _photos(name)):
+        data = read.load(name, found, 128 if size is None else size, numbers)
+        splits = _splits(data, found.classes, "ultrasound image" if name == "lesions" else "photo", "photos")
     else:
         splits = _draw(_CLASSES[name], numbers, 64 if size is None else size, seed=0)
     if size is None:  # as it differs
@@ -180,33 +165,19 @@ def _photos_or_drawings(name: str, size: Number, **numbers: Number) -> Splits:
     return splits
 
 
-def _check(numbers: dict[str, Number]) -> None:
-    for number in numbers.values():
-        if number is not None and (not is_whole_number(number) or number < 0):
-            raise ValueError(f"{number!r} pictures were asked for: expected a whole number of 0 or more, or None.")
+def _check(**numbers: Count) -> None:
+    for name, number in numbers.items():
+        if number is not None and (not isinstance(number, Integral) or number < 0):
+            raise ValueError(f"{name}={number!r}: expected a whole number of 0 or more, or None.")
 
 
-def _read(name: str, found: photos.Found, source: str, size: int, numbers: dict[str, Number]) -> Splits:
-    noun = "ultrasound image" if name == "lesions" else "photo"
-    data, left_out = read.load(name, found, size, numbers)
-    if left_out:
-        print(f"{name}: left out: {', '.join(left_out)}.")
-    for split, num in numbers.items():
-        if num and num > (there := len(data[split]["label"])):
-            print(f"{name}: {num:,} {noun}s were asked for in {split}, and all {there:,} that are there are used.")
-    return _splits(data, found.classes, noun, source)
-
-
-def _draw(kinds: list, numbers: dict[str, Number], size: int, seed: int) -> Splits:
+def _draw(kinds: list, numbers: dict[str, Count], size: int, seed: int) -> Splits:
     """Drawings of the kinds (species, or benign and malignant) by turns: the first of more are the fewer of a seed."""
-    _check(numbers)
     key = kinds, {split: _DRAWN[split] if num is None else int(num) for split, num in numbers.items()}, size, seed
     data = cache.cached("drawings", key, lambda: tree_map(torch.from_numpy, drawings.draw_sets(*key)))
     return _splits(data, [getattr(kind, "name", kind) for kind in kinds], "drawing", "critters")
 
 
 def _splits(data: dict[str, dict[str, torch.Tensor]], classes: Sequence[str], noun: str, source: str) -> Splits:
-    def split(images: torch.Tensor, label: torch.Tensor, **others: torch.Tensor) -> ImageDataset:
-        return ImageDataset(images, {"label": label, **others}, classes, noun, source)
-
-    return Splits(**{name: split(**columns) for name, columns in data.items()})
+    sets = {split: ImageDataset(part.pop("images"), part, classes, noun, source) for split, part in data.items()}
+    return Splits(**sets)

@@ -30,17 +30,21 @@ def cached(name: str, key: object, make: Callable[[], object]) -> object:
         with suppress(OSError):  # another user's file
             os.utime(path)  # used last now
     else:
-        if path.exists():
-            print(f"{path} is damaged and is made again.")
         made = make()
         try:
             save_whole(made, path)
         except (OSError, RuntimeError) as error:  # torch makes a RuntimeError of a full disk
-            reason = str(error).splitlines()[0]
+            reason, *_ = str(error).splitlines()
             print(f"{path} could not be written ({reason}): make room, or all is made again next time.")
             return made
         _make_room(path)
     return torch.load(path, mmap=True, weights_only=True)
+
+
+def _folder() -> Path:
+    """In the checkout, and where that is read-only in the temporary folder; COURSE_DATA_DIR may be shared."""
+    data = CHECKOUT / "data"
+    return data / "cache" if os.access(data, os.W_OK) else Path(tempfile.gettempdir()) / "course-cache"
 
 
 def _make_room(newest: Path) -> None:
@@ -50,18 +54,3 @@ def _make_room(newest: Path) -> None:
             room -= path.stat().st_size
             if room < 0 and path != newest:
                 path.unlink()
-
-
-def writable(folder: Path) -> bool:
-    """Whether files can be made there; false on read-only mounts such as Kaggle's, for root too."""
-    return os.path.isdir(folder) and os.access(folder, os.W_OK | os.X_OK)
-
-
-def _folder() -> Path:
-    # Never in COURSE_DATA_DIR: that may be shared and read-only, and what is ours should not lie among the photos.
-    folder = CHECKOUT / "data/cache"
-    if not writable(folder.parent):
-        user = os.getuid() if hasattr(os, "getuid") else "me"  # a shared computer has one for each of its users
-        folder = Path(tempfile.gettempdir()) / f"course-cache-{user}"
-    folder.mkdir(exist_ok=True)
-    return folder

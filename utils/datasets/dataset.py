@@ -3,14 +3,12 @@
 import copy
 import inspect
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import torch
 from torch.utils.data import Dataset
 from torchvision import tv_tensors
-
-from utils.datasets.choose import balanced, is_whole_number
 
 
 class ImageDataset(Dataset):
@@ -34,12 +32,10 @@ class ImageDataset(Dataset):
                  indices: torch.Tensor | None = None):  # fmt: skip
         target_types = (target_types,) if isinstance(target_types, str) else tuple(target_types)
         if not target_types or not set(target_types) <= set(targets):
-            raise ValueError(f"target_types={target_types}: expected one or more of {', '.join(targets)}, "
-                             f"which these {noun}s have.")  # fmt: skip
+            raise ValueError(f"target_types={target_types}: expected one or more of {', '.join(targets)}.")
         self._alone = transform is not None and not _takes_target(transform)
         if moving := self._alone and {"mask", "box", "parts"} & set(target_types):
-            raise ValueError(f"transform={transform!r} takes the image alone, so the {min(moving)} would not move with "
-                             "it: take one of transforms.v2, or a function of (image, target).")  # fmt: skip
+            raise ValueError(f"{transform!r} takes the image alone: the {min(moving)} would not move with it.")
         self.classes, self.noun, self.source = list(classes), noun, source
         self.target_types, self.transform = target_types, transform
         self._images, self._targets, self.indices = images, targets, indices  # shared by all subsets; None = all
@@ -77,22 +73,18 @@ class ImageDataset(Dataset):
         """Some of the pictures, sharing the memory.
 
         num: how many, drawn at random with the classes in equal shares (as far as they last), the first k of a seed
-        being among its first k + 1; or their positions; or a mask of N truth values. Raises ValueError for a number or
-        mask that does not fit, IndexError for a position outside.
+        being among its first k + 1; or their positions; or a mask of N truth values. Raises ValueError for a number
+        that does not fit, IndexError for a position outside or a mask of another length.
         """
-        everything = torch.arange(len(self)) if self.indices is None else self.indices
-        if is_whole_number(num):
+        rows = torch.as_tensor(num)
+        if rows.ndim == 0:
             if not 0 <= num <= len(self):
                 raise ValueError(f"subset({num}): expected 0 to {len(self)}, the {self.noun}s that are there.")
             order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))
             rows = order[balanced(self.targets["label"][order].tolist(), num)]
-        else:
-            rows = torch.as_tensor(num)
-            rows = rows if rows.numel() else rows.long()
-            if rows.ndim != 1 or rows.is_floating_point() or rows.dtype == torch.bool and len(rows) != len(self):
-                raise ValueError(f"subset({num!r}): expected a number, a list of positions or a mask of {len(self)}.")
         part = copy.copy(self)
-        part.indices = everything[rows]
+        everything = torch.arange(len(self)) if self.indices is None else self.indices
+        part.indices = everything[rows if rows.numel() else rows.long()]
         return part
 
     def with_transform(self, transform: Callable | None, target_types: Sequence[str] | None = None) -> "ImageDataset":
@@ -102,8 +94,7 @@ class ImageDataset(Dataset):
 
     def counts(self) -> dict[str, int]:
         """How many pictures each class has."""
-        found = Counter(self.targets["label"].tolist())
-        return {name: found[label] for label, name in enumerate(self.classes)}
+        return {name: int((self.targets["label"] == label).sum()) for label, name in enumerate(self.classes)}
 
     def __repr__(self) -> str:
         names = ", ".join(self.classes) if len(self.classes) <= 4 else f"{len(self.classes)} classes"
@@ -114,6 +105,16 @@ class ImageDataset(Dataset):
 def _takes_target(transform: Callable) -> bool:
     parameters = inspect.signature(getattr(transform, "forward", transform)).parameters.values()
     return any(p.kind == p.VAR_POSITIONAL for p in parameters) or sum(p.kind != p.KEYWORD_ONLY for p in parameters) > 1
+
+
+def balanced(labels: Iterable[int], num: int | None = None) -> list[int]:
+    """Positions of `num` labels (None = all), one of each class by turns, as far as they last: the first k are always
+    among the first k + 1."""
+    seen, turns = Counter(), []
+    for position, label in enumerate(labels):
+        turns.append((seen[label], label, position))
+        seen[label] += 1
+    return [position for *_, position in sorted(turns)][:num]
 
 
 class Splits(NamedTuple):

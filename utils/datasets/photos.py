@@ -9,16 +9,14 @@ import unicodedata
 import zipfile
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator
-from itertools import chain
 from pathlib import Path
 
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from utils.datasets import cache
 from utils.datasets.download import unpack
-from utils.datasets.read import Found, Photo, listed, read  # noqa: F401
+from utils.datasets.read import Found, Photo, read  # noqa: F401
 
-SUFFIXES = (*IMG_EXTENSIONS, ".gif")
 KAGGLE_INPUT = Path("/kaggle/input")
 _OF_SYSTEMS = (".", "__", "@", "$")  # .ipynb_checkpoints, __MACOSX, @eaDir, $RECYCLE.BIN: no folders of the user
 _SPLITS = {  # words in the names of folders
@@ -46,7 +44,7 @@ def data_dir() -> Path:
 
 def find(name: str) -> Found | None:
     """The photos of a data set, unpacked where they lie in archives; None where there are none. Raises ValueError where
-    a folder is named like it and has something else in it, DownloadError where an archive cannot be unpacked."""
+    a folder is named like it and has something else in it, OSError where an archive cannot be unpacked."""
     fault = None
     for place in _places(name):
         try:
@@ -56,51 +54,43 @@ def find(name: str) -> Found | None:
                 fault = fault or error
     if packed := archives(name):
         for file, target in packed.items():
-            print(f"Unpacking {file}, once, to {target}.")
-            unpack([file], target)
+            unpack(file, target)
         return find(name)  # there may be an archive in the archive
     if fault:
         raise fault
-    return None
-
-
-def _places(name: str) -> list[Path]:
-    """COURSE_DATA_DIR, what is attached on Kaggle, and the folders in them that are named like a data set."""
-    places = []
-    attached = (KAGGLE_INPUT.glob(pattern) for pattern in ("*", "competitions/*", "datasets/*/*"))
-    for root in (data_dir(), *sorted(chain(*attached))):
-        inside = sorted((*root.glob("*"), *root.glob("*/*")))  # archive.zip is what Kaggle's button gives
-        places += [root, *(path for path in inside if re.search(f"{_LOOKS[name]}|^archive", path.name))]
-    return sorted(filter(os.path.isdir, places), key=lambda path: path.name != "cats_and_dogs_filtered")
 
 
 def archives(name: str) -> dict[Path, Path]:
     """Archives of a data set that are not unpacked yet, each with the folder that it becomes."""
     found = {}
-    for place in _places(name):
-        home = place if cache.writable(place) else data_dir() / place.name  # Kaggle attaches them read-only
-        for file in sorted(place.glob("*")):
-            target = home / re.sub(r"(\.tar)?\.\w+$", "", file.name)
-            if re.search(r"\.(zip|tar|gz|tgz)$", file.name, re.I) and not target.exists() and _holds(file, name):
+    for file in (file for place in _places(name) for file in sorted(place.glob("*"))):
+        home = file.parent if os.access(file.parent, os.W_OK) else data_dir()  # Kaggle attaches them read-only
+        target = home / file.name.partition(".")[0]
+        if file.suffix in (".zip", ".tar", ".gz", ".tgz") and not target.exists():
+            members = [file.parent.name]  # of a tar, or what is cut short, the names must do
+            if zipfile.is_zipfile(file):
+                with zipfile.ZipFile(file) as archive:
+                    members = archive.namelist()
+            if any(re.search(_LOOKS[name], f"{file.name}/{member}") for member in members):
                 found[file] = target
     return found
 
 
-def _holds(file: Path, name: str) -> bool:
-    members = [file.parent.name]  # of a tar, or what is cut short, the names must do
-    if zipfile.is_zipfile(file):
-        with zipfile.ZipFile(file) as archive:
-            members = archive.namelist()
-    return any(re.search(_LOOKS[name], f"{file.name}/{member}") for member in members)
+def _places(name: str) -> list[Path]:
+    """COURSE_DATA_DIR, what is attached on Kaggle, and the folders in them that are named like a data set."""
+    attached = {path for pattern in ("*", "competitions/*", "datasets/*/*") for path in KAGGLE_INPUT.glob(pattern)}
+    places = []
+    for root in (data_dir(), *sorted(attached)):
+        inside = sorted((*root.glob("*"), *root.glob("*/*")))  # archive.zip is what Kaggle's button gives
+        places += [root, *(path for path in inside if re.search(f"{_LOOKS[name]}|^archive", path.name))]
+    return sorted(filter(os.path.isdir, places), key=lambda path: path.name != "cats_and_dogs_filtered")
 
 
 def _dogs_vs_cats(place: Path) -> Found:
     """Label 0 cat, 1 dog: folders of that name, in splits or not, or Kaggle's train/cat.0.jpg."""
-    files = chain(place.glob("train/*"), place.glob("train/train/*"))
-    files = [file for file in files if file.name[:3] in _CATS and _is_picture(file)]
-    if {file.name[:3] for file in files} == set(_CATS):
-        return Found({"train": [Photo(file, _CATS.index(file.name[:3])) for file in files]}, _CATS)
-    return in_folders(place, _CATS)
+    files = (*place.glob("train/*"), *place.glob("train/train/*"))
+    photos = [Photo(file, _CATS.index(file.name[:3])) for file in files if _is_picture(file) and file.name[:3] in _CATS]
+    return Found({"train": photos}, _CATS) if len({photo.label for photo in photos}) == 2 else in_folders(place, _CATS)
 
 
 def _lesions(place: Path) -> Found:
@@ -110,34 +100,34 @@ def _lesions(place: Path) -> Found:
         masks = defaultdict(list)
         for file in sorted(photo.file for photo in photos if "_mask" in photo.file.stem):
             masks[file.with_name(file.stem.split("_mask")[0])].append(file)
+        stems = {photo.file.with_suffix(""): photo for photo in photos if "_mask" not in photo.file.stem}
         found.pools[split] = [
-            photo._replace(masks=tuple(masks[stem]) or (stem.with_name(f"{stem.name}_mask.png"),))
-            for photo in photos if (stem := photo.file.with_suffix("")) and "_mask" not in stem.name
-        ]  # fmt: skip
+            photo._replace(masks=tuple(masks[stem] or [Path(f"{stem}_mask.png")])) for stem, photo in stems.items()
+        ]
     return found
 
 
 def _pets(place: Path) -> Found:
     """Oxford-IIIT Pet in torchvision's layout, or nested once more: label 0 cat, 1 dog; breed 0 to 36."""
-    images, notes = (place / part / part if (place / part / part).is_dir() else place / part
-                     for part in ("images", "annotations"))  # fmt: skip
+    parts = (place / "images", place / "annotations")
+    images, notes = (part / part.name if (part / part.name).is_dir() else part for part in parts)
     lists = {"train": notes / "trainval.txt", "test": notes / "test.txt"}
     if not all(file.is_file() for file in lists.values()) or not any(map(_is_picture, _files(images))):
         raise ValueError(f"{place} has not images/ with pictures and annotations/ with trainval.txt and test.txt.")
     has_trimaps, boxed = (notes / "trimaps").is_dir(), {file.stem for file in (notes / "xmls").glob("*.xml")}
-    pools: dict[str, list[Photo]] = {"train": [], "test": []}
+    pools, left_out = {"train": [], "test": []}, Counter()
     for split, file in lists.items():
-        for line in re.findall(r"^\s*([^#\s].*)", file.read_text(encoding="utf-8-sig", errors="replace"), re.M):
-            if not (fields := re.fullmatch(r"(\S+) (\d+) ([12]) \d+", line.strip())):
-                raise ValueError(f"{file} has the line {line!r}: expected NAME BREED SPECIES NUMBER, such as "
-                                 "'Abyssinian_1 1 1 1'. Copy the file anew.")  # fmt: skip
-            name, breed, species = fields.groups()
-            masks = (notes / f"trimaps/{name}.png",) * has_trimaps
-            box = notes / f"xmls/{name}.xml" if name in boxed else None
-            pools[split].append(Photo(images / f"{name}.jpg", int(species) - 1, masks, box, int(breed) - 1))
+        for line in map(str.strip, file.read_text(encoding="utf-8-sig", errors="replace").splitlines()):
+            if fields := re.fullmatch(r"(\S+) (\d+) ([12]) \d+", line):
+                name, breed, species = fields.groups()
+                masks = (notes / f"trimaps/{name}.png",) * has_trimaps
+                box = notes / f"xmls/{name}.xml" if name in boxed else None
+                pools[split].append(Photo(images / f"{name}.jpg", int(species) - 1, masks, box, int(breed) - 1))
+            elif line and not line.startswith("#"):
+                left_out[f"lines of {file.name} that make no sense"] += 1
         if {photo.label for photo in pools[split]} != {0, 1}:
             raise ValueError(f"{file} names no cats or no dogs: expected both. Copy the file anew.")
-    return Found(pools, _CATS)
+    return Found(pools, _CATS, left_out)
 
 
 def in_folders(path: Path, wanted: Collection[str] = ()) -> Found:
@@ -146,40 +136,34 @@ def in_folders(path: Path, wanted: Collection[str] = ()) -> Found:
     wanted: the classes, whose folders may be in the plural and the rest is nobody's business; () = all folders.
     Raises what `datasets.folder` says.
     """
-    if not os.path.isdir(path):
-        if os.path.isfile(path):
-            raise NotADirectoryError(f"{path} is a file: expected a folder (unpack an archive first).")
-        raise FileNotFoundError(f"{path} does not exist: expected a folder with a sub-folder for each class.")
     splits, pools, left_out, taken = _splits(path), {}, Counter(), []
     classes = list(wanted or _subfolders(splits["train"]))
     if len(classes) < 2:
-        found = f"only the class {classes[0]!r}" if classes else "no sub-folders"
-        num = sum(map(_is_picture, _files(path)))
-        raise ValueError(f"{splits['train']} has {found}, and {num} pictures lie there: expected at least two "
-                         "sub-folders with pictures, such as cat/ and dog/.")  # fmt: skip
+        raise ValueError(f"{splits['train']} has the sub-folders {classes}: expected two or more, one for each class.")
     for split, root in splits.items():
         folders, pools[split] = _subfolders(root), []
         if wanted:
-            folders = {name.lower().removesuffix("s"): folder for name, folder in folders.items()}
-            folders = {name: folder for name, folder in folders.items() if name in wanted}
+            singular = {name.lower().removesuffix("s"): folder for name, folder in folders.items()}
+            folders = {name: folder for name, folder in singular.items() if name in wanted}
         if unlike := sorted(set(classes) ^ set(folders)):
             raise ValueError(f"{root} has not the folders for {', '.join(classes)}: look at {unlike[0]!r}.")
         for label, name in enumerate(classes):
-            others = Counter(_kind(file) for file in _files(folders[name]) if not _is_picture(file))
-            photos = [Photo(file, label) for file in _files(folders[name]) if _is_picture(file)]
-            if not photos:
-                there = ", ".join(listed(others)) or "nothing"
-                raise ValueError(f"the class {name!r} has no pictures in {folders[name]}, but {there}: convert what is "
-                                 "there, or remove the folder.")  # fmt: skip
-            pools[split] += photos
+            files = list(_files(folders[name]))
+            others = Counter(_kind(file) for file in files if not _is_picture(file))
+            if others.total() == len(files):
+                raise ValueError(
+                    f"the class {name!r} has no pictures in {folders[name]}, but {dict(others) or 'nothing'}."
+                )
+            pools[split] += [Photo(file, label) for file in files if _is_picture(file)]
             left_out += others
             taken.append(folders[name])
     if not wanted:
         left_out.update(_kind(file, path) for file in _files(path, taken))
         inside = {tuple(_subfolders(folder)) for folder in taken}
         if len(splits) == 1 and (any(map(_split_of, classes)) or len(inside) == 1 and len(*inside) > 1):
-            print(f"{', '.join(classes)} are taken for the classes; if they are for training and testing, name them "
-                  "train, val and test, with a folder for each class in each.")  # fmt: skip
+            print(
+                f"{', '.join(classes)} are taken for the classes. Are they splits? Then name them train, val and test."
+            )
     return Found(pools, classes, left_out)
 
 
@@ -200,11 +184,8 @@ def _split_of(name: str) -> str:
 
 def _unwrapped(path: Path) -> Path:
     """The folder in a folder, in a folder: Kaggle's archives hold theirs once more (train/train/cat)."""
-    for _ in range(3):
-        inner = list(_subfolders(path).values())
-        if len(inner) == 1 and _subfolders(inner[0]):
-            path = inner[0]
-    return path
+    inner = list(_subfolders(path).values())
+    return _unwrapped(inner[0]) if len(inner) == 1 and _subfolders(inner[0]) else path
 
 
 def _subfolders(folder: Path) -> dict[str, Path]:
@@ -231,7 +212,7 @@ def _files(folder: Path, but: Collection[Path] = ()) -> Iterator[Path]:
 
 
 def _is_picture(file: Path) -> bool:
-    return file.name.lower().endswith(SUFFIXES)
+    return file.name.lower().endswith((*IMG_EXTENSIONS, ".gif"))
 
 
 def _kind(file: Path, root: Path | None = None) -> str:
