@@ -15,6 +15,7 @@ from nbclient import NotebookClient
 from nbformat.v4 import new_code_cell, new_notebook
 from PIL import Image
 
+from tools import frames
 from utils import figures
 
 matplotlib.use("Agg")
@@ -25,6 +26,7 @@ ROOT = Path(__file__).parents[1]
 def shown(monkeypatch):
     """What is displayed, as (object, keywords); handles note what they are updated with."""
     record = []
+    figures.explorers.clear()
 
     class Handle:
         def update(self, thing, **keywords):
@@ -115,17 +117,16 @@ def test_a_draw_that_fails_leaves_no_figure_behind(shown):
     assert plt.get_fignums() == [mine.number]
 
 
-def test_explorers_draw_all_their_pictures_where_asked(shown, monkeypatch, tmp_path):
+def test_explorers_draw_all_their_pictures_where_asked(shown, tmp_path):
     def sometimes(depth, kind):
         if (depth, kind) == (30, "plain"):
             raise ValueError("too deep")
         return draw(depth, kind)
 
-    figures.explore(sometimes, depth=[10, 2], kind=["plain", "residual"])
-    assert not list(tmp_path.iterdir())
-    monkeypatch.setenv("COURSE_FRAMES", str(tmp_path / "frames"))
     figures.explore(sometimes, depth=[10, 2, 30, 40], kind=["plain", "residual"], site={"depth": [30, 10]})
     figures.explore(draw, depth=range(2))
+    assert not list(tmp_path.iterdir())
+    frames.write(tmp_path / "frames")
     table = json.loads((tmp_path / "frames/1.json").read_text(encoding="utf-8"))
     assert table["controls"] == [
         {"name": "depth", "kind": "SelectionSlider", "values": ["10", "30"], "first": 0},
@@ -146,11 +147,10 @@ def test_explorers_draw_all_their_pictures_where_asked(shown, monkeypatch, tmp_p
     assert not plt.get_fignums()
 
 
-def test_too_many_pictures_for_the_site_are_refused(shown, monkeypatch, tmp_path):
+def test_too_many_pictures_for_the_site_are_refused(shown, tmp_path):
     figures.explore(draw, depth=range(61), kind=["plain", "residual"])
-    monkeypatch.setenv("COURSE_FRAMES", str(tmp_path))
     with pytest.raises(ValueError, match=r"122 pictures for the site \(61 depth x 2 kind\), 120 at most"):
-        figures.explore(draw, depth=range(61), kind=["plain", "residual"])
+        frames.write(tmp_path)
     assert not list(tmp_path.iterdir())
 
 

@@ -122,7 +122,6 @@ SETTINGS = {
     "COURSE_STRICT": "yes",
     "COURSE_CLAIMS": None,  # a file that `make seeds` names: any name will do
     "COURSE_VERDICTS": None,  # likewise
-    "COURSE_FRAMES": None,  # a folder that a build names
 }
 
 

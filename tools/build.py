@@ -265,10 +265,15 @@ def build(source: Path, target: Path, run: bool = True) -> None:
 
 
 def draw_frames(source: Path, folder: Path) -> None:
-    """All pictures of a notebook's explorers, as utils/frames.py describes them, in folder/NN_topic, emptied before."""
+    """All pictures of a notebook's explorers, as tools/frames.py describes them, in folder/NN_topic, emptied before."""
     target = folder.resolve() / source.stem
     shutil.rmtree(target, ignore_errors=True)
-    execute(load(source), source.stem, SETTINGS | {"COURSE_FRAMES": str(target)})
+    notebook, cells = load(source), []
+    draw = nbformat.v4.new_code_cell(f"from tools import frames\nframes.write({str(target)!r})")
+    for cell in notebook.cells:  # at once, as later cells give other values to the names that an explorer draws
+        cells += [cell, draw] if cell.cell_type == "code" and "explore(" in cell.source else [cell]
+    notebook.cells = cells
+    execute(notebook, source.stem, SETTINGS)
 
 
 def main() -> None:

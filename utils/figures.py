@@ -1,8 +1,8 @@
 """Figures that two or more notebooks use, and how a figure is shown: with a sentence for those who cannot see it."""
 
 import html
-import os
 from collections.abc import Callable, Sequence
+from contextlib import contextmanager
 from numbers import Real
 
 import matplotlib.pyplot as plt
@@ -13,16 +13,17 @@ from IPython.display import HTML, display
 from matplotlib.figure import Figure
 from matplotlib_inline.backend_inline import set_matplotlib_formats
 
-from utils import frames
-
 __all__ = ["curves", "explore", "image_grid", "set_style", "show", "to_picture"]
+
+NOT_DRAWN = "This choice cannot be drawn, {0.__class__.__name__}: {0}"
+explorers = []  # (draw, controls, site) of each one of this kernel: tools/frames.py draws them for the site
 
 
 def set_style() -> None:
     """Fonts for the back row of a lecture hall and colours that the colour-blind can tell apart (petroff10).
 
-    Everything else is as matplotlib has it from the start, whatever a style or a matplotlibrc says. In a notebook figures
-    are shown in it, as PNG, whatever MPLBACKEND says.
+    Everything else is as matplotlib has it from the start, whatever a style or a matplotlibrc says. In a notebook
+    figures are shown in it, as PNG, whatever MPLBACKEND says.
     """
     shell = get_ipython()
     if hasattr(shell, "kernel"):
@@ -73,14 +74,13 @@ def explore(draw: Callable[..., tuple[Figure, str]], *, site: dict[str, Sequence
     """A figure with controls that redraw it.
 
     draw: called with one keyword argument for each choice; returns (figure, alt).
-    choices: name = the values to choose from. A slider where they are numbers, else a drop-down list; the first value is drawn
-        at once.
-    site: name = those of its values that the course's site offers, where not all: it shows at most 120 pictures of an explorer.
+    choices: name = the values to choose from. A slider where they are numbers, else a drop-down list; the first value
+        is drawn at once.
+    site: name = those of its values that the course's site offers, where not all: it shows at most 120 pictures.
 
     The first figure is a normal output, so that it is there on GitHub, in a slide and in a test, where no kernel runs;
-    the controls change that same output (``interact`` would leave nothing without a kernel). Where the environment's
-    COURSE_FRAMES names a folder, all pictures are drawn into it. Raises ValueError for choices that leave nothing to choose,
-    a `site` that is not among them, and too many pictures.
+    the controls change that same output (``interact`` would leave nothing without a kernel). Raises ValueError for
+    choices that leave nothing to choose, and a `site` that is not among them.
     """
     import ipywidgets  # here, because only explorers need it and it takes a moment to import
 
@@ -98,33 +98,46 @@ def explore(draw: Callable[..., tuple[Figure, str]], *, site: dict[str, Sequence
             controls[name] = ipywidgets.SelectionSlider(options=options, continuous_update=False, **look)
         else:
             controls[name] = ipywidgets.Dropdown(options=[(str(value), value) for value in values], **look)
-    offered = frames.offered(controls, site or {})
+    for name, some in (site or {}).items():
+        there = [value for _, value in controls[name].options] if name in controls else list(controls)
+        if not len(some) or any(value not in there for value in some):
+            raise ValueError(f"explore: site has {name} = {some!r}; expected some of {there!r}.")
 
-    with frames.no_figure_left():
+    with no_figure_left():
         fig, alt = draw(**{name: control.value for name, control in controls.items()})
         picture = display(fig, display_id=True, metadata=_with_alt(alt))
     caption = display(_caption(alt), display_id=True)
 
     def redraw(_change) -> None:
         try:
-            with frames.no_figure_left():
+            with no_figure_left():
                 fig, alt = draw(**{name: control.value for name, control in controls.items()})
                 picture.update(fig, metadata=_with_alt(alt))
         except Exception as error:  # raised in a control it would only stand in the kernel's log
-            caption.update(_caption(frames.NOT_DRAWN.format(error)))
+            caption.update(_caption(NOT_DRAWN.format(error)))
             raise
         caption.update(_caption(alt))
 
     for control in controls.values():
         control.observe(redraw, names="value")
     display(ipywidgets.HBox(list(controls.values()), layout={"flex_flow": "row wrap"}))
-    if folder := os.environ.get("COURSE_FRAMES"):
-        frames.write(draw, offered, controls, folder)
+    explorers.append((draw, controls, site or {}))
+
+
+@contextmanager
+def no_figure_left():
+    """Close what was opened inside, also where that ended in an error."""
+    before = set(plt.get_fignums())
+    try:
+        yield
+    finally:
+        for number in set(plt.get_fignums()) - before:
+            plt.close(number)
 
 
 def to_picture(image: torch.Tensor) -> np.ndarray:
-    """An image tensor (C, H, W), uint8 or float in 0..1, or a mask (H, W), as the array that matplotlib draws: (H, W, C), or
-    (H, W) for grey. Raises ValueError for another shape."""
+    """An image tensor (C, H, W), uint8 or float in 0..1, or a mask (H, W), as the array that matplotlib draws:
+    (H, W, C), or (H, W) for grey. Raises ValueError for another shape."""
     image = image[None] if image.ndim == 2 else image
     if image.ndim != 3 or image.shape[0] not in (1, 3):
         raise ValueError(f"an image of shape {tuple(image.shape)} came; expected (3, H, W), (1, H, W) or (H, W).")
@@ -163,9 +176,9 @@ def image_grid(
 def curves(ax, lines: dict[str, Sequence], xlabel: str, ylabel: str, title: str, x: Sequence | None = None) -> None:
     """Lines with their names written at their ends. Set a scale or limits of the axes before.
 
-    lines: name -> values (points,), or a table (runs, points), drawn as the band from its lowest to its highest run with
-    the median inside. x: (points,), default 1, 2, 3 ... (epochs). A line that becomes NaN or infinite, as a run that
-    diverges does, has its name at its last finite point; one without any such point is not to be seen, nor is its name.
+    lines: name -> values (points,), or a table (runs, points), drawn as the band from its lowest to its highest run
+    with the median inside. x: (points,), default 1, 2, 3 ... (epochs). A line that becomes NaN or infinite, as a run
+    that diverges does, has its name at its last finite point; one without any such point has none.
     """
     ends = []
     for name, values in lines.items():
