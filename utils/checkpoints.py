@@ -16,7 +16,7 @@ from utils.files import load_whole
 
 __all__ = ["Run"]
 
-_VERSION = 3
+_VERSION = 4
 
 
 class Run:
@@ -40,23 +40,17 @@ class Run:
     def state(self) -> dict:
         """A copy of everything, made of tensors on the CPU, numbers and strings: `weights_only=True` loads no more."""
         parts = {"model": self.model, "optimizer": self.optimizer, "scheduler": self.scheduler}
+        kinds = {name: type(parts[name]).__name__ for name in ("optimizer", "scheduler")}
         return {
-            "version": _VERSION,
             **{name: None if part is None else _copy(part.state_dict()) for name, part in parts.items()},
-            "settings": {
-                "optimizer": type(self.optimizer).__name__,
-                "scheduler": type(self.scheduler).__name__,
-                "bf16": self.bf16,
-            },
+            "settings": {"version": _VERSION, **kinds, "bf16": self.bf16},
             "random": {name: get() for name, (get, _) in self.random().items()},
-            "epoch": self.epoch,
             "history": _copy(self.history),
-            "best": self.best,
-            "best_epoch": self.best_epoch,
+            **{name: getattr(self, name) for name in ("epoch", "best", "best_epoch")},
         }
 
     def restore(self, state: dict) -> None:
-        self.optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))  # raises first where its groups do not fit
+        self.optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))
         self.model.load_state_dict(state["model"])
         if self.scheduler is not None:
             self.scheduler.load_state_dict(copy.deepcopy(state["scheduler"]))
@@ -68,26 +62,17 @@ class Run:
 
     def load(self, path: str | Path) -> str:
         """Go on from a file; nothing is changed where it does not fit. Returns what is to be said about it, or ""."""
-        state = load_whole(Path(path))
-        if state.get("version") != _VERSION:
-            raise ValueError(
-                f"{path} is a checkpoint of version {state.get('version')}; this course reads version {_VERSION}. "
-                "Train again."
-            )
-        now = self.state()
-        have, saved = ({name: tuple(value.shape) for name, value in s["model"].items()} for s in (now, state))
-        if have != saved:
-            name = next(name for name in have | saved if have.get(name) != saved.get(name))
-            raise ValueError(
-                f"{path} is a checkpoint of another model: {name} is {saved.get(name, 'missing')} there and "
-                f"{have.get(name, 'missing')} in this model. Give the model that was trained, or another checkpoint."
-            )
+        state, now = load_whole(Path(path)), self.state()
         for name, here in now["settings"].items():
-            if (there := state["settings"][name]) != here:
+            if (there := state.get("settings", {}).get(name)) != here:
                 raise ValueError(
                     f"{path} is of a run with another {name}: {there} there, {here} here. Give that, or train again."
                 )
-        self.restore(state)
+        try:
+            self.restore(state)
+        except (RuntimeError, ValueError) as error:  # torch says what does not fit
+            self.restore(now)
+            raise ValueError(f"{path} is a checkpoint of another model or optimizer: {error}") from error
         anew = sorted(state["random"].keys() ^ now["random"].keys())
         anew += ["persistent workers" for loader in self.loaders if getattr(loader, "persistent_workers", False)]
         names = " and ".join(dict.fromkeys(anew))
