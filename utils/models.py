@@ -16,15 +16,7 @@ from torchvision.transforms import v2
 from utils.datasets import cache, data_dir
 from utils.datasets.download import patience
 
-__all__ = [
-    "SmallResNet",
-    "UNet",
-    "count_macs",
-    "hold_batch_norm",
-    "imagenet_state",
-    "num_parameters",
-    "pretrained",
-]
+__all__ = ["SmallResNet", "UNet", "count_macs", "hold_batch_norm", "imagenet_state", "num_parameters", "pretrained"]
 
 _BACKBONE = cache.CHECKOUT / "data/backbone.pt"
 
@@ -121,9 +113,7 @@ def pretrained(source: str) -> tuple[nn.Module, v2.Compose]:
         model.load_state_dict(imagenet_state(weights))
         mean, std = weights.transforms().mean, weights.transforms().std
     else:
-        raise ValueError(
-            f"No pretrained network suits the source {source!r}: expected 'critters', 'photos' or 'folder'."
-        )
+        raise ValueError(f"No pretrained network suits {source!r}: expected 'critters', 'photos' or 'folder'.")
     return model.eval(), v2.Compose([v2.ToDtype(torch.float32, scale=True), v2.Normalize(mean, std)])
 
 
@@ -131,32 +121,27 @@ def imagenet_state(weights: WeightsEnum) -> dict[str, torch.Tensor]:
     """The state dict of torchvision's weights: from COURSE_DATA_DIR/weights/MODEL-HASH.pth where there is one (a
     lecture hall without network), else from torchvision's cache or its server.
 
-    A file of other weights of torchvision's, or one that is not named after its hash, is left alone. Raises
-    RuntimeError where the very file is damaged, or nothing can be fetched.
+    HASH are the first eight digits of the file's own SHA-256. A file that is not named after it, or is another version
+    of torchvision's, is left alone. Raises RuntimeError, which names such files, where nothing can be fetched.
     """
     name, wanted = Path(weights.url).stem.rsplit("-", 1)
-    others = {Path(other.url).stem[-8:]: other for model in list_models() for other in get_model_weights(model)}
-    passed = []  # files that are no such weights: a student's own, another version
-    folder = data_dir() / "weights"
-    for path in sorted(folder.glob(f"{name}*.pth"), key=lambda path: (f"{name}-{wanted}" not in path.stem, path)):
+    versions = {Path(other.url).stem[-8:]: other for model in list_models() for other in get_model_weights(model)}
+    folder, left = data_dir() / "weights", ""
+    for path in sorted(folder.glob(f"{name}*.pth"), key=lambda path: (wanted not in path.stem, path)):
         digest = hashlib.sha256(path.read_bytes()).hexdigest()[:8]
-        if digest == wanted or path.stem.startswith(f"{name}-{digest}") and digest not in others:
+        if path.stem.startswith(f"{name}-{digest}") and (digest == wanted or digest not in versions):
             if digest != wanted:
                 print(f"{path} is taken, though it is not torchvision's {Path(weights.url).name}.")
             return torch.load(path, weights_only=True)
-        if path.stem.startswith(f"{name}-{wanted}"):
-            raise RuntimeError(
-                f"{path} is damaged: its SHA-256 begins with {digest}, not as its name says. Delete it or copy it anew."
-            )
-        passed.append(f" {path} is {others.get(digest, f'not named after its SHA-256, {digest}')}.")
+        left += f" {path} was not taken: it is {versions.get(digest, f'not named after its SHA-256, {digest}')}."
     try:
         with patience():
             return weights.get_state_dict(progress=True, check_hash=True, weights_only=True)
     except OSError as error:  # no network, a refusal, a time-out, a full disk
         raise RuntimeError(
-            f"The weights of {name} are not on this machine and could not be fetched from {weights.url} ({error})."
-            f"{''.join(passed)} Connect to the internet (on Kaggle: Settings > Internet), put the file into {folder}, "
-            "or take the drawings: COURSE_DATA=critters."
+            f"The weights {Path(weights.url).name} are not on this machine and could not be fetched ({error}).{left} "
+            f"Connect to the internet (on Kaggle: Settings > Internet), put the file into {folder}, or take the drawings: "
+            "COURSE_DATA=critters."
         ) from error
 
 
