@@ -140,7 +140,7 @@ def imagenet_state(weights: WeightsEnum) -> dict[str, torch.Tensor]:
     except OSError as error:  # no network, a refusal, a time-out, a full disk
         raise RuntimeError(
             f"The weights {Path(weights.url).name} are not on this machine and could not be fetched ({error}).{left} "
-            f"Connect to the internet (on Kaggle: Settings > Internet), put the file into {folder}, or take the drawings: "
+            f"Connect to the internet (on Kaggle: Settings > Internet), put the file into {folder}, or take "
             "COURSE_DATA=critters."
         ) from error
 
