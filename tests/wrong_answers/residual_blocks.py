@@ -7,13 +7,65 @@ from torch import nn
 from utils.exercises import residual_blocks as right
 
 
-def changing_x(x, conv1, bn1, conv2, bn2):
-    x += bn2(conv2(F.relu(bn1(conv1(x)))))
-    return F.relu(x)
+def counting_all(inputs, weighted):
+    return len(weighted)
 
 
-def f_of(x, conv1, bn1, conv2, bn2):
-    return bn2(conv2(F.relu(bn1(conv1(x)))))
+def way_along(choose, every=False):
+    """The depth along one input of each layer, or with every layer counted."""
+
+    def longest_way(inputs, weighted):
+        depth = {}
+        for layer, before in inputs.items():
+            depth[layer] = (choose(depth[other] for other in before) if before else 0) + (every or layer in weighted)
+        return depth[layer]
+
+    return longest_way
+
+
+def kernel(change):
+    def identity_kernel(channels):
+        weight = torch.zeros(channels, channels, 3, 3)
+        change(weight, torch.eye(channels))
+        return weight
+
+    return identity_kernel
+
+
+def fill(weight, eye, row=slice(None), column=slice(None), every=False, scale=1):
+    values = torch.ones_like(eye) * scale if every else eye
+    weight[:, :, row, column] = values[:, :, None, None] if row == slice(None) else values
+
+
+def by_dirac(channels):
+    return nn.init.dirac_(torch.empty(channels, channels, 3, 3))
+
+
+def zeroed(*names, freeze=False):
+    def begin_as_identity(block):
+        for name in names:
+            nn.init.zeros_(block.get_parameter(name)).requires_grad_(not freeze)
+        return block
+
+    return begin_as_identity
+
+
+def changing_x(x, bn1, conv1, bn2, conv2):
+    x += f_before(x, bn1, conv1, bn2, conv2)
+    return x
+
+
+def f_before(x, bn1, conv1, bn2, conv2):
+    return conv2(F.relu(bn2(conv1(F.relu(bn1(x))))))
+
+
+def late_shortcut(x, bn1, conv1, bn2, conv2):
+    x = F.relu(bn1(x))
+    return x + conv2(F.relu(bn2(conv1(x))))
+
+
+def post_activation(x, bn1, conv1, bn2, conv2):
+    return F.relu(x + bn2(conv2(F.relu(bn1(conv1(x))))))
 
 
 def highway(function):
@@ -124,9 +176,9 @@ def stack(num_blocks, trained=False, dead=0):
     return train_deepest
 
 
-def quickly_trained(model):
+def quickly_trained(model, lr=5e-3):
     x, y = right.normalised_digits("train")
-    optimizer = torch.optim.Adam((p for p in model.parameters() if p.requires_grad), lr=5e-3)
+    optimizer = torch.optim.Adam((p for p in model.parameters() if p.requires_grad), lr=lr)
     for _ in range(8):
         for batch in torch.randperm(len(x)).split(64):
             loss = F.cross_entropy(model(x[batch]), y[batch])
@@ -136,24 +188,74 @@ def quickly_trained(model):
     return model
 
 
+def side_by_side():
+    """120 convolutions that all see the same pixels: depth 1."""
+
+    class Beside(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.convs = nn.ModuleList(nn.Conv2d(1, 2, 3, padding=1, bias=False) for _ in range(120))
+            self.last = nn.Linear(2 * 120 * 16, 10)
+
+        def forward(self, x):
+            maps = torch.cat([conv(x) for conv in self.convs], dim=1)
+            return self.last(F.max_pool2d(F.relu(maps), 2).flatten(1))
+
+    return quickly_trained(Beside(), lr=1e-3)
+
+
 def dense_layers_only():
     return nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
 
 
 WRONG = [
-    ("residual_forward", lambda x, *layers: F.relu(f_of(x, *layers)), "This is a plain block"),
-    ("residual_forward", lambda x, *layers: x + f_of(x, *layers), "The ReLU after the sum is missing"),
-    ("residual_forward", lambda x, *layers: F.relu(x + F.relu(f_of(x, *layers))), "can only add"),
-    ("residual_forward", lambda x, *layers: x + F.relu(f_of(x, *layers)), "can only add"),
-    ("residual_forward", changing_x, "x itself was changed"),
-    ("residual_forward", lambda x, c1, b1, c2, b2: F.relu(x + b2(c2(b1(c1(x))))), "ReLU after the first batch"),
-    ("residual_forward", lambda x, c1, b1, c2, b2: F.relu(x + c2(F.relu(c1(x)))), "batch normalisations are missing"),
+    ("longest_way", counting_all, "the number of all layers with weights"),
+    ("longest_way", way_along(max, every=True), "layers counted that have no weights"),
+    ("longest_way", way_along(min), "along one of the short ways"),
+    ("longest_way", way_along(sum), "four branches: expected 4"),
+    ("longest_way", lambda inputs, weighted: "4", "Expected a whole number"),
+    ("identity_kernel", kernel(lambda weight, eye: None), "All weights are zero"),
     (
-        "residual_forward",
-        lambda x, *layers: torch.cat([x, f_of(x, *layers)], 1),
-        "Expected an output of the shape of x",
+        "identity_kernel",
+        kernel(lambda weight, eye: fill(weight, eye, 1, 1, every=True)),
+        "the sum of all input channels",
     ),
-    ("residual_forward", lambda x, *layers: F.relu(x - f_of(x, *layers)), "The order is conv1"),
+    (
+        "identity_kernel",
+        kernel(lambda weight, eye: fill(weight, eye, 1, 1, every=True, scale=1 / len(eye))),
+        "the mean of all input channels",
+    ),
+    ("identity_kernel", kernel(lambda weight, eye: fill(weight, eye, 0, 0)), "not in the middle of the kernel"),
+    ("identity_kernel", kernel(lambda weight, eye: fill(weight, eye)), "sees its neighbours too"),
+    ("identity_kernel", kernel(lambda weight, eye: fill(weight, 2 * eye, 1, 1)), "The output is not the input"),
+    ("identity_kernel", lambda channels: torch.eye(channels), "Expected weights of shape"),
+    ("identity_kernel", by_dirac, "uses dirac_"),
+    ("begin_as_identity", lambda block: block, "still changes its input"),
+    ("begin_as_identity", zeroed("bn1.weight", "bn2.weight"), "stays it"),
+    ("begin_as_identity", zeroed("bn1.weight"), "stays it"),
+    ("begin_as_identity", zeroed("conv1.weight"), "stays it"),
+    ("begin_as_identity", zeroed("bn2.weight", freeze=True), "bn2.weight is frozen"),
+    ("begin_as_identity", zeroed("bn2.bias"), "which scale has the last word"),
+    ("begin_as_identity", lambda block: 1, "returned a int"),
+    ("preactivation_forward", f_before, "The shortcut is missing"),
+    ("preactivation_forward", lambda x, *layers: F.relu(x + f_before(x, *layers)), "a ReLU after the sum"),
+    ("preactivation_forward", post_activation, "the block in the middle of the drawing"),
+    ("preactivation_forward", late_shortcut, "starts at x itself"),
+    ("preactivation_forward", lambda x, b1, c1, b2, c2: x + c2(b2(c1(F.relu(b1(x))))), "A ReLU is missing"),
+    ("preactivation_forward", lambda x, b1, c1, b2, c2: x + c2(F.relu(b2(c1(b1(x))))), "A ReLU is missing"),
+    ("preactivation_forward", lambda x, b1, c1, b2, c2: x + c2(F.relu(c1(F.relu(x)))), "normalisations are missing"),
+    ("preactivation_forward", lambda x, b1, c1, b2, c2: x + c2(b2(F.relu(c1(b1(F.relu(x)))))), "BN comes before ReLU"),
+    ("preactivation_forward", lambda x, *layers: x + F.relu(f_before(x, *layers)), "can only add"),
+    ("preactivation_forward", lambda x, *layers: x - f_before(x, *layers), "The order of f is bn1"),
+    ("preactivation_forward", lambda x, *layers: torch.cat([x, x], 1), "Expected an output of the shape of x"),
+    ("preactivation_forward", changing_x, "x itself was changed"),
+    ("resnet_depth", lambda blocks, convolutions: convolutions * sum(blocks), "at the end are missing"),
+    ("resnet_depth", lambda blocks, convolutions: convolutions * sum(blocks) + 1, "One of the two ends"),
+    ("resnet_depth", lambda blocks, convolutions: convolutions * sum(blocks) + 6, "The projections stand"),
+    ("resnet_depth", lambda blocks, convolutions: sum(blocks) + 2, "These are blocks"),
+    ("resnet_depth", lambda blocks, convolutions: convolutions * len(blocks) + 2, "These are stages"),
+    ("resnet_depth", lambda blocks, convolutions: 3 * sum(blocks) + 4, "expected 50, 52 came"),
+    ("resnet_depth", lambda blocks, convolutions: 18.0, "Expected a whole number"),
     ("highway_forward", lambda x, f, gate: gate(x) * f(x) + (1 - gate(x)) * x, "is a logit"),
     ("highway_forward", highway(lambda x, fx, t: (1 - t) * fx + t * x), "The other way round"),
     ("highway_forward", highway(lambda x, fx, t: t * fx + x), "always adds all of x"),
@@ -194,4 +296,67 @@ WRONG = [
     ("lab", stack(30), "guessing gives 10 %"),
     ("lab", stack(2, trained=True), "Go deeper"),
     ("lab", stack(3, trained=True, dead=1), "get no gradient"),
+    ("lab", side_by_side, "those side by side count once"),
+]
+
+
+class SecondFirst(Two):
+    """A right block that has its second convolution and its shortcut registered before the first."""
+
+    def __init__(self, n, m, stride):
+        super().__init__(n, m, stride)
+        parts = dict(self._modules)
+        self._modules.clear()
+        for name in ("shortcut", "bn2", "conv2", "bn1", "conv1"):
+            self._modules[name] = parts[name]
+
+
+class InOneSequential(nn.Module):
+    def __init__(self, n, m, stride):
+        super().__init__()
+        right = Two(n, m, stride)
+        self.f = nn.Sequential(right.conv1, right.bn1, nn.ReLU(), right.conv2, right.bn2)
+        self.way, self.last = right.shortcut, nn.ReLU(inplace=True)
+
+    def forward(self, x):
+        return self.last(self.f(x) + self.way(x))
+
+
+class Recursive:
+    def __call__(self, inputs, weighted):
+        def depth(layer):
+            return (layer in weighted) + max(map(depth, inputs[layer]), default=0)
+
+        return max(map(depth, inputs))
+
+
+def by_eye(channels):
+    weight = torch.zeros(channels, channels, 3, 3)
+    weight[:, :, 1, 1] = torch.eye(channels)
+    return nn.Parameter(weight)
+
+
+def by_no_grad(block):
+    with torch.no_grad():
+        block.bn2.weight.mul_(0)
+    return block
+
+
+def step_by_step(x, bn1, conv1, bn2, conv2):
+    identity = x
+    out = conv1(torch.relu(bn1(x)))
+    out = conv2(torch.relu(bn2(out)))
+    out += identity
+    return out
+
+
+RIGHT = [
+    ("longest_way", Recursive().__call__),
+    ("identity_kernel", by_eye),
+    ("begin_as_identity", by_no_grad),
+    ("begin_as_identity", zeroed("conv2.weight")),
+    ("preactivation_forward", step_by_step),
+    ("resnet_depth", lambda blocks, convolutions: 2 + sum(convolutions * number for number in blocks)),
+    ("make_block", SecondFirst),
+    ("make_block", InOneSequential),
 ]
