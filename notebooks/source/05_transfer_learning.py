@@ -7,23 +7,23 @@
 # **To keep what you write:** on Colab choose *File > Save a copy in Drive*, on Kaggle *Copy & Edit*, before you begin.
 #
 # **Question:** You have 200 labelled pictures. How far do they take a network of your own, and how far a network that
-# has learned to see elsewhere?
+# was trained on other pictures?
 #
 # **You will be able to**
 # - recognise overfitting in two curves, and say what the layer after the convolutions has to do with it,
-# - turn pictures into points with a pretrained network, and see what it knows before any training,
-# - train a classifier on frozen features, fine-tune the whole network, and choose between the two.
+# - turn pictures into points with a pretrained network, and train a classifier on frozen features,
+# - fine-tune the whole network, choose every setting on validation pictures, and look at the mistakes that are left.
 #
 # **Time:** it runs in @TIME@ on two CPU cores; with all sections, the exercises and the lab, about four hours.
 # **Before this:** notebook 00: a training loop, convolution and pooling.
 
 # %% [markdown] slideshow={"slide_type": "notes"}
-# **A plan for 75 minutes**
+# **A plan for 75 minutes** (the core takes 70, with its exercises)
 #
 # - **Core:** sections 1, 2, 3, 4, 5 and 6: 200 pictures, a network of our own and why it overfits, pictures as points, frozen features, fine-tuning,
-#   all side by side.
-# - **Optional:** in section 3 the words, the explorer and the map; 7 (gentler ways), 8 before 9 (what each part sees, when to do what), 10 (input), 11
-#   (other networks).
+#   and then the test.
+# - **Optional:** in section 3 the map and the words; 7 (mistakes, and a picture of your own), 8 (gentler ways), 9 before 10 (what each part sees,
+#   when to do what), 11 (input), 12 (other networks).
 # - **Where to stop:** after the figure of section 6 with 20 to thousands of pictures. If you are late, stop at its first figure, all ways side by side.
 
 # %% slideshow={"slide_type": "skip"}
@@ -45,49 +45,56 @@ import utils
 
 device = utils.start()
 
+
 # %% slideshow={"slide_type": "skip"} tags=["measure"]
-# What this notebook imports. Everything that is not PyTorch or torchvision is in the folder utils/.
+# What this notebook imports. The course's own code is in the folder utils/.
 import copy
+import io
+import math
+import sys
 import tempfile
 import time
 from collections import Counter
 from itertools import pairwise
 
+import ipywidgets
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
 import torch.nn.functional as F
 import torchvision
+from IPython.display import display
 from matplotlib.ticker import PercentFormatter
+from PIL import Image, ImageOps
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 from tqdm.auto import tqdm
 
-from utils import datasets, models
-from utils.critters import draw_lesion
+from utils import critters, datasets, models
 from utils.exercises import transfer_learning as exercises
 from utils.figures import curves, explore, image_grid, show
-from utils.lessons import claim, measured, summary
+from utils.lessons import claim, fact, measured, summary
 from utils.models import count_macs, num_parameters
 from utils.training import evaluate, fit, predict
+
 
 # %% slideshow={"slide_type": "skip"}
 course_seed = torch.initial_seed()  # as utils.start() has set it
 
 # %% [markdown]
-# ## 1. Two hundred pictures (5 min)
+# ## 1. Two hundred pictures (8 min)
 #
 # Labels cost. Somebody has to look at every picture, and for medical images that somebody is a doctor. So the usual
 # data set is small, and the usual task is not one that anybody has solved before. Here is how much the famous ones have:
 
 # %%
-# extra code: examples in well-known data sets, and parameters of a network that was trained on them
+# extra code: well-known data sets, and parameters of networks trained on them
 famous = [  # name, examples, of what, a network, its parameters
-    ("WMT'14, English-French", 36_000_000, "36 million pairs of sentences", "Transformer (big)", 213_000_000),
-    ("ImageNet (ILSVRC-2012)", 1_281_167, "1,281,167 photos", "AlexNet", 61_100_840),
-    ("Sports-1M", 1_000_000, "a million videos", None, None),
+    ("WMT'14, English-German", 4_500_000, "4.5 M pairs of sentences", "Transformer (big)", 213_000_000),
+    ("ImageNet (ILSVRC-2012)", 1_281_167, "1.28 M photos", "VGG-19", 143_667_240),
+    ("Sports-1M", 1_000_000, "a million videos", "DeepVideo, about", 100_000_000),
     ("COCO", 328_000, "328,000 photos", None, None),
     ("dogs-vs-cats (Kaggle)", 25_000, "25,000 photos with labels", None, None),
     ("PASCAL VOC 2012", 11_530, "11,530 photos", None, None),
@@ -102,27 +109,27 @@ def famous_figure():
         colour = "C1" if row == len(famous) - 1 else "C0"
         ax.plot(examples, row, "o", color=colour, markersize=12)
         place = dict(textcoords="offset points", va="center")
-        side = (-12, "right") if network else (12, "left")
-        ax.annotate(text, (examples, row), xytext=(side[0], 0), ha=side[1], color=colour, **place)
+        shift, align = (-12, "right") if network else (12, "left")
+        ax.annotate(text, (examples, row), xytext=(shift, 0), ha=align, color=colour, **place)
         if network:
             ax.plot(parameters, row, "D", color="C2", fillstyle="none", markersize=10, markeredgewidth=2)
-            ax.annotate(f"{network}:\n{parameters / 1e6:.0f} M parameters", (parameters, row), xytext=(13, 0), color="C2", **place)
-    ax.set(xscale="log", xlim=(50, 2e11), ylim=(len(famous) - 0.5, -0.6), xlabel="number of examples, or of parameters")
+            ax.annotate(f"{network}\n{parameters / 1e6:.0f} M parameters", (parameters, row), xytext=(13, 0), color="C2", **place)
+    ax.set(xscale="log", xlim=(50, 3e11), ylim=(len(famous) - 0.5, -0.6), xlabel="number of examples, or of parameters (logarithmic)")
     ax.set(yticks=range(len(famous)), yticklabels=[row[0] for row in famous])
     ax.set_title("Famous networks grew up on millions; our task has hundreds", loc="left")
     ax.grid(axis="y", visible=False)
     return fig
 
 
-show(famous_figure(), "Sizes of well-known data sets on a logarithmic axis, from 36 million pairs of sentences over 1.3 million photos of ImageNet down to "
-     "our 200 pictures; two networks, as diamonds, have far more parameters than the examples that they were trained on.")  # fmt: skip
+show(famous_figure(), "Sizes of well-known data sets on a logarithmic axis, from 4.5 million pairs of sentences over 1.28 million photos of ImageNet down to "
+     "our 200 pictures; three networks, as diamonds, have far more parameters than the examples that they were trained on.")  # fmt: skip
 
 # %% [markdown]
-# Larger is not simply better for *you*: such data are too large to store on a laptop, took years to label, and answer another question than
-# yours. (References to each are at the end.) But networks trained on them can be had. This notebook is about using them.
+# Larger is not simply better for *you*. Such data do not fit on a laptop, took years to label, and answer another question than
+# yours. But networks trained on them can be had. This notebook is about using them.
 #
-# Our task is the classic one, cat or dog. We take 200 labelled pictures to learn from (**training**), 200 others to
-# watch how it goes (**validation**), and the rest, which no network sees before the end, to measure (**test**).
+# Our task is the classic one, cat or dog. We take 200 labelled pictures to learn from (**training**) and 200 others to choose
+# everything by (**validation**). The rest is the **test set**. No network is asked about it before section 6.
 #
 # The pictures are **drawings** that this course makes by itself, unless photos of the Kaggle competition are at hand:
 # then they are **photos**, and larger. The line that the set-up cell printed says which.
@@ -138,7 +145,7 @@ print(f"training:   {train_set}\nvalidation: {val_set}\ntest:       {test_set}")
 
 
 # %%
-# extra code: drawings have 64 pixels a side and are shown pixel by pixel (which keeps the file small)
+# extra code: twelve pictures; drawings are shown pixel by pixel
 def crisp(fig):
     for ax in fig.axes:
         for image in ax.images:
@@ -146,11 +153,12 @@ def crisp(fig):
     return fig
 
 
-show(crisp(image_grid(train_set.images[:12], columns=6, size=1.3)), f"Twelve of our 200 {noun}s of cats and dogs: many poses, colours and places.")
+vote = torch.randperm(len(train_set))[:12].tolist()
+show(crisp(image_grid(train_set.images[vote], columns=6, size=1.1)), f"Twelve of our 200 {noun}s of cats and dogs: many poses, colours and places.")
 
 # %%
-names = [train_set.classes[label] for label in train_set.targets["label"]]
-print("first row: ", *names[:6], "\nsecond row:", *names[6:12])
+names = [train_set.classes[train_set.targets["label"][i]] for i in vote]
+print("first row: ", *names[:6], "\nsecond row:", *names[6:])
 
 # %% [markdown]
 # <details><summary>What do you look at?</summary>
@@ -161,12 +169,46 @@ print("first row: ", *names[:6], "\nsecond row:", *names[6:12])
 # </details>
 
 # %% [markdown] slideshow={"slide_type": "notes"}
-# The full Kaggle competition has 25,000 photos to train on and 12,500 to test (one of the lecture slides says 15,000).
+# One slide of lecture E has a table of data and parameters: VGG 140 M, DeepVideo about 100 M, GNMT 380 M. The figure above has the same message. Where it differs from the slide:
+# Sports-1M has 487 categories, not 47 (Karpathy et al. 2014); WMT'14 has 36 million pairs of sentences for English-French and 4.5 million for English-German (Vaswani et al.
+# 2017), not 6 million; and for VGG and the Transformer we give the exact networks. The full Kaggle competition has 12,500 photos to test, not 15,000.
 # Asirra, where they come from, was a test to tell people from programs (Elson et al. 2007): cat or dog was thought to be
 # hard for a computer. Let the class vote on a doubtful picture before you show the labels.
 
 # %% [markdown]
-# ## 2. A network of our own (20 min)
+# Pictures are stored as bytes, 0 to 255. A network wants small numbers around zero. This is the whole preparation:
+
+# %% tags=["measure"]
+scale = v2.Compose([
+    v2.ToDtype(torch.float32, scale=True),
+    v2.Normalize(mean=[0.5] * 3, std=[0.25] * 3),
+])  # fmt: skip
+
+# %%
+image, label = train_set.with_transform(scale)[0]
+print(f"{tuple(image.shape)}, from {image.min():.1f} to {image.max():.1f}")
+
+# %% [markdown]
+# **Exercise 1** (3 min): normalise by hand. `images` are bytes (N, 3, H, W); `mean` and `std` are lists of three numbers, one for each channel, for
+# values between 0 and 1. Return what the network expects, float32, without `v2`.
+#
+# Write your answer in place of the dots and run the cell: the check says what it expected and what came. Stuck? Take away the `#` in
+# the cell below it.
+
+
+# %%
+def normalise(images, mean, std):
+    ...
+
+
+exercises.normalise.check(normalise)
+
+# %% slideshow={"slide_type": "skip"}
+# exercises.normalise.hint()
+# exercises.normalise.solution()
+
+# %% [markdown]
+# ## 2. A network of our own (16 min)
 #
 # Four blocks of convolution, batch normalisation (it keeps the numbers of each channel in a good range), ReLU and
 # pooling. Each block halves the picture's side (a drawing's goes $64 \to 32 \to 16 \to 8 \to 4$), while the channels
@@ -190,42 +232,36 @@ def block(in_channels, out_channels):
 # %% tags=["measure"]
 def own_network(head):
     """Four blocks, then the layers of `head`."""
-    return nn.Sequential(block(3, 16), block(16, 32), block(32, 64), block(64, 64), *head)
+    blocks = [block(3, 16), block(16, 32), block(32, 64), block(64, 64)]
+    return nn.Sequential(*blocks, *head)
 
 
 # %% [markdown]
-# The blocks end in 64 channels of a few pixels a side. Two numbers are wanted, one a class, the **logits**: the larger one
+# The blocks end in 64 channels of a few pixels a side. Two numbers are wanted, one for each class, the **logits**: the larger one
 # is the answer. The classic head **flattens** the channels into one long vector, and puts dense layers behind:
 
 
 # %% tags=["measure"]
-def flatten_head(side):
-    return [nn.Flatten(), nn.Linear(64 * side * side, 64), nn.ReLU(), nn.Linear(64, 2)]
+def flatten_head(last_side):
+    places = last_side * last_side
+    return [nn.Flatten(), nn.Linear(64 * places, 64), nn.ReLU(), nn.Linear(64, 2)]
 
-
-# %% [markdown]
-# Pictures are stored as bytes, 0 to 255. A network wants small numbers around zero. This is the whole preparation:
-
-# %% tags=["measure"]
-scale = v2.Compose([v2.ToDtype(torch.float32, scale=True), v2.Normalize(mean=[0.5] * 3, std=[0.25] * 3)])
-
-# %%
-image, label = train_set.with_transform(scale)[0]
-print(f"{tuple(image.shape)}, from {image.min():.1f} to {image.max():.1f}; label {label}: {train_set.classes[label]}")
 
 # %% [markdown]
 # The training loop is the same for every network of this notebook, so we write it once. `lr` is the largest learning rate:
-# `OneCycleLR` lets it climb there from a small one, and fall again, once in the whole training. (`groups` has its turn in section 7.)
+# `OneCycleLR` lets it climb there from a small one, and fall again, once in the whole training.
 
 
 # %% tags=["measure"]
-def train(model, train_set, val_set=None, lr=3e-3, num_epochs=30, batch_size=32, groups=None):
+def train(model, train_set, val_set=None, lr=3e-3, num_epochs=30, batch_size=32):
     loader = DataLoader(train_set, batch_size=batch_size, shuffle=True)
-    val_loader = DataLoader(val_set, batch_size=100) if val_set else None
-    optimizer = torch.optim.AdamW(groups or model.parameters(), lr=lr)
-    rates = [group["lr"] for group in optimizer.param_groups]
-    scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, rates, total_steps=num_epochs * len(loader))
-    return fit(model, loader, val_loader, num_epochs=num_epochs, optimizer=optimizer, scheduler=scheduler)
+    val_loader = None if val_set is None else DataLoader(val_set, batch_size=100)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=lr)
+    scheduler = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, max_lr=lr, total_steps=num_epochs * len(loader)
+    )
+    return fit(model, loader, val_loader, num_epochs=num_epochs,
+               optimizer=optimizer, scheduler=scheduler)  # fmt: skip
 
 
 def accuracy(model, dataset):
@@ -242,30 +278,50 @@ def accuracy(model, dataset):
 # others it is somewhere between guessing and good. Run the cell to see where.
 #
 # </details>
-#
-# (If a line says "bf16 is on": the machine computes faster with numbers of 16 bits, and the training uses that.)
 
 # %%
-side = train_set.images.shape[-1] // 16
-flat = own_network(flatten_head(side)).to(device)
-history = train(flat, train_set.with_transform(scale), val_set.with_transform(scale))
+last_side = train_set.images.shape[-1] // 16
+
+
+def own_on(seed, pictures, head, lr, num_epochs=30, watched=None):
+    """Our own network with this head, trained; and its history."""
+    torch.manual_seed(seed)
+    model, known = own_network(head()).to(device), pictures.with_transform(scale)
+    return model, train(model, known, watched, lr=lr, num_epochs=num_epochs)
+
 
 # %%
-fig, ax = plt.subplots()
-lines = {"training": history["train_accuracy"], "validation": history["val_accuracy"]}
-curves(ax, lines, xlabel="epoch", ylabel="accuracy", title="It learns its pictures by heart")
-ax.set_ylim(0.4, 1.03)
-ax.yaxis.set_major_formatter(PercentFormatter(1))
-show(fig, f"Accuracy against epoch: it climbs to {lines['training'][-1]:.0%} on the {noun}s it is trained on, and ends at "
+seeds = [10 * course_seed + k for k in range(3)]  # other for every course seed
+train_sets = [pool.subset(200, seed=seed) for seed in seeds]
+own_heads = {"own, flatten": lambda: flatten_head(last_side)}
+val_scaled = val_set.with_transform(scale)
+flat, history = own_on(
+    seeds[0], train_sets[0], own_heads["own, flatten"], lr=3e-3, watched=val_scaled
+)
+
+
+# %%
+# extra code: accuracy on known and new pictures against the epoch
+def history_figure():
+    fig, ax = plt.subplots()
+    lines = {"training": history["train_accuracy"], "validation": history["val_accuracy"]}
+    curves(ax, lines, xlabel="epoch", ylabel="accuracy", title="It learns its pictures by heart")
+    ax.set_ylim(0.4, 1.03)
+    ax.yaxis.set_major_formatter(PercentFormatter(1))
+    return fig, lines
+
+
+fig, lines = history_figure()
+show(fig, f"Accuracy against epoch: it climbs to {lines['training'][-1]:.0%} on the {noun}s that it is trained on, and ends at "
      f"{lines['validation'][-1]:.0%} on those of the validation set. The gap between the two lines is overfitting.")  # fmt: skip
 
 # %%
-flat_known = accuracy(flat, train_set.with_transform(scale))
-flat_new = accuracy(flat, test_set.with_transform(scale))
+flat_known = accuracy(flat, train_sets[0].with_transform(scale))
+flat_new = history["val_accuracy"][-1]
 claim(
-    "A network of our own learns its 200 pictures by heart and does far worse on new ones",
+    "A network of our own learns its pictures by heart and does far worse on new ones",
     flat_known > 0.97 and flat_known - flat_new > 0.15,
-    f"{flat_known:.0%} on the pictures it knows, {flat_new:.0%} on the {len(test_set)} of the test set",
+    f"{flat_known:.0%} on its {len(train_set)} pictures, {flat_new:.0%} on validation",
 )
 
 # %% [markdown] slideshow={"slide_type": "notes"}
@@ -290,16 +346,8 @@ def pool_head():
 # %%
 # NBVAL_CHECK_OUTPUT
 print(f"blocks {num_parameters(own_network([])):,}")
-flatten, pooling = nn.Sequential(*flatten_head(side=4)), nn.Sequential(*pool_head())
-print(f"flatten head {num_parameters(flatten):,}")
-print(f"pooling head {num_parameters(pooling):,}")
-
-# %%
-claim(
-    "At 64 x 64 pixels, the head with global average pooling has less than a five-hundredth of the flatten head's weights",
-    num_parameters(pooling) * 500 < num_parameters(flatten),
-    f"{num_parameters(pooling)} against {num_parameters(flatten):,}",
-)
+print(f"flatten head {num_parameters(nn.Sequential(*flatten_head(last_side=4))):,}")
+print(f"pooling head {num_parameters(nn.Sequential(*pool_head())):,}")
 
 # %% [markdown]
 # **Before you run it:** does the smaller network do worse, as well, or better on new pictures?
@@ -311,48 +359,83 @@ claim(
 #
 # </details>
 #
-# One run proves little: another start, other pictures, another result. So from here on we do everything on **three seeds**: three
-# draws of 200 pictures from a pool of 600, three starts.
+# To be fair, each head gets a learning rate of its own, and validation chooses. Then we repeat everything on **three seeds**: three draws
+# of 200 pictures, three starts. One run proves little.
 
 # %%
-seeds = [10 * course_seed + k for k in range(3)]  # so that runs of the notebook with other seeds share none
-train_sets = [pool.subset(200, seed=seed) for seed in seeds]
-
-
-def train_on_each_seed(head):
-    """Our own network with this head: its accuracy on known and on new pictures, a pair of numbers a seed, and the networks."""
-    pairs, networks = [], []
-    for seed, pictures in zip(seeds, train_sets, strict=True):
-        torch.manual_seed(seed)
-        model = own_network(head()).to(device)
-        train(model, pictures.with_transform(scale))
-        pairs.append((accuracy(model, pictures.with_transform(scale)), accuracy(model, test_set.with_transform(scale))))
-        networks.append(model)
-    return pairs, networks
+own_heads["own, pooling"] = pool_head
+own_tried = {("own, flatten", 3e-3): flat}  # this one is trained already
+own_val = {}
+for name, head in own_heads.items():
+    for lr in (1e-3, 3e-3):
+        if (name, lr) not in own_tried:
+            own_tried[name, lr], _ = own_on(seeds[0], train_sets[0], head, lr)
+        own_val[name, lr] = accuracy(own_tried[name, lr], val_scaled)
+        print(f"{name}, lr {lr}: {own_val[name, lr]:.1%} on validation")
 
 
 # %%
-flat_pairs, flat_networks = train_on_each_seed(lambda: flatten_head(side))
+def chosen_rate(name):
+    return max((1e-3, 3e-3), key=lambda lr: own_val[name, lr])
+
+
+own = {name: [own_tried[name, chosen_rate(name)]] for name in own_heads}
+for name, head in own_heads.items():
+    for seed, pictures in zip(seeds[1:], train_sets[1:], strict=True):
+        own[name].append(own_on(seed, pictures, head, chosen_rate(name))[0])
 
 # %%
-pool_pairs, pool_networks = train_on_each_seed(pool_head)
+def on_validation(networks, how):
+    return [accuracy(model, val_set.with_transform(how)) for model in networks]
+
+
+val = {name: on_validation(networks, scale) for name, networks in own.items()}
+gaps = {}
+for name, networks in own.items():
+    by_heart = [
+        accuracy(model, pictures.with_transform(scale))
+        for model, pictures in zip(networks, train_sets, strict=True)
+    ]
+    gaps[name] = np.mean(by_heart) - np.mean(val[name])
+    print(f"{name}: known {np.mean(by_heart):.0%}, new {np.mean(val[name]):.0%}")
 
 # %%
-results = {"own, flatten": [new for _, new in flat_pairs], "own, pooling": [new for _, new in pool_pairs]}
-gaps = [sum(known - new for known, new in pairs) / 3 for pairs in (flat_pairs, pool_pairs)]
-for name, pairs in {"flatten": flat_pairs, "pooling": pool_pairs}.items():
-    print(name, *[f"   {known:.0%} known, {new:.0%} new" for known, new in pairs])
 claim(
-    "Global average pooling instead of flatten narrows the gap between known and new pictures",
-    gaps[1] < gaps[0] - 0.03,
-    f"{100 * gaps[1]:.0f} points instead of {100 * gaps[0]:.0f}, means of three seeds",
+    "Global average pooling instead of flatten narrows the gap to new pictures",
+    gaps["own, pooling"] < gaps["own, flatten"] - 0.03,
+    f"{100 * gaps['own, pooling']:.0f} points instead of "
+    f"{100 * gaps['own, flatten']:.0f}, means of three seeds",
+    same=f"blocks, pictures, epochs; rate chosen on {len(val_set)} validation pictures",
 )
 
 # %% [markdown]
-# The network with pooling is our baseline from now on.
+# Would more training help? The network with pooling once more, with twice the epochs:
+
+# %%
+twice, _ = own_on(seeds[0], train_sets[0], pool_head, chosen_rate("own, pooling"), 60)
+print(f"30 epochs {val['own, pooling'][0]:.1%}, 60 epochs", end=" ")
+print(f"{accuracy(twice, val_scaled):.1%} on validation")
 
 # %% [markdown]
-# ## 3. Pictures as points (15 min)
+# The network with pooling and 30 epochs is our baseline from now on.
+#
+# **Exercise 2** (2 min): pool by hand. `maps` are the channels that the blocks give, (N, C, H, W). Return what global average pooling
+# makes of them, (N, C), without `nn` and `F`.
+
+
+# %%
+def average_pool(maps):
+    ...
+
+
+exercises.average_pool.check(average_pool)
+
+# %% slideshow={"slide_type": "skip"}
+# exercises.average_pool.hint()
+# exercises.average_pool.solution()
+
+# %% [markdown]
+# ## 3. Pictures as points (12 min)
 #
 # Somebody else has trained a network on a large data set, for another task. Its head is of no use to us: it names other things. But
 # what it computes just *before* its head is a description of the picture in some hundred numbers or more, its **features**. Cut off the head, and
@@ -360,14 +443,14 @@ claim(
 
 # %%
 pretrained, prepare = models.pretrained(train_set.source)
-print(f"{type(pretrained).__name__}, {num_parameters(pretrained):,} weights. Its parts: `features`, and `classifier`, the head:")
-print(pretrained.classifier)
+print(f"{type(pretrained).__name__}, {num_parameters(pretrained):,} weights")
+print(f"Its head: {pretrained.classifier}")
 
 # %% [markdown]
 # What has it seen before?
 # - For **drawings**: a small residual network, trained by this course on drawings of other animals, real and imaginary ones. Cats and dogs
 #   were kept from it. To be fair: the same program drew them, with the same backgrounds, light and noise. That is kinder than life.
-# - For **photos**: MobileNetV2 (Sandler et al. 2018), trained on the 1.2 million photos of ImageNet. That is no stranger to our task: of
+# - For **photos**: MobileNetV2 (Sandler et al. 2018), trained on the 1.28 million photos of ImageNet. That is no stranger to our task: of
 #   ImageNet's 1,000 classes 118 are breeds of dogs and 5 are house cats. It has never been asked "cat or dog?", though.
 #
 # A pretrained network comes with the **preparation** that it was trained with, here `prepare`: the two belong together. (One thing differs:
@@ -383,12 +466,13 @@ encoder.classifier = nn.Identity()
 # %% tags=["measure"]
 def through(network, dataset, name):
     """What the network makes of a whole data set, in its order, and the labels."""
-    return predict(network, DataLoader(dataset.with_transform(prepare), batch_size=100), progress=name)
+    loader = DataLoader(dataset.with_transform(prepare), batch_size=100)
+    return predict(network, loader, progress=name)
 
 
 # %%
 pool_points, pool_labels = through(encoder, pool, "embedding the pool")
-test_points, test_labels = through(encoder, test_set, "embedding the test set")
+val_points, val_labels = through(encoder, val_set, "embedding the validation set")
 print(f"{len(pool_points)} pictures, now points of {pool_points.shape[1]:,} numbers")
 
 # %% [markdown]
@@ -407,12 +491,18 @@ def neighbours(points, others):
 # %%
 known = train_sets[0]  # 200 labelled pictures, and their points
 known_points, known_labels = pool_points[known.indices], pool_labels[known.indices]
-nearest = neighbours(test_points, known_points)
-pixel_nearest = neighbours(test_set.images.flatten(1).float() - 128, known.images.flatten(1).float() - 128)
+nearest = neighbours(val_points, known_points)
+
+
+def raw(pictures):
+    return pictures.images.flatten(1).float() - 128
+
+
+pixel_nearest = neighbours(raw(val_set), raw(known))
 
 # %% [markdown]
-# No training for our task has happened yet. **Before you run it:** take the label of the nearest of our 200 pictures as your answer.
-# How often is it right? And if you compare raw pixels instead of points?
+# No training for our task has happened yet. **Before you run it:** let the nearest of our 200 pictures vote: the nearest one, the nearest 5, or 15. How often
+# are they right? And if you compare raw pixels instead of points?
 #
 # <details><summary>Answer</summary>
 #
@@ -421,58 +511,66 @@ pixel_nearest = neighbours(test_set.images.flatten(1).float() - 128, known.image
 #
 # </details>
 
+
 # %%
-by_points = (known_labels[nearest[:, 0]] == test_labels).float().mean().item()
-by_pixels = (known_labels[pixel_nearest[:, 0]] == test_labels).float().mean().item()
+def vote_right(nearest, labels, k):
+    """The share of right answers when the k nearest known pictures vote."""
+    votes = known_labels[nearest[:, :k]].float().mean(dim=1)
+    return ((votes > 0.5) == (labels == 1)).float().mean().item()
+
+
+by_points = {k: vote_right(nearest, val_labels, k) for k in (1, 5, 15)}
+by_pixels = {k: vote_right(pixel_nearest, val_labels, k) for k in (1, 5, 15)}
+best_k = max(by_points, key=by_points.get)
 claim(
-    "Before any training for our task, the nearest neighbour in the embedding is far more often of the same kind than in pixels",
-    by_points > by_pixels + 0.15,
-    f"{by_points:.0%} against {by_pixels:.0%} with raw pixels",
+    "Before any training for our task, neighbours in the embedding are far more often "
+    "of the same kind than neighbours in pixels",
+    max(by_points.values()) > max(by_pixels.values()) + 0.15,
+    ", ".join(
+        f"{k} vote: {by_points[k]:.0%} against {by_pixels[k]:.0%}" for k in by_points
+    ),
+    same=f"{len(known)} labelled pictures; number of voters chosen on validation",
 )
 
 
 # %%
-# extra code: one row for each query, the query first, then its neighbours, marked by whether the label agrees
+# extra code: a picture and its neighbours, marked by whether the label agrees
 def neighbour_figure(queries, nearest, num=6):
     images, titles, colours = [], [], []
     for query in queries:
-        images += [test_set.images[query], *known.images[nearest[query, :num]]]
-        right = [(known_labels[i] == test_labels[query]).item() for i in nearest[query, :num]]
+        images += [val_set.images[query], *known.images[nearest[query, :num]]]
+        right = [(known_labels[i] == val_labels[query]).item() for i in nearest[query, :num]]
         found = [known.classes[known_labels[i]] for i in nearest[query, :num]]
-        titles += [f"new: {known.classes[test_labels[query]]}"]
+        titles += [f"new: {known.classes[val_labels[query]]}"]
         titles += [f"{'✓' if ok else '✗'} {name}" for ok, name in zip(right, found, strict=True)]
         colours += ["black"] + ["tab:green" if ok else "tab:red" for ok in right]
     return crisp(image_grid(images, titles=titles, columns=num + 1, colours=colours, size=1.2))
 
 
+def draw_neighbours(picture=0, space="embedding"):
+    found = nearest if space == "embedding" else pixel_nearest
+    right = int((known_labels[found[picture, :6]] == val_labels[picture]).sum())
+    kind = known.classes[val_labels[picture]]
+    return neighbour_figure([picture], found), f"A new {kind} and its six nearest in the {space}: {right} of 6 are of its kind."
+
+
+# %% [markdown]
+# ### Explore
+#
+# Choose a new picture, and where to look for its neighbours. The first choices are mistakes of the nearest neighbour.
+
 # %%
-mistakes = (known_labels[nearest[:, 0]] != test_labels).nonzero().flatten()
-fig = neighbour_figure([0, 1, mistakes[0]], nearest)
-show(fig, f"Three new {noun}s (framed in black) and their six nearest neighbours in the embedding; a tick says the same kind, a cross "
-     "the other. The last row is one of the mistakes: its nearest neighbour is of the other kind.")  # fmt: skip
+first_wrong = known_labels[nearest[:, 0]] != val_labels
+mistakes = first_wrong.nonzero().flatten()[:4].tolist()
+others = [i for i in range(20) if i not in mistakes]
+explore(draw_neighbours, picture=[*mistakes, *others], space=["embedding", "pixels"])
 
 # %% [markdown] slideshow={"slide_type": "notes"}
 # Ask what the neighbours of a row have in common besides the kind: coat, ears, pose. Then the mistake: what did the network see in it? With
 # photos it is often a person, a cage or the background that is alike.
 
 # %% [markdown]
-# ### Explore
-#
-# Choose a new picture, and where to look for its neighbours.
-
-
-# %%
-def draw_neighbours(picture=4, space="embedding"):
-    found = nearest if space == "embedding" else pixel_nearest
-    right = int((known_labels[found[picture, :6]] == test_labels[picture]).sum())
-    kind = known.classes[test_labels[picture]]
-    return neighbour_figure([picture], found), f"A new {kind} and its six nearest in the {space}: {right} of 6 are of its kind."
-
-
-explore(draw_neighbours, picture=range(4, 24), space=["embedding", "pixels"])
-
-# %% [markdown]
-# ### A map
+# ### A map (optional)
 #
 # Hundreds of dimensions cannot be looked at, two can. **t-SNE** (van der Maaten and Hinton 2008) lays the points out in a plane so that
 # neighbours stay neighbours. It never sees a label; the colours are ours. Distances between far groups mean nothing on such a
@@ -484,7 +582,7 @@ from sklearn.manifold import TSNE
 num_on_map = 400
 tsne = TSNE(metric="cosine", init="pca", random_state=0)
 places = tsne.fit_transform(F.normalize(pool_points[:num_on_map], dim=1).numpy())
-places = places[:, places.std(0).argsort()[::-1]]  # lay the map down: the long side is the horizontal one
+places = places[:, places.std(0).argsort()[::-1]]  # the long side is the horizontal one
 
 
 # %%
@@ -508,7 +606,6 @@ def map_figure():
     return fig
 
 
-# %%
 show(map_figure(), f"A map of {num_on_map} {noun}s: cats in blue, dogs in orange, some as pictures. Before any training for our task, the "
      "two kinds already lie mostly in regions of their own, with some strays.")  # fmt: skip
 
@@ -555,6 +652,7 @@ sentences = [[word for word in sentence.replace(",", "").split() if word not in 
 words = sorted(word for word, times in Counter(word for sentence in sentences for word in sentence).items() if times > 1)
 print(f"{len(sentences) - 1} sentences, {len(words)} words that come more than once")
 
+
 # %% [markdown]
 # $C_{ij}$ counts how often the words $i$ and $j$ stand in the same sentence. Frequent words stand with everything. So we ask how much *more often* than
 # by chance, the **positive pointwise mutual information**, $\text{PPMI}_{ij} = \max\left(0, \log \dfrac{p_{ij}}{p_i \, p_j}\right)$, with $p = C / \sum C$.
@@ -565,9 +663,9 @@ def ppmi(sentences):
     place = {word: i for i, word in enumerate(words)}
     counts = torch.zeros(len(words), len(words))
     for sentence in sentences:
-        known = [place[word] for word in sentence if word in place]
-        for i in known:
-            for j in known:
+        listed = [place[word] for word in sentence if word in place]
+        for i in listed:
+            for j in listed:
                 counts[i, j] += i != j
     p = counts / counts.sum()
     return (p / (p.sum(0) * p.sum(1)[:, None])).nan_to_num(0).clamp(min=1).log()
@@ -602,26 +700,34 @@ kinds = {
     "food": ["bread", "cake", "cheese", "apple", "soup"],
     "furniture": ["table", "chair", "bed", "sofa"],
 }
-nouns = [noun for group in kinds.values() for noun in group]
+nouns = [word for group in kinds.values() for word in group]
 kind_of = torch.tensor([k for k, group in enumerate(kinds.values()) for _ in group])
 
 
 def noun_neighbours(sentences):
-    points = word_points(sentences)[[words.index(noun) for noun in nouns]]
+    points = word_points(sentences)[[words.index(word) for word in nouns]]
     return neighbours(points, points)[:, 1]  # place 0 is the word itself
 
 
 # %%
 shuffled = [word for sentence in sentences for word in sentence]
 shuffled = [shuffled[i] for i in torch.randperm(len(shuffled))]
-shuffled = [shuffled[i : i + 4] for i in range(0, len(shuffled), 4)]  # sentences of four words
-right, right_shuffled = [(kind_of[noun_neighbours(text)] == kind_of).float().mean().item() for text in (sentences, shuffled)]
+shuffled = [shuffled[i : i + 4] for i in range(0, len(shuffled), 4)]  # of four words
 nearest_noun = noun_neighbours(sentences)
-print(*[f"{noun} → {nouns[i]}" for noun, i in zip(nouns, nearest_noun, strict=True)], sep=", ")
+pairs = zip(nouns, nearest_noun, strict=True)
+print(*[f"{word} → {nouns[i]}" for word, i in pairs], sep=", ")
+
+# %%
+right, right_shuffled = (
+    (kind_of[noun_neighbours(text)] == kind_of).float().mean().item()
+    for text in (sentences, shuffled)
+)
 claim(
-    "Words become points too: the nearest noun is of the same kind, though no kinds were ever given; in a shuffled text it is not",
+    "Words become points too: the nearest noun is of the same kind, though no kinds "
+    "were ever given; in a shuffled text it is not",
     right > 0.85 and right > right_shuffled + 0.25,
-    f"{right:.0%} of {len(nouns)} words, {right_shuffled:.0%} with the same words shuffled",
+    f"{right:.0%} of {len(nouns)} words; {right_shuffled:.0%} in the shuffled text",
+    same=f"{len(words)} words, as often each",
 )
 
 
@@ -643,9 +749,26 @@ def word_figure():
 show(word_figure(), "Cosine similarity of the 21 nouns, two by two. Four dark blocks lie on the diagonal: animals, vehicles, food, furniture. Within a kind words are alike, between "
      "kinds hardly, though the machine has only counted which words share a sentence.")  # fmt: skip
 
+
 # %% [markdown] slideshow={"slide_type": "notes"}
 # word2vec (Mikolov et al. 2013) predicts a word's neighbours instead of counting them; Levy and Goldberg (2014) showed that it does nearly the same sum. And the step
 # to pictures: both times a task for which labels are free or plentiful gives points that serve a task for which they are not.
+
+# %% [markdown]
+# **Exercise 3** (3 min): a classifier without training. Give each of `points` (N, D) the label of the most similar of `known_points` (M, D), by
+# cosine similarity. Return the labels, a tensor (N,).
+
+
+# %%
+def nearest_label(points, known_points, known_labels):
+    ...
+
+
+exercises.nearest_label.check(nearest_label)
+
+# %% slideshow={"slide_type": "skip"}
+# exercises.nearest_label.hint()
+# exercises.nearest_label.solution()
 
 # %% [markdown]
 # ## 4. Freeze, and train a linear classifier (10 min)
@@ -665,40 +788,59 @@ show(word_figure(), "Cosine similarity of the 21 nouns, two by two. Four dark bl
 # </details>
 
 
-
 # %% tags=["measure"]
-def linear_on(points, labels, seed):
+def linear_on(points, labels, seed, lr=1e-2, num_epochs=100):
     torch.manual_seed(seed)
     linear = nn.Linear(points.shape[1], 2)
-    train(linear, TensorDataset(points, labels), lr=1e-2, num_epochs=100, batch_size=200)
+    known = TensorDataset(points, labels)
+    train(linear, known, lr=lr, num_epochs=num_epochs, batch_size=200)
     return linear
 
 
-# %%
-test_dataset = TensorDataset(test_points, test_labels)
-start = time.perf_counter()
-heads = [linear_on(pool_points[s.indices], pool_labels[s.indices], seed) for seed, s in zip(seeds, train_sets, strict=True)]
-results["frozen + linear"] = [accuracy(head, test_dataset) for head in heads]
-epoch_seconds = (time.perf_counter() - start) / 300  # three times a hundred epochs
-print(*[f"{value:.1%}" for value in results["frozen + linear"]])
+# %% [markdown]
+# Rate and number of epochs are chosen on validation, once, with the first seed:
 
 # %%
-worst, best_own = min(results["frozen + linear"]), max(results["own, pooling"])
+val_points_set = TensorDataset(val_points, val_labels)
+points_of = [(pool_points[s.indices], pool_labels[s.indices]) for s in train_sets]
+tried = {}
+for lr in (1e-2, 1e-3, 1e-1):
+    for num_epochs in (100, 300):
+        linear = linear_on(*points_of[0], seeds[0], lr, num_epochs)
+        tried[lr, num_epochs] = accuracy(linear, val_points_set)
+        print(f"lr {lr}, {num_epochs} epochs: {tried[lr, num_epochs]:.1%}")
+recipe = max(tried, key=tried.get)
+
+# %%
+start = time.perf_counter()
+heads = [
+    linear_on(*points, seed, *recipe)
+    for points, seed in zip(points_of, seeds, strict=True)
+]
+epoch_seconds = (time.perf_counter() - start) / (3 * recipe[1])
+val["frozen + linear"] = [accuracy(head, val_points_set) for head in heads]
+print(*[f"{value:.1%}" for value in val["frozen + linear"]], "on validation")
+
+# %%
+worst, best_own = min(val["frozen + linear"]), max(val["own, pooling"])
 claim(
-    "A linear classifier on frozen features beats our own network, the worst of its seeds the best of ours",
+    "A linear classifier on frozen features beats our own network: its worst run beats "
+    "our best",
     worst > best_own + 0.05,
-    f"worst {worst:.1%}, our own network at best {best_own:.1%}",
+    f"worst {worst:.1%}, our own network at best {best_own:.1%}, on validation",
+    same=f"{len(train_set)} pictures, three seeds; rates chosen on validation",
 )
 
 # %% [markdown]
 # What has caching saved? The common recipe sends all 200 pictures through the frozen network in every epoch. We sent them once, and then
-# trained for a hundred epochs.
+# trained on 200 points.
 
 # %%
 start = time.perf_counter()
 through(encoder, train_set, "one epoch through the network")
 through_seconds = time.perf_counter() - start
-print(f"an epoch on cached features is {through_seconds / epoch_seconds:.0f} times as fast as one through the network")
+print("One epoch through the network takes as long as", end=" ")
+print(f"{through_seconds / epoch_seconds:.0f} epochs on points")
 
 # %% [markdown]
 # The cut-off network and the linear layer together are an ordinary network again. Put the trained layer where the old head was, send the
@@ -707,12 +849,12 @@ print(f"an epoch on cached features is {through_seconds / epoch_seconds:.0f} tim
 # %%
 frozen = copy.deepcopy(encoder)
 frozen.classifier = copy.deepcopy(heads[0]).to(device)
-logits, _ = through(frozen, test_set, "the whole network")
-same = (logits.argmax(1) == heads[0](test_points).argmax(1)).float().mean().item()
-claim(
-    "The whole network gives the same answers as the linear layer on cached features (up to rounding)",
-    same > 0.99,
-    f"{same:.1%} of {len(test_set)} test pictures",
+logits, _ = through(frozen, val_set, "the whole network")
+cached_logits, _ = predict(heads[0], DataLoader(val_points_set, batch_size=100))
+fact(
+    "The whole network gives the logits of the linear layer on cached features",
+    torch.allclose(logits, cached_logits, rtol=1e-3, atol=1e-2),
+    f"largest difference {(logits - cached_logits).abs().max():.0e}",
 )
 
 # %% [markdown] slideshow={"slide_type": "notes"}
@@ -720,20 +862,36 @@ claim(
 # has "ImageNet classes: 1280": there are 1,000 classes; 1,280 is the width of MobileNet's features, the length of our points on photos.
 
 # %% [markdown]
+# **Exercise 4** (2 min): freeze. Turn off training (`requires_grad`) for all parameters of `model.features`, and for no others. Return how many
+# numbers are left to train, an integer.
+
+
+# %%
+def freeze(model):
+    ...
+
+
+exercises.freeze.check(freeze)
+
+# %% slideshow={"slide_type": "skip"}
+# exercises.freeze.hint()
+# exercises.freeze.solution()
+
+# %% [markdown]
 # ## 5. Fine-tune the whole network (15 min)
 #
 # Now let go: train **all** weights, starting from the pretrained ones. What we do, and why:
 #
-# 1. **Start with the trained head** of section 4. A fresh one can only guess, and its large gradients would change features
-#    that were good (Kumar et al. 2022).
-# 2. **Keep batch normalisation in evaluation mode.** It scales with averages over the pictures it was trained on. A batch of ours would give
+# 1. **Start with the trained head** of section 4. A fresh one can only guess, and the gradients that it sends down point anywhere
+#    (Kumar et al. 2022). Section 8 tries both.
+# 2. **Keep batch normalisation in evaluation mode.** It scales with averages over the pictures that it was trained on. A batch of ours would give
 #    rough ones.
-# 3. **Choose the learning rate.** This one we test.
+# 3. **Choose learning rate and epochs on validation.**
 
 
 # %% tags=["measure"]
 def with_head(head, hold=True):
-    """The pretrained network with this head, its batch normalisation held in evaluation mode (or not)."""
+    """The pretrained network with this head; batch normalisation held, or not."""
     model = copy.deepcopy(encoder)
     model.classifier = copy.deepcopy(head).to(device)
     if hold:
@@ -741,60 +899,193 @@ def with_head(head, hold=True):
     return model
 
 
-def fine_tune(seed, pictures, head, lr, num_epochs=6):
+def fine_tune(seed, pictures, head, lr, num_epochs=6, hold=True):
     torch.manual_seed(seed)
-    model = with_head(head)
+    model = with_head(head, hold)
     train(model, pictures.with_transform(prepare), lr=lr, num_epochs=num_epochs)
     return model
 
 
 # %%
-tuned = [fine_tune(seed, s, head, lr=1e-4) for seed, s, head in zip(seeds, train_sets, heads, strict=True)]
-results["fine-tuned"] = [accuracy(model, test_set.with_transform(prepare)) for model in tuned]
-print(*[f"{value:.1%}" for value in results["fine-tuned"]])
+candidates, tuned_val, as_prepared = {}, {}, val_set.with_transform(prepare)
+
+
+def try_recipe(*recipe):  # learning rate and number of epochs
+    candidates[recipe] = fine_tune(seeds[0], train_sets[0], heads[0], *recipe)
+    tuned_val[recipe] = accuracy(candidates[recipe], as_prepared)
+    print("lr {:g}, {} epochs:".format(*recipe), end=" ")
+    print(f"{tuned_val[recipe]:.1%} on validation")
+
+
+for lr in (1e-4, 1e-5, 1e-3):
+    try_recipe(lr, 6)
+try_recipe(max(tuned_val, key=tuned_val.get)[0], 12)
 
 # %%
-worst = min(results["fine-tuned"])
-claim(
-    "Fine-tuning with a small learning rate beats our own network, the worst of its seeds the best of ours",
-    worst > best_own + 0.05,
-    f"worst {worst:.1%}, our own network at best {best_own:.1%}",
-)
+best = max(tuned_val, key=tuned_val.get)
+tuned = [candidates[best]]
+for seed, pictures, head in zip(seeds[1:], train_sets[1:], heads[1:], strict=True):
+    tuned.append(fine_tune(seed, pictures, head, *best))
+val["fine-tuned"] = on_validation(tuned, prepare)
+print(*[f"{value:.1%}" for value in val["fine-tuned"]], "on validation")
 
 # %% [markdown]
-# **Before you run it:** the same, with a learning rate three hundred times as large, 0.03 instead of 0.0001. (Our own network was trained with
-# 0.003.) Better, worse, the same?
+# **Before you run it:** the same with a rate that is too large, twice: with batch normalisation held in evaluation mode, and left in training mode. Too large is 0.01 for our
+# small network, and 0.001 for MobileNetV2, which has 53 layers. What becomes of the two?
 #
 # <details><summary>Answer</summary>
 #
-# Much worse. Large steps throw the weights far from where they were, and what took a large data set to learn is gone. Two hundred pictures cannot
-# bring it back. And it is not only the head: train a new linear classifier on the features that are left, and it does not recover either.
+# Held, the network is destroyed, as a rule it guesses. In training mode much of it survives. Large steps blow up the numbers that flow from layer to layer. In training mode batch
+# normalisation scales them back with every batch; held, it keeps dividing by what was right before.
+#
+# </details>
+
+
+# %%
+def features_left(model):
+    """What a new linear classifier makes of the features of a network."""
+    model = copy.deepcopy(model)
+    model.classifier = nn.Identity()
+    points, labels = through(model, train_sets[0], "embedding with what is left")
+    new = TensorDataset(*through(model, val_set, "embedding the validation set"))
+    return accuracy(linear_on(points, labels, seeds[0]), new)
+
+
+# %%
+large_lr = {"critters": 1e-2, "photos": 1e-3}[train_set.source]
+large, left = {}, {}
+for mode, hold in {"held": True, "in training mode": False}.items():
+    model = fine_tune(seeds[0], train_sets[0], heads[0], lr=large_lr, hold=hold)
+    large[mode], left[mode] = accuracy(model, as_prepared), features_left(model)
+    print(f"{mode}: {large[mode]:.1%}, with a new linear classifier {left[mode]:.1%}")
+
+# %% [markdown]
+# It is not the head alone that is lost: a new linear classifier on the features that are left does not bring them back. That is one seed. More of them, and more rates, on
+# validation, measured earlier:
+
+
+# %%
+# extra code: rows of a measured table, and their accuracies by seed
+def runs_here(rows, **settings):
+    settings |= {"source": train_set.source}
+    return [row for row in rows if all(row[name] == value for name, value in settings.items())]
+
+
+def by_seed(rows, setting, result="accuracy"):
+    found = {(row["seed"], row[setting]): row[result] for row in rows}
+    tried = [sorted({row[name] for row in rows}) for name in ("seed", setting)]
+    return np.array([[found[seed, value] for value in tried[1]] for seed in tried[0]])
+
+
+# %%
+rate_rows = measured("transfer_rates")
+
+
+# %%
+# extra code: accuracy on validation against the learning rate, held and in training mode
+def rates_figure():
+    fig, ax = plt.subplots(figsize=(10, 4.8))
+    rates = sorted({row["lr"] for row in runs_here(rate_rows)})
+    lines = {name: by_seed(runs_here(rate_rows, hold=hold), "lr", "val") for name, hold in {"held": 1, "in training mode": 0}.items()}
+    ax.set(xscale="log", ylim=(0.42, 1.02), xlim=(rates[0] * 0.7, rates[-1] * 1.4))
+    curves(ax, lines, x=rates, xlabel="largest learning rate (logarithmic)", ylabel="accuracy on validation", title="In training mode, batch normalisation forgives a large rate, in part")
+    ax.yaxis.set_major_formatter(PercentFormatter(1))
+    ax.set_xticks(rates, [f"{rate:g}" for rate in rates])
+    ax.minorticks_off()
+    return fig, rates, {name: np.median(line, axis=0) for name, line in lines.items()}
+
+
+fig, rates, medians = rates_figure()
+told = "; ".join(f"{name}: " + ", ".join(f"{value:.0%} at {rate:g}" for rate, value in zip(rates, line, strict=True)) for name, line in medians.items())
+show(fig, f"Accuracy on validation after fine-tuning on 200 {noun}s against the learning rate, two bands over seeds, measured earlier by make measure. Medians: {told}.")
+
+# %%
+def at_large_rate(hold):
+    rows = runs_here(rate_rows, hold=hold, lr=large_lr)
+    return np.median([row["val"] for row in rows])
+
+
+claim(
+    "A rate that is too large destroys the network where batch normalisation is held; "
+    "in training mode much of it survives",
+    at_large_rate(hold=1) < 0.6
+    and at_large_rate(hold=0) > at_large_rate(hold=1) + 0.2
+    and large["held"] < val["fine-tuned"][0] - 0.1
+    and large["held"] < large["in training mode"],
+    f"here {large['held']:.0%} held, {large['in training mode']:.0%} in training mode; "
+    f"medians {at_large_rate(hold=1):.0%} and {at_large_rate(hold=0):.0%}",
+    same=f"{len(train_set)} pictures, six epochs, start, learning rate {large_lr:g}",
+)
+
+# %% [markdown]
+# At the smallest rate holding is better, by one or two points on drawings and by five on photos: its averages come from far more pictures than ours. The larger the rate, the more training mode saves. "A large
+# rate destroys what the network knew" is true of this recipe, and less so of the other. And which rate is large depends on the network: what is best for our small one costs MobileNetV2 six points.
+#
+# ### 16 bits
+#
+# Some machines compute faster with numbers of 16 bits, **bf16**; `fit` takes `bf16=True`. Does this machine gain? We train on 96 pictures each way, by turns.
+
+
+# %%
+def epoch_seconds_with(bf16):
+    few = DataLoader(train_set.subset(96).with_transform(prepare), batch_size=32)
+    model = with_head(heads[0])
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5)
+    start = time.perf_counter()
+    fit(model, few, num_epochs=1, optimizer=optimizer, bf16=bf16, progress=None)
+    return time.perf_counter() - start
+
+
+turns = [(epoch_seconds_with(False), epoch_seconds_with(True)) for _ in range(3)]
+ratio = min(first for first, _ in turns) / min(second for _, second in turns)
+print(f"with bf16 training is {ratio:.1f} times as fast as with float32")
+
+# %% [markdown]
+# What comes out depends on the machine. On one core of ours, the small network gained less than half as much again and MobileNetV2 nothing; on two cores that other programs used too, 16 bits were several times
+# slower. So this notebook stays with float32. On a recent GPU, try it.
+#
+# **Exercise 5** (3 min): replace the head. Torchvision's MobileNetV2 ends in `classifier[1]`, a linear layer with 1,280 inputs and 1,000 classes.
+# Our small network has one too, of another width. Put a new layer there that gives `num_classes` outputs, for both. Return the model.
+
+
+# %%
+def replace_head(model, num_classes):
+    ...
+
+
+exercises.replace_head.check(replace_head)
+
+# %% slideshow={"slide_type": "skip"}
+# exercises.replace_head.hint()
+# exercises.replace_head.solution()
+
+# %% [markdown]
+# ## 6. The test (9 min)
+#
+# Everything is chosen: the heads, the rates, the epochs, the number of neighbours. Now the test set is opened, once, for all ways. **Before you run it:** will the numbers be
+# better or worse than on validation?
+#
+# <details><summary>Answer</summary>
+#
+# About the same, and a little worse where much was tried: the best of many tries on validation was also lucky there. The order stays: frozen features and
+# fine-tuning far ahead of our own networks.
 #
 # </details>
 
 # %%
-ruined = fine_tune(seeds[0], train_sets[0], heads[0], lr=3e-2)
-ruined_accuracy = accuracy(ruined, test_set.with_transform(prepare))
-results["the same, lr × 300"] = [ruined_accuracy]
-claim(
-    "A learning rate three hundred times as large destroys what the network knew",
-    ruined_accuracy < results["fine-tuned"][0] - 0.1,
-    f"{ruined_accuracy:.0%} instead of {results['fine-tuned'][0]:.0%}",
-)
+test_points, test_labels = through(encoder, test_set, "embedding the test set")
+test_points_set = TensorDataset(test_points, test_labels)
+test_nearest = neighbours(test_points, known_points)
 
-# %%
-ruined.classifier = nn.Identity()
-points, _ = through(ruined, known, "embedding with what is left")
-new_points, _ = through(ruined, test_set, "embedding the test set")
-ruined_linear = accuracy(linear_on(points, known_labels, seeds[0]), TensorDataset(new_points, test_labels))
-claim(
-    "The features are ruined too: a linear classifier on what is left does far worse than on the frozen features",
-    ruined_linear < results["frozen + linear"][0] - 0.1,
-    f"{ruined_linear:.0%} instead of {results['frozen + linear'][0]:.0%}",
-)
 
-# %% [markdown]
-# ## 6. Side by side, and with other numbers of pictures (10 min)
+def on_test(networks, how):
+    return [accuracy(model, test_set.with_transform(how)) for model in networks]
+
+
+results = {name: on_test(networks, scale) for name, networks in own.items()}
+results[f"{best_k} nearest"] = [vote_right(test_nearest, test_labels, best_k)]
+results["frozen + linear"] = [accuracy(head, test_points_set) for head in heads]
+results["fine-tuned"] = on_test(tuned, prepare)
 
 
 # %%
@@ -813,40 +1104,71 @@ def results_figure(results):
     return fig
 
 
-# %%
 means = ", ".join(f"{name} {sum(values) / len(values):.0%}" for name, values in results.items())
-show(results_figure(results), f"Test accuracy with 200 {noun}s each, on three seeds (the last: on one); means: {means}.")
+show(results_figure(results), f"Test accuracy with 200 {noun}s each, one dot for each of three seeds (the neighbours: one); means: {means}.")
+
+# %%
+worst = min(results["frozen + linear"] + results["fine-tuned"])
+best_own = max(results["own, pooling"] + results["own, flatten"])
+claim(
+    "Frozen features and fine-tuning beat our own networks: their worst run beats our "
+    "best",
+    worst > best_own + 0.05,
+    f"worst {worst:.1%}, our own at best {best_own:.1%}",
+    same=f"{len(train_set)} pictures, three seeds; all chosen on validation, "
+    f"tested once on {len(test_set)}",
+)
 
 # %% [markdown]
 # **Which is better, frozen or fine-tuned?** Here is the difference, seed by seed:
 
 # %%
-pairs = zip(results["frozen + linear"], results["fine-tuned"], strict=True)
-print("fine-tuned minus frozen, in points:", *[f"{100 * (tuned - frozen):+.1f}" for frozen, tuned in pairs])
+ahead = 100 * (np.array(results["fine-tuned"]) - results["frozen + linear"])
+print("fine-tuned minus frozen, in points:", *[f"{points:+.1f}" for points in ahead])
 
 # %% [markdown]
-# A few points either way, beside the gap to our own network. It changes with the number of pictures, and it depends on the network. So we
-# measured more.
+# Little, beside the gap to our own network. It changes with the number of pictures, and it depends on the network. So we measured more.
 #
 # ### With 20 pictures, and with thousands
 #
-# **Before you run it:** take only **twenty** pictures, ten cats and ten dogs. Which way gets how far now? Can twenty with a pretrained network beat two
+# **Before you run it:** take only **twenty** pictures, ten cats and ten dogs. Can twenty with a pretrained network beat two
 # hundred without?
 #
 # <details><summary>Answer</summary>
 #
-# Yes. Our own network has nothing to go by but the twenty, and is not far from guessing. What the pretrained network needs from us is
-# only a direction in the space of its features, and twenty points give a fair one.
+# Yes. What the pretrained network needs from us is only a direction in the space of its features, and twenty points give a fair one.
 #
 # </details>
 
 
+# %%
+twenties = [pool.subset(20, seed=seed) for seed in seeds]
+of_20 = [
+    linear_on(pool_points[s.indices], pool_labels[s.indices], seed, *recipe)
+    for s, seed in zip(twenties, seeds, strict=True)
+]
+frozen_20 = [accuracy(head, test_points_set) for head in of_20]
+claim(
+    "Twenty pictures with frozen features beat two hundred with a network of our own",
+    np.mean(frozen_20) > np.mean(results["own, pooling"]) + 0.02,
+    f"{np.mean(frozen_20):.0%} with 20, our own network "
+    f"{np.mean(results['own, pooling']):.0%} with 200; means of three seeds",
+    same=f"{len(test_set)} test pictures; recipes chosen on validation with 200",
+)
+
+# %% [markdown]
+# The same on more seeds and for more numbers of pictures takes too long for a lecture, so it was measured earlier:
+# the bands go from the worst to the best of three seeds, and the line is their median. The black rings are the means of *this* run. For many numbers of
+# pictures one recipe serves: our own network with rate 0.003, fine-tuning with 0.0001, more epochs where there are fewer pictures.
+
+
 # %% tags=["measure"]
 def scratch(seed, pictures):
-    """Our own network with pooling. Few pictures need more epochs: they make few steps each."""
+    """Our own network with pooling. Fewer pictures get more epochs."""
     torch.manual_seed(seed)
     model = own_network(pool_head()).to(device)
-    train(model, pictures.with_transform(scale), num_epochs=max(10, min(100, 6000 // len(pictures))))
+    num_epochs = max(10, min(100, 6000 // len(pictures)))
+    train(model, pictures.with_transform(scale), num_epochs=num_epochs)
     return model
 
 
@@ -855,128 +1177,250 @@ def tune_epochs(pictures):
 
 
 # %%
-twenties = [pool.subset(20, seed=seed) for seed in seeds]
-heads_of_20 = [linear_on(pool_points[s.indices], pool_labels[s.indices], seed) for seed, s in zip(seeds, twenties, strict=True)]
-few = {"own, pooling": [accuracy(scratch(seeds[0], twenties[0]), test_set.with_transform(scale))]}
-few["frozen + linear"] = [accuracy(head, test_dataset) for head in heads_of_20]
-tuned_of_20 = fine_tune(seeds[0], twenties[0], heads_of_20[0], lr=1e-4, num_epochs=tune_epochs(twenties[0]))
-few["fine-tuned"] = [accuracy(tuned_of_20, test_set.with_transform(prepare))]
-few_means = {name: sum(values) / len(values) for name, values in few.items()}
-print({name: f"{value:.0%}" for name, value in few_means.items()})
-
-# %%
-own_200 = sum(results["own, pooling"]) / 3
-claim(
-    "Twenty pictures with frozen features beat two hundred with a network of our own",
-    few_means["frozen + linear"] > own_200 + 0.02,
-    f"{few_means['frozen + linear']:.0%} with 20, our own network {own_200:.0%} with 200; means of three seeds",
-)
-
-# %% [markdown]
-# The same on more seeds and for more numbers of pictures takes too long for a lecture. It was **measured earlier, by** `make measure TABLE=transfer_curves`:
-# the bands go from the worst to the best of the seeds, and the line is their median. The black rings are the means of *this* run.
+growth_rows = measured("transfer_curves")
 
 
 # %%
-# extra code: rows of a measured table that suit, and their accuracies as (seeds, values of one setting)
-def runs_here(rows, **settings):
-    settings |= {"source": train_set.source}
-    return [row for row in rows if all(row[name] == value for name, value in settings.items())]
-
-
-def by_seed(rows, setting):
-    found = {(row["seed"], row[setting]): row["accuracy"] for row in rows}
-    tried = [sorted({row[name] for row in rows}) for name in ("seed", setting)]
-    return np.array([[found[seed, value] for value in tried[1]] for seed in tried[0]])
-
-
-# %%
-rows = measured("transfer_curves")
-
-
-# %%
-# extra code: the measured table as curves, with this run's means on top
+# extra code: the measured table as curves, with the means of this run on top
 def growth_figure():
     fig, ax = plt.subplots(figsize=(10, 5))
     ax.set(xscale="log", ylim=(0.47, 1.01))
     lines = {"own, pooling": "own", "frozen + linear": "frozen", "fine-tuned": "tuned"}
-    lines = {name: by_seed(runs_here(rows, approach=short), "num") for name, short in lines.items()}
+    lines = {name: by_seed(runs_here(growth_rows, approach=short), "num") for name, short in lines.items()}
     labels = dict(xlabel=f"training {noun}s (logarithmic)", ylabel="accuracy on the test set")
     curves(ax, lines, x=nums, title="With few pictures, a pretrained network is worth most", **labels)
-    for name in lines:
-        ax.plot([20, 200], [few_means[name], sum(results[name]) / 3], "o", color="black", fillstyle="none", markersize=11)
+    ax.plot(20, np.mean(frozen_20), "o", color="black", fillstyle="none", markersize=11)
+    ax.plot([200] * len(lines), [np.mean(results[name]) for name in lines], "o", color="black", fillstyle="none", markersize=11)
     ax.set_xticks(nums, labels=[f"{num:,}" for num in nums])
     ax.minorticks_off()
     ax.yaxis.set_major_formatter(PercentFormatter(1))
     return fig, {name: np.median(line, axis=0) for name, line in lines.items()}
 
 
-# %%
-nums = sorted({row["num"] for row in runs_here(rows)})
+nums = sorted({row["num"] for row in runs_here(growth_rows)})
 fig, medians = growth_figure()
 ends = "; ".join(f"{name} from {line[0]:.0%} to {line[-1]:.0%}" for name, line in medians.items())
 show(fig, f"Accuracy against the number of training {noun}s, three bands over seeds, measured earlier by make measure. Medians: {ends}. Black rings: this run.")
 
 # %%
 difference = 100 * (medians["fine-tuned"] - medians["frozen + linear"])
-print("fine-tuned minus frozen, in points of the medians:", *[f"{num:,} pictures {value:+.1f}" for num, value in zip(nums, difference, strict=True)], sep="\n  ")
+print("fine-tuned minus frozen, points of the medians:")
+for num, value in zip(nums, difference, strict=True):
+    print(f"  {num:,} pictures {value:+.1f}")
 
 # %% [markdown]
-# So start with frozen features: they are computed once, and they are good from twenty pictures on. Fine-tune when you have more pictures, and keep it only
+# On drawings, fine-tuning is level with frozen features up to 600 pictures, and less than a point ahead with 2,000; there our own network has caught up, too. On photos **frozen features win**: with 200
+# photos, fine-tuning at this rate ends six points behind them; with fewer and with 600 the two are level, and our own network is still at 71 %. The rate has a part in it. The best one for MobileNetV2 is 0.00001 (section 5), and with it
+# fine-tuning is level with frozen features at 200 photos, too. At none of our rates is it ahead there.
+#
+# So start with frozen features. Fine-tune when you have more pictures, choose the rate for *your* network, and keep it only
 # where *your* validation set says that it gains.
 
 # %% [markdown] slideshow={"slide_type": "notes"}
 # The class will ask for a rule. A fair one: the more data there are, and the more the task differs from the one that the network was trained on, the more
-# fine-tuning can gain. The table of the last cell shows where it begins to gain here, and whether it does at all. Section 9 measures the second half of the rule.
+# fine-tuning *can* gain. Section 10 measures the second half of it. The network on photos has never seen 128 pixels, 118 of its classes are dogs, and its features separate cats from dogs as
+# well as our few labels can tell; there is little left to gain.
 
 # %% [markdown]
-# ### Explore: one picture, four answers
+# **Exercise 6** (3 min): choose, then test. `val` and `test` hold the accuracies of several ways, one number for each seed:
+# `{"a": [0.91, 0.93], "b": [0.95, 0.92], ...}`. Choose a way by the rules of this notebook, and return its name and the number that you may
+# report, its mean on the test set: `(name, mean)`.
+
+
+# %%
+def choose(val, test):
+    ...
+
+
+exercises.choose.check(choose)
+
+# %% slideshow={"slide_type": "skip"}
+# exercises.choose.hint()
+# exercises.choose.solution()
+
+# %% [markdown]
+# ## 7. Mistakes, and a picture of your own (20 min, optional)
 #
-# Choose a new picture. Above: its nearest among the 200. Below: how sure each of the four networks is of its answer.
+# An accuracy says how often a network is wrong, not when. The **confusion matrix** counts each kind of mistake. We take the way that did best on
+# validation, and the pictures of the test set.
 
 # %%
-as_scaled = DataLoader(test_set.with_transform(scale), batch_size=100)
-as_prepared = DataLoader(test_set.with_transform(prepare), batch_size=100)
-answers = {"own, flatten": predict(flat_networks[0], as_scaled)[0], "own, pooling": predict(pool_networks[0], as_scaled)[0]}
-answers |= {"frozen + linear": predict(heads[0], [(test_points, test_labels)])[0], "fine-tuned": predict(tuned[0], as_prepared)[0]}
-dog = {name: logits.softmax(1)[:, 1] for name, logits in answers.items()}
+pretrained_ways = ["frozen + linear", "fine-tuned"]
+finalist = max(pretrained_ways, key=lambda name: np.mean(val[name]))
+final = {"frozen + linear": frozen, "fine-tuned": tuned[0]}[finalist]
+test_logits, _ = through(final, test_set, "the test set")
+answers = test_logits.argmax(dim=1)
+confusion = torch.zeros(2, 2, dtype=torch.int64)
+for truth, answer in zip(test_labels, answers, strict=True):
+    confusion[truth, answer] += 1
+confusion
 
 
 # %%
-# extra code: the picture and its neighbours above, the four answers as bars from "cat" to "dog" below
-def draw_answers(picture):
-    fig, axes = plt.subplot_mosaic([list("0123456"), ["bars"] * 7], figsize=(10.5, 5.2), height_ratios=[1, 1.6])
-    kind = known.classes[test_labels[picture]]
-    for k, place in enumerate([None, *nearest[picture, :6]]):
-        ax, name = axes[str(k)], kind if place is None else known.classes[known_labels[place]]
-        image = test_set.images[picture] if place is None else known.images[place]
-        ax.imshow(image.permute(1, 2, 0))
-        ax.set_title(f"new: {name}" if place is None else name, fontsize=13, loc="center")
+# extra code: the confusion matrix as a picture
+def confusion_figure():
+    fig, ax = plt.subplots(figsize=(5.5, 4.2))
+    ax.imshow(confusion, cmap="Blues", vmax=confusion.max() * 1.5)
+    for (row, column), count in np.ndenumerate(confusion.numpy()):
+        ax.text(column, row, f"{count:,}", ha="center", va="center", fontsize=22, fontweight="bold")
+    ax.set(xticks=[0, 1], yticks=[0, 1], xlabel="answer", ylabel="truth", title=f"{finalist}: {int(confusion[0, 1] + confusion[1, 0])} mistakes")
+    ax.set_xticklabels(test_set.classes), ax.set_yticklabels(test_set.classes)
+    ax.grid(visible=False)
+    return fig
+
+
+show(confusion_figure(), f"Confusion matrix of the test set. Of {int(confusion[0].sum())} cats {int(confusion[0, 1])} were called dogs, of {int(confusion[1].sum())} dogs {int(confusion[1, 0])} cats.")
+
+# %% [markdown]
+# The **worst mistakes** are those of which the network is surest. To see what its answer rests on, we cover one place of the picture after the other with a grey
+# square, and look how the answer changes (Zeiler and Fergus 2014).
+
+
+# %%
+def covered(image, num=8):
+    """Copies of a picture (3, S, S), each with a grey square at another place."""
+    size, width = image.shape[-1], image.shape[-1] // 4
+    copies = image.repeat(num * num, 1, 1, 1)
+    for k in range(num * num):
+        y, x = (place * (size - width) // (num - 1) for place in divmod(k, num))
+        copies[k, :, y : y + width, x : x + width] = 128
+    return copies
+
+
+# %%
+@torch.no_grad()
+def dog_share(model, images):
+    """How sure the network is of a dog, from 0 to 1, for bytes (N, 3, S, S)."""
+    return model.eval()(prepare(images).to(device)).softmax(dim=1)[:, 1].cpu()
+
+
+def what_matters(model, image):
+    """The change of the dog's share when each place is covered: (8, 8)."""
+    change = dog_share(model, covered(image)) - dog_share(model, image[None])
+    return change.unflatten(0, (8, 8))
+
+
+# %%
+# extra code: a picture, what its answer rests on, and its neighbours
+@torch.no_grad()
+def report_figure(image, title):
+    fig, axes = plt.subplot_mosaic([list("aabb0123"), list("aabb4567")], figsize=(10, 3.1), width_ratios=[0.9] * 4 + [1] * 4)
+    share, change = dog_share(final, image[None]).item(), what_matters(final, image)
+    size, reach = image.shape[-1], max(0.02, float(change.abs().max()))
+    axes["a"].imshow(image.permute(1, 2, 0))
+    axes["a"].set_title(title, fontsize=13)
+    axes["b"].imshow(image.float().mean(0), cmap="gray", vmin=-150, vmax=350)
+    near = size / 8 - size / 14  # the middles of the squares lie between here and as far from the other side
+    extent = (near, size - near, size - near, near)
+    heat = axes["b"].imshow(change, cmap="PuOr_r", vmin=-reach, vmax=reach, alpha=0.8 * (change.abs() / reach).numpy(), extent=extent)
+    axes["b"].set(xlim=(0, size), ylim=(size, 0))
+    axes["b"].set_title("what it rests on", fontsize=13)
+    axes["b"].text(0, size * 1.04, "covered here: more dog", color="#b35806", fontsize=12, va="top")
+    axes["b"].text(0, size * 1.15, "covered here: more cat", color="#542788", fontsize=12, va="top")
+    point, _ = predict(encoder, [(prepare(image[None]), torch.zeros(1))])
+    alike = neighbours(point, known_points)[0, :8]
+    for k, place in enumerate(alike):
+        axes[str(k)].imshow(known.images[place].permute(1, 2, 0))
+        axes[str(k)].set_title(known.classes[known_labels[place]], fontsize=12, loc="center", fontweight="normal")
+    for ax in axes.values():
         ax.axis("off")
-    for row, shares in enumerate(dog.values()):
-        share = shares[picture].item()
-        right = (share > 0.5) == (kind == "dog")
-        axes["bars"].barh(row, share - 0.5, left=0.5, color=f"C{row}", height=0.7)
-        axes["bars"].annotate("✓" if right else "✗ wrong", (1.02, row), va="center", color="tab:green" if right else "tab:red")
-    axes["bars"].set(yticks=range(4), yticklabels=dog, xlim=(0, 1.15), ylim=(3.6, -0.6), xticks=[0, 0.25, 0.5, 0.75, 1])
-    axes["bars"].set_xticklabels(["sure: cat", "", "undecided", "", "sure: dog"])
-    axes["bars"].axvline(0.5, color="gray")
-    wrong = [name for name, shares in dog.items() if (shares[picture].item() > 0.5) != (kind == "dog")]
-    return crisp(fig), f"A new {kind}, its six nearest, and four answers; wrong: {', '.join(wrong) or 'none'}."
+    crisp(fig)
+    heat.set_interpolation("bilinear")
+    dogs = int((known_labels[alike] == 1).sum())
+    words = f"The answer: {test_set.classes[share > 0.5]}, sure to {max(share, 1 - share):.0%}. Covering a place changes the dog's share by {change.min():+.0%} to {change.max():+.0%}."
+    return fig, f"{words} Right: its eight nearest among the 200, {dogs} of them dogs."
 
 
-doubtful = ((dog["own, pooling"] > 0.5) != (test_labels == 1)).nonzero().flatten()[:10].tolist()  # our own network is wrong here
-explore(draw_answers, picture=list(dict.fromkeys([*doubtful, *range(10)])))
+# %%
+sure = test_logits.softmax(dim=1).max(dim=1).values
+wrong = (answers != test_labels).nonzero().flatten()
+worst_mistakes = wrong[sure[wrong].argsort(descending=True)][:6].tolist()
+
+
+def draw_mistake(mistake=1):
+    picture = worst_mistakes[mistake - 1]
+    kind = test_set.classes[test_labels[picture]]
+    fig, words = report_figure(test_set.images[picture], f"mistake {mistake}: a {kind}")
+    return fig, f"A {kind} taken for the other kind. {words}"
+
+
+explore(draw_mistake, mistake=range(1, len(worst_mistakes) + 1))
+
+# %% [markdown] slideshow={"slide_type": "notes"}
+# Ask of each mistake: would you have known, and from what? Then look at the map. An answer that rests on the coat or the background is a warning, and the neighbours often tell why: a striped dog among striped cats. On photos
+# look for wrong labels, too; the Kaggle set has some.
 
 # %% [markdown]
-# ## 7. Gentler ways to fine-tune (20 min, optional)
+# ### A picture of your own
 #
-# Early layers see edges and colours, which every task needs. Late layers see what their own task needs. So they should not all change alike. We cut
+# Here comes any picture that you like: the middle square is cut out, and brought to the size of our pictures.
+#
+# - **JupyterLab, Kaggle, VS Code:** press the button that the next cell shows and choose a file. Then run the cells below it.
+# - **Colab:** write `own_file = "upload"` and run the cell; it asks for the file.
+# - **Anywhere:** write the name of a file, such as `own_file = "rex.jpg"`.
+#
+# Without a file, a new drawing is taken. (If the first line says "data: drawings", the network has never seen a photo. Send it one all the same: it has an answer, and
+# may be sure of it.)
+
+# %%
+own_file = ""
+
+# %%
+# extra code: a button for a file (on Colab a question), and the bytes that were uploaded
+button = ipywidgets.FileUpload(accept="image/*", multiple=False)
+
+
+def uploaded(value):
+    """The bytes of the files that a FileUpload holds: a tuple of dicts, and a dict of dicts before ipywidgets 8."""
+    files = value.values() if isinstance(value, dict) else value
+    return [bytes(file["content"]) for file in files]
+
+
+if own_file == "upload":
+    from google.colab import files
+
+    asked = list(files.upload().values())
+else:
+    asked = []
+    display(button)
+
+
+# %%
+def as_square(file):
+    """The middle square of a picture file, as bytes of our size: (3, S, S)."""
+    image = ImageOps.exif_transpose(Image.open(file)).convert("RGB")
+    image = ImageOps.fit(image, test_set.images.shape[-2:])
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1)
+
+
+# %%
+sent = asked or uploaded(button.value)
+if sent:
+    mine = as_square(io.BytesIO(sent[-1]))
+elif own_file:
+    mine = as_square(own_file)
+else:
+    size = test_set.images.shape[-1]
+    drawing = critters.draw("cat", seed=5000 + course_seed, size=size).image
+    mine = torch.from_numpy(drawing).permute(2, 0, 1)
+fig, words = report_figure(mine, "my picture")
+show(fig, words)
+
+# %% [markdown]
+# Three questions to a picture of your own. Is the answer right? Are its neighbours alike in what matters, or in the background? Does the answer rest on the animal?
+
+# %% [markdown]
+# ## 8. Gentler ways to fine-tune (25 min, optional)
+#
+# The usual advice: early layers see what every task needs, late layers what their own task needs, so they should not all change alike. Is that so, and does it pay? We cut
 # the network into five **parts**, from the picture to the features.
 
 
 # %% tags=["measure"]
-STARTS = {"SmallResNet": [0, 3, 4, 5, 6, 7], "MobileNetV2": [0, 2, 4, 7, 14, 19]}  # the layers at which the parts begin, and the end
+STARTS = {  # the layers at which the parts begin, and the end
+    "SmallResNet": [0, 3, 4, 5, 6, 7],
+    "MobileNetV2": [0, 2, 4, 7, 14, 19],
+}
 
 
 def parts(model):
@@ -989,125 +1433,160 @@ for number, part in enumerate(parts(encoder), start=1):
     print(f"part {number}: {len(part):2} layers, {num_parameters(part):9,} weights")
 
 # %% [markdown]
-# ### A learning rate for each part
+# ### Rates that fall, and parts that thaw
 #
-# **Discriminative learning rates** (Howard and Ruder 2018): the head gets the full rate $\eta$, and each part a tenth of the rate of the one behind it, so the
-# first gets $\eta / 10^5$. PyTorch's optimizers take a list of **parameter groups**, each with its own rate.
+# Two ideas of Howard and Ruder (2018), who had them for texts:
+#
+# - **Discriminative learning rates**: the head gets the full rate $\eta$, and each layer that of the one behind it divided by 2.6. We divide from part to part.
+# - **Gradual unfreezing**: begin with a fresh head and all parts frozen. After each epoch let go of one part more, the last first. So what a head sends down that knows nothing yet never
+#   reaches the early parts.
+#
+# PyTorch's optimizers take a list of **parameter groups**, each with its own rate. One function does for both ideas. Each part's rate climbs and falls once, from the
+# epoch on in which it thaws: a part that thaws late gets a schedule of its own, not the end of another.
 
 
 # %% tags=["measure"]
-def rate_by_part(model, lr, factor=10):
-    from_behind = [model.classifier, *reversed(parts(model))]
-    return [{"params": part.parameters(), "lr": lr / factor**steps} for steps, part in enumerate(from_behind)]
+def bell(start, steps):
+    """A schedule: nothing until step `start`, then the rate climbs and falls again."""
+    def share(step):
+        done = (step - start + 0.5) / (steps - start)
+        return max(0.0, math.sin(math.pi * done)) if done > 0 else 0.0
 
-
-# %% [markdown]
-# **Before you run it:** in section 5 a learning rate of 0.03 destroyed the network, and 0.01 does as well, as a rule. We take 0.01, once for all weights, and once for the
-# head, with less and less for the parts before it. What happens?
-#
-# <details><summary>Answer</summary>
-#
-# The network survives. The head can stand a large rate: it is one linear layer, and it has just been trained. The early parts cannot, and they no longer get one. (It
-# may still end some points below the small rate.)
-#
-# </details>
-
-# %%
-def tune_with(groups_of, lr=1e-2):
-    torch.manual_seed(seeds[0])
-    model = with_head(heads[0])
-    train(model, known.with_transform(prepare), lr=lr, num_epochs=6, groups=groups_of(model, lr))
-    return accuracy(model, test_set.with_transform(prepare))
-
-
-one_rate = tune_with(lambda model, lr: None)
-by_part = tune_with(rate_by_part)
-claim(
-    "A learning rate a hundred times the small one does far less harm when earlier parts get less and less of it",
-    by_part > one_rate + 0.1,
-    f"{by_part:.0%} with a rate for each part; one rate for all: {one_rate:.0%} at 0.01, {ruined_accuracy:.0%} at 0.03, {results['fine-tuned'][0]:.0%} at 0.0001",
-)
-
-# %% [markdown]
-# ### Unfreezing part by part
-#
-# Another way: begin with a *fresh* head and all parts frozen. After each epoch let go of one part more, the last first (**gradual unfreezing**, the same paper).
-# The large gradients of a head that knows nothing yet then never reach the early parts.
+    return share
 
 
 # %% tags=["measure"]
-RATES = {"critters": 3e-3, "photos": 3e-4}  # ours bears a larger rate than MobileNetV2, which has 53 layers
-
-
-# %%
-def train_fresh(gradually, lr, num_epochs=6):
-    torch.manual_seed(seeds[0])
-    model = with_head(nn.Linear(pool_points.shape[1], 2))
-    loader = DataLoader(known.with_transform(prepare), batch_size=32, shuffle=True)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=lr)
-    scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=num_epochs * len(loader))
-    waiting = parts(model) if gradually else []
-    for part in waiting:
-        part.requires_grad_(False)
-    for epoch in range(num_epochs):
-        if waiting and epoch > 0:
-            waiting.pop().requires_grad_(True)  # the last of those that wait
-        fit(model, loader, num_epochs=1, optimizer=optimizer, scheduler=scheduler, progress=None)
+def tune_gently(seed, pictures, head, lr, shares=(1,) * 6, starts=(0,) * 6):
+    """Ten epochs. The head, then the parts from the last to the first: each gets its
+    share of the rate, from an epoch of its own on."""
+    torch.manual_seed(seed)
+    model = with_head(head)
+    layers = [model.classifier, *reversed(parts(model))]
+    loader = DataLoader(pictures.with_transform(prepare), batch_size=32, shuffle=True)
+    optimizer = torch.optim.AdamW(
+        {"params": part.parameters(), "lr": lr * share}
+        for part, share in zip(layers, shares, strict=True)
+    )
+    steps = 10 * len(loader)
+    bells = [bell(start * len(loader), steps) for start in starts]
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, bells)
+    fit(model, loader, num_epochs=10, optimizer=optimizer, scheduler=scheduler)
     return model
 
 
 # %% [markdown]
-# We measure how far the weights of each part have gone, relative to their size: $\lVert W - W_0 \rVert / \lVert W_0 \rVert$.
+# The ways to compare. The last one is a rival of falling rates: the parts all get *one* small rate, as large as that of the middle part.
 
 
-# %%
-def movement(model):
-    lengths = []
-    for part, before in zip(parts(model), parts(encoder), strict=True):
-        W, W_0 = (torch.cat([p.detach().flatten() for p in layers.parameters()]) for layers in (part, before))
-        lengths.append(((W - W_0).norm() / W_0.norm()).item())
-    return lengths
+# %% tags=["measure"]
+FALLING = [2.6**-k for k in range(6)]  # the head's share, that of the last part, ...
+WAYS = {
+    "all at once": {},
+    "part by part": {"starts": (0, 1, 2, 3, 4, 5)},
+    "falling rates": {"shares": FALLING},
+    "one small rate": {"shares": [1, *[FALLING[3]] * 5]},  # as large in the middle
+}
 
-
-# %%
-rate = RATES[train_set.source]
-by_name = {"all at once": train_fresh(False, rate), "part by part": train_fresh(True, rate)}
-moved = {name: movement(model) for name, model in by_name.items()}
-fresh_accuracy = {name: accuracy(model, test_set.with_transform(prepare)) for name, model in by_name.items()}
-
-# %%
-fig, ax = plt.subplots(figsize=(9, 4))
-ax.set_yscale("log")
-curves(ax, moved, xlabel="part of the network (1 sees the picture)", ylabel="relative movement", title="Unfrozen part by part, early parts hardly move")
-ax.set_xticks(range(1, 6))
-show(fig, f"Relative movement of the weights in the five parts, logarithmic. All at once: the first part moves by {moved['all at once'][0]:.1%}; "
-     f"part by part: by {moved['part by part'][0]:.2%}. In the last part the two are close.")  # fmt: skip
-
-# %%
-claim(
-    "Unfrozen part by part, the first part moves less than a third as far as when all train from the start",
-    moved["part by part"][0] < moved["all at once"][0] / 3,
-    f"{moved['part by part'][0]:.2%} against {moved['all at once'][0]:.2%}",
-)
-print("on the test set:", *[f"{name} {value:.1%}" for name, value in fresh_accuracy.items()])
 
 # %% [markdown]
-# Whether that is *better* is another matter: the line above is one seed, and on our data the winner changes from seed to seed. A head trained beforehand on cached
-# features (section 4) protects the early parts as well, and costs less.
+# **Before you run it:** the large rate of section 5 destroyed the network. Now the head gets it, and the parts less and less. What happens? And with the one small rate?
 #
+# <details><summary>Answer</summary>
+#
+# The network survives with either. The head can stand a large rate: it is one linear layer. The parts cannot, and they no longer get one. That the rates *fall* from part to part is not
+# what saves it.
+#
+# </details>
+
+# %%
+def gently(way):
+    torch.manual_seed(seeds[0])
+    fresh_head = nn.Linear(pool_points.shape[1], 2)
+    return tune_gently(seeds[0], train_sets[0], fresh_head, large_lr, **WAYS[way])
+
+
+at_large = {}
+for way in ("all at once", "falling rates", "one small rate"):
+    at_large[way] = accuracy(gently(way), as_prepared)
+    print(f"{way}: {at_large[way]:.1%} on validation")
+
+# %% [markdown]
+# That is one seed. And surviving is not winning. The fair question: if each way may choose its own rate on validation, which is best on the test set? Here are all ways at four rates on three seeds,
+# measured earlier on drawings; "trained head" is the way of section 5. A ring marks the choice of each seed.
+
+# %%
+gentle_rows = measured("transfer_gentle")
+best_of = {}  # (way, seed): the row of the rate that validation chooses
+for row in gentle_rows:
+    key = row["way"], row["seed"]
+    if row["val"] > best_of.get(key, {"val": 0})["val"]:
+        best_of[key] = row
+
+# %%
+at_001 = {way: [] for way in [*WAYS, "trained head"]}
+for row in gentle_rows:
+    if row["lr"] == 0.01:
+        at_001[row["way"]].append(row["accuracy"])
+spared = ["falling rates", "one small rate"]
+claim(
+    "At a large rate for the head, parts with smaller rates survive, fall they or not; "
+    "with the same rate they mostly do not",
+    min(min(at_001[way]) for way in spared) > 0.9
+    and np.median(at_001["all at once"]) < 0.6
+    and min(at_large[way] for way in spared) > 0.8,
+    ", ".join(f"{way} {value:.0%}" for way, value in at_large.items())
+    + f"; drawings at 0.01: {min(at_001['falling rates']):.0%} or more,"
+    f" {min(at_001['one small rate']):.0%} or more,"
+    f" {np.median(at_001['all at once']):.0%} (median)",
+    same="200 pictures, ten epochs, a fresh head and its rate",
+)
+
+
+# %%
+# extra code: test accuracy of each way at each rate, a ring where validation has chosen
+def gentle_figure():
+    ways, rates = list(dict.fromkeys(row["way"] for row in gentle_rows)), sorted({row["lr"] for row in gentle_rows})
+    fig, axes = plt.subplots(1, len(ways), figsize=(12, 4.4), sharey=True)
+    means = {}
+    for ax, way in zip(axes, ways, strict=True):
+        for seed in range(3):
+            line = [row for row in gentle_rows if row["way"] == way and row["seed"] == seed]
+            ax.plot([rates.index(row["lr"]) for row in line], [row["accuracy"] for row in line], "o-", color=f"C{seed}", alpha=0.7)
+            row = best_of[way, seed]
+            ax.plot(rates.index(row["lr"]), row["accuracy"], "o", color="black", fillstyle="none", markersize=15, clip_on=False)
+        means[way] = np.mean([best_of[way, seed]["accuracy"] for seed in range(3)])
+        ax.set_title(f"{way}\nchosen: {means[way]:.1%}", fontsize=13)
+        ax.set_xticks(range(len(rates)), [f"{rate:g}" for rate in rates], rotation=45, fontsize=12)
+        ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axes[0].set_ylabel("accuracy on the test set")
+    fig.supxlabel("largest learning rate", fontsize=14)
+    fig.suptitle("At the right rate all ways are level; two tolerate a wrong one", x=0.01, ha="left", fontweight="bold", fontsize=15)
+    return fig, means
+
+
+fig, gentle_means = gentle_figure()
+told = ", ".join(f"{way} {value:.1%}" for way, value in gentle_means.items())
+show(fig, f"Test accuracy after fine-tuning on 200 drawings in five ways, at four rates, one line for each seed; a ring where validation chooses. Means of the chosen: {told}.")
+
+# %% [markdown]
+# With its rate chosen, each way ends within a point of every other, and three seeds cannot tell them apart. We found **no gain** of falling rates or of unfreezing over plain fine-tuning; Howard and Ruder found some, on
+# texts. What differs is how wrong the rate may be. At 0.01 the falling rates and the one small rate work on every seed. With the same rate for all, the network is destroyed on two or three seeds of three. Unfreezing part by part does not
+# protect it: in the end every part gets the full rate. And a head that was trained beforehand on cached features costs nothing and does as well as any.
+
+# %% [markdown]
 # ### Batch normalisation in the wrong mode
 #
-# In training mode, batch normalisation uses the average and the spread of **the batch at hand**. `model.train()` switches it on, `model.eval()` off. Forget the
+# In training mode, batch normalisation uses the average and the spread of **the batch at hand**. `model.train()` switches it on; `model.eval()`, **evaluation mode**, off. Forget the
 # second, and the answer about one picture depends on which others happen to be in its batch.
 
 
 # %%
+@torch.no_grad()
 def ask_in_training_mode(model, dataset, batch_size):
-    model = copy.deepcopy(model).train()  # a copy: in this mode even asking changes the averages
+    model = copy.deepcopy(model).train()  # a copy: even asking changes its averages
     right = 0
-    with torch.no_grad():
-        for images, labels in DataLoader(dataset, batch_size=batch_size, shuffle=True):
-            right += (model(images.to(device)).argmax(1).cpu() == labels).sum().item()
+    for images, labels in DataLoader(dataset, batch_size=batch_size, shuffle=True):
+        right += (model(images.to(device)).argmax(1).cpu() == labels).sum().item()
     return right / len(dataset)
 
 
@@ -1125,23 +1604,25 @@ def ask_in_training_mode(model, dataset, batch_size):
 # %%
 in_fours = ask_in_training_mode(frozen, test_set.with_transform(prepare), batch_size=4)
 claim(
-    "Asked in training mode in batches of four, the same network with the same weights answers worse",
+    "Asked in training mode in batches of four, the same network with the same weights "
+    "answers worse",
     in_fours < results["frozen + linear"][0] - 0.03,
     f"{in_fours:.0%} instead of {results['frozen + linear'][0]:.0%}",
+    same=f"every weight, {len(test_set)} test pictures",
 )
 
 # %% [markdown]
 # That is a mistake. While *training* on few pictures it is a choice, and most recipes make it without saying so: `model.train()` puts the pretrained batch normalisation into
 # training mode, and its averages, from millions of pictures, are overwritten by those of yours. `models.hold_batch_norm` (section 5) leaves them alone. What it costs
-# with 40 pictures, measured earlier by `make measure TABLE=transfer_batch_norm`:
+# at a small rate with 40 pictures, measured earlier (on photos with all trained in batches of 32 it costs nothing):
 
 
 # %%
-rows = measured("transfer_batch_norm")
+norm_rows = measured("transfer_batch_norm")
 
 
 # %%
-# extra code: the measured table, a dot a seed
+# extra code: the measured table, one dot per seed
 def batch_norm_figure():
     medians = {}
     fig, axes = plt.subplots(1, 2, figsize=(10, 4.2), sharey=True)
@@ -1149,13 +1630,13 @@ def batch_norm_figure():
     for ax, (trained, title) in zip(axes, titles.items(), strict=True):
         for place, hold in enumerate([1, 0]):
             for shift, size in ((-0.12, 4), (0.12, 32)):
-                values = [row["accuracy"] for row in runs_here(rows, trained=trained, hold=hold, batch_size=size)]
+                values = [row["accuracy"] for row in runs_here(norm_rows, trained=trained, hold=hold, batch_size=size)]
                 medians[trained, size, hold] = np.median(values)
                 ax.plot([place + shift] * len(values), values, "o" if size == 4 else "s", color=f"C{place}", alpha=0.7, markersize=9)
         ax.set_title(title, fontsize=14)
         ax.set(xticks=[0, 1], xticklabels=["held", "in training\nmode"], xlim=(-0.5, 1.5))
         ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    fig.suptitle("Overwritten averages cost points", x=0.01, ha="left", fontweight="bold", fontsize=15)
+    fig.suptitle("Overwritten averages cost points, most with small batches", x=0.01, ha="left", fontweight="bold", fontsize=15)
     axes[0].set_ylabel("accuracy on the test set")
     axes[0].plot([], [], "o", color="gray", label="batches of 4")
     axes[0].plot([], [], "s", color="gray", label="batches of 32")
@@ -1163,11 +1644,10 @@ def batch_norm_figure():
     return fig, medians
 
 
-# %%
 fig, medians = batch_norm_figure()
 words_for = {"head": "only the head trained", "all": "all trained"}
 told = [f"{words_for[what]}, batches of {size}: {medians[what, size, 1]:.1%} held, {medians[what, size, 0]:.1%} not" for what in words_for for size in (4, 32)]
-show(fig, f"Test accuracy with 40 {noun}s, batch normalisation held or in training mode, measured earlier by make measure, a dot a seed; medians: {'; '.join(told)}.")
+show(fig, f"Test accuracy with 40 {noun}s, batch normalisation held or in training mode, measured earlier by make measure, one dot per seed; medians: {'; '.join(told)}.")
 
 # %% [markdown]
 # ### How many parts to freeze?
@@ -1182,45 +1662,51 @@ def fine_tune_behind(k, seed, pictures, head, lr):
     model = with_head(head)
     for part in parts(model)[:k]:
         part.requires_grad_(False)
-    train(model, pictures.with_transform(prepare), lr=lr, num_epochs=tune_epochs(pictures))
+    num_epochs = tune_epochs(pictures)
+    train(model, pictures.with_transform(prepare), lr=lr, num_epochs=num_epochs)
     return model
 
 
+# %% [markdown]
+# "With few pictures, freeze more" is the usual rule. Whether it holds depends on the rate. Both are in the figure: the small one of section 5, at which there is little to
+# protect, and a larger one. Measured earlier, bands from the worst to the best of three seeds:
+
 # %%
-live = {}
-for k in (0, 4):
-    model = fine_tune_behind(k, seeds[0], twenties[0], heads_of_20[0], lr=RATES[train_set.source])
-    live[k] = accuracy(model, test_set.with_transform(prepare))
-    print(f"20 {noun}s, the first {k} of 5 parts frozen: {live[k]:.1%}")
+depth_rows = measured("transfer_depth")
 
 
 # %%
-# extra code: accuracy against the number of frozen parts, from the measured table
+# extra code: accuracy against the number of frozen parts, a panel for each rate
 def depth_figure():
-    fig, ax = plt.subplots(figsize=(9, 4.8))
-    groups = {f"{num:,} {noun}s": by_seed(runs_here(rows, num=num), "frozen_parts") for num in sorted({row["num"] for row in runs_here(rows)})}
-    curves(ax, groups, x=range(6), xlabel="frozen parts, of 5", ylabel="accuracy on the test set", title="With few pictures, freezing protects what was learned")
-    ax.set_xticks(range(6), labels=["0: train all", *"1234", "5: head only"])
-    ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    return fig, {name: np.median(line, axis=0) for name, line in groups.items()}
+    here = runs_here(depth_rows)
+    rates, frozen_parts = sorted({row["lr"] for row in here}), sorted({row["frozen_parts"] for row in here})
+    fig, axes = plt.subplots(1, 2, figsize=(12, 4.8), sharey=True)
+    found = {}
+    for ax, rate in zip(axes, rates, strict=True):
+        groups = {f"{num:,} {noun}s": by_seed(runs_here(depth_rows, num=num, lr=rate), "frozen_parts") for num in sorted({row["num"] for row in here})}
+        curves(ax, groups, x=frozen_parts, xlabel="frozen parts, of 5", ylabel="", title=f"learning rate {rate:g}")
+        ax.set_xticks(frozen_parts, labels=[{0: "0\ntrain all", 5: "5\nhead only"}.get(k, str(k)) for k in frozen_parts])
+        ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        found[rate] = {name: np.median(line, axis=0) for name, line in groups.items()}
+    axes[0].set_ylabel("accuracy on the test set")
+    fig.suptitle("What there is for freezing to protect depends on the rate", x=0.01, ha="left", fontweight="bold", fontsize=15)
+    return fig, found
 
+
+fig, found = depth_figure()
+told = "; ".join(f"rate {rate:g}, {name}: {line[0]:.1%} when all is trained, {line[-1]:.1%} when only the head is" for rate, lines in found.items() for name, line in lines.items())
+show(fig, f"Test accuracy against the number of frozen parts, measured earlier by make measure, a panel for each rate, a band over seeds for each number of {noun}s. Medians: {told}.")
 
 # %% [markdown]
-# More seeds and more pictures, measured earlier by `make measure TABLE=transfer_depth` (bands from the worst to the best seed; on photos a single seed so far, so no band):
-
-# %%
-rows = measured("transfer_depth")
-fig, medians = depth_figure()
-told = "; ".join(f"with {name} {line[0]:.1%} when all is trained, {line[-1]:.1%} when only the head is" for name, line in medians.items())
-show(fig, f"Test accuracy against the number of frozen parts, measured earlier by make measure, a band over seeds for each number of {noun}s. Medians: {told}.")
+# At the small rate there is hardly anything to protect: on drawings, freezing none, some or all parts makes no difference that three seeds could show, with 20 pictures or with 600. At the larger rate it does with 20 drawings, where
+# training all ends one to seven points below the head alone, and no longer clearly with 200 or 600. On photos, where even 0.0001 is large for the network, the head alone is best or as good as any: with 200 photos it
+# leads training all by five points or more. So the rule is one about rates that are too large, and on photos it says: freeze everything.
 
 # %% [markdown] slideshow={"slide_type": "notes"}
-# The rate is the same for all points of the figure, and larger than that of section 5, so that there is something to protect. With few pictures what moves can only move towards the
-# few; with more it costs less to move. Yosinski et al. (2014) measured
-# the same scale on ImageNet, and found a second effect: layers that were trained together are hard to separate in the middle.
+# Yosinski et al. (2014) measured the same scale on ImageNet, and found a second effect: layers that were trained together are hard to separate in the middle.
 
 # %% [markdown]
-# ## 8. What each part sees (20 min, optional)
+# ## 9. What each part sees (20 min, optional)
 #
 # ### The first layer
 #
@@ -1258,12 +1744,13 @@ def filter_figure():
     return fig
 
 
-show(filter_figure(), f"Filters of the first layer of {owner}, 7 x 7 pixels: noise before training; after it, edges in many directions, stripes and "
-     "blobs of colour.")  # fmt: skip
+seen = {"critters": "blobs of colour, and dark spots with a bright rim", "photos": "edges in many directions, stripes and blobs of colour"}[train_set.source]
+show(filter_figure(), f"Filters of the first layer of {owner}, 7 x 7 pixels: noise before training; after it, {seen}.")
+
 
 # %% [markdown]
-# Edges, stripes, blobs of colour: nothing in them says cat, dog or any other class. Networks trained on quite different tasks have such filters, and
-# cells in the first area of the visual cortex answer to such patterns too (**Gabor** functions describe both well). That is why the first layers transfer to nearly every task.
+# On drawings: blobs of colour, and dark spots with a bright rim, as eyes have; few edges. On photos: edges in many directions, stripes, blobs of colour, as in every network that was trained on photos. Cells in the first area of the visual
+# cortex answer to such patterns too (**Gabor** functions describe both well). Nothing in either set says cat, dog or any other class. That is why first layers transfer to nearly every task.
 #
 # A number for "not noise": the correlation of each weight with the one to its right.
 
@@ -1277,9 +1764,11 @@ def alikeness(weights):
 
 
 claim(
-    "Trained filters have a shape: weights side by side are alike, those of a fresh layer are not",
+    "Trained filters have a shape: weights side by side are alike, those of a fresh "
+    "layer are not",
     alikeness(filters) > alikeness(fresh) + 0.2,
     f"correlation {alikeness(filters):.2f} trained, {alikeness(fresh):+.2f} fresh",
+    same=f"{len(filters)} filters of {filters.shape[-1]} x {filters.shape[-1]}",
 )
 
 # %% [markdown]
@@ -1300,7 +1789,9 @@ class EachPart(nn.Module):
         for part in self.parts:
             images = part(images)
             values, places = images.flatten(2).max(2)
-            means.append(images.mean((2, 3))), largest.append(values), where.append(places)
+            means.append(images.mean((2, 3)))
+            largest.append(values)
+            where.append(places)
         return tuple(means), tuple(largest), tuple(where)
 
 
@@ -1311,7 +1802,7 @@ each_part = EachPart(encoder).eval()
 
 
 # %%
-# extra code: for the most selective channels of a part, the places in the pool with the largest answers
+# extra code: for the most selective channels, the places with the largest answers
 def strongest_places(part, num_channels, num=6):
     values, size = largest[part], pool.images.shape[-1]
     top = values.topk(num, dim=0)
@@ -1344,8 +1835,8 @@ def crops_figure():
     return fig
 
 
-show(crisp(crops_figure()), f"Two channels of each of four parts, and for each the six places in 600 {noun}s to which it answers most strongly. Early: edges and colours; later: "
-     "textures and small shapes; at the end: whole pictures that have something in common.")  # fmt: skip
+seen = {"critters": " Part 1: eyes and dark spots; part 3: faces and ears; part 4: coats and heads; part 5: whole animals, mostly of one kind.", "photos": ""}[train_set.source]
+show(crisp(crops_figure()), f"Two channels of each of four parts, and for each the six places in 600 {noun}s to which it answers most strongly.{seen}")
 
 # %% [markdown] slideshow={"slide_type": "notes"}
 # Let the class name what the rows have in common, and then ask how they would check their name. That channels have names at all is our reading; many have none. (Zeiler and
@@ -1367,18 +1858,24 @@ def probe(points, labels, new_points, new_labels, seed):
 
 # %%
 forty = pool.subset(40, seed=seeds[0])
-similar = [probe(a[forty.indices], forty.targets["label"], b, test_labels, seeds[0]) for a, b in zip(pool_means, test_means, strict=True)]
-print("cat or dog, from 40 pictures:", *[f"part {k}: {value:.0%}" for k, value in enumerate(similar, start=1)], sep="\n  ")
+forty_labels = forty.targets["label"]
+similar = [
+    probe(known_means[forty.indices], forty_labels, new_means, test_labels, seeds[0])
+    for known_means, new_means in zip(pool_means, test_means, strict=True)
+]
+print("cat or dog, from 40 pictures:", *[f"{value:.0%}" for value in similar])
 
 # %%
 claim(
-    "What the last part computes tells cats from dogs far better than what the first part computes",
+    "What the last part computes tells cats from dogs far better than what the first "
+    "part computes",
     similar[-1] > similar[0] + 0.15,
     f"{similar[-1]:.0%} behind the last part, {similar[0]:.0%} behind the first",
+    same=f"{len(forty)} pictures, the same classifier on standardised numbers",
 )
 
 # %% [markdown]
-# ## 9. When to do what (15 min, optional)
+# ## 10. When to do what (15 min, optional)
 #
 # The textbook rule asks two questions: how many pictures have you, and how **similar** is your task to the one that the network was trained on?
 #
@@ -1388,7 +1885,8 @@ claim(
 # | **many pictures** | fine-tune | fine-tune, or train from scratch |
 #
 # We do not quote it, we measure it. The similar task is ours. The **different** one: breast lesions in ultrasound, *benign or malignant*. Where the images of BUSI are not at hand,
-# the course draws a stand-in: dark blobs in grey speckle, round or with spikes. It looks like nothing that the network was trained on. (Neither is for any medical use.)
+# the course draws a stand-in: dark blobs in grey speckle, smooth ovals or with spikes and lobes; all else is alike. It looks like nothing that the network was trained on. (Neither is for
+# any medical use.)
 
 
 # %% tags=["measure"]
@@ -1398,7 +1896,7 @@ def lesion_set():
     try:
         splits = datasets.lesions()
     except FileNotFoundError:  # photos are asked for, and those of lesions cannot be fetched: drawings stand in
-        drawn = [torch.from_numpy(draw_lesion(malignant=i % 2 == 1, seed=i, size=128)[0]) for i in range(1000)]
+        drawn = [torch.from_numpy(critters.draw_lesion(malignant=i % 2 == 1, seed=i, size=128)[0]) for i in range(1000)]
         images = torch.stack(drawn)[:, None].repeat(1, 3, 1, 1)
         return datasets.ImageDataset(images, {"label": torch.arange(1000) % 2}, classes, "drawing", "critters")
     images, labels = torch.cat([s.images for s in splits]), torch.cat([s.targets["label"] for s in splits])
@@ -1409,9 +1907,13 @@ def lesion_set():
 lesions = lesion_set()
 lesion_labels = lesions.targets["label"]
 print(lesions)
-examples = [lesions.images[lesion_labels == k][:6] for k in (0, 1)]
+
+
+# %%
+# extra code: six lesions of each kind
+examples = torch.cat([lesions.images[lesion_labels == k][:6] for k in (0, 1)])
 titles = [name for name in lesions.classes for _ in range(6)]
-fig = crisp(image_grid(torch.cat(examples), titles=titles, columns=6, size=1.2))
+fig = crisp(image_grid(examples, titles=titles, columns=6, size=1.2))
 show(fig, f"The different task: {lesions.noun}s of lesions, six benign above, six malignant below.")
 
 # %% [markdown]
@@ -1419,50 +1921,85 @@ show(fig, f"The different task: {lesions.noun}s of lesions, six benign above, si
 #
 # <details><summary>Answer</summary>
 #
-# For cats and dogs the last part is best, as section 8 has shown. For lesions it is not: what the late parts have learned to see, and to ignore, was chosen for
-# another task. The grain and the outline of a blob are seen by the early ones.
+# For cats and dogs the last part is best, as section 9 has shown. For lesions depth adds little or nothing: what the late parts have learned to see, and to ignore, was chosen for
+# another task. On drawings the parts in the middle do best, and the first is near chance: an outline is more than an edge.
 #
 # </details>
 
 # %%
 (lesion_means, _, _), _ = through(each_part, lesions, "every part, the lesions")
-chosen = lesions.subset(40, seed=seeds[0]).indices
-others = torch.ones(len(lesions), dtype=torch.bool).index_fill(0, chosen, False)
-different = [probe(a[chosen], lesion_labels[chosen], a[others], lesion_labels[others], seeds[0]) for a in lesion_means]
-print("benign or malignant, from 40:", *[f"part {k}: {value:.0%}" for k, value in enumerate(different, start=1)], sep="\n  ")
+different = []
+for seed in seeds:
+    chosen = lesions.subset(40, seed=seed).indices
+    rest = torch.ones(len(lesions), dtype=torch.bool).index_fill(0, chosen, False)
+    different.append([
+        probe(a[chosen], lesion_labels[chosen], a[rest], lesion_labels[rest], seed)
+        for a in lesion_means
+    ])  # fmt: skip
+different = np.array(different)
+print("benign or malignant, from 40:", *[f"{v:.0%}" for v in different.mean(axis=0)])
+
 
 # %%
-fig, ax = plt.subplots(figsize=(9, 4.5))
-curves(ax, {"cat or dog": similar, "lesions": different}, xlabel="part behind which the linear classifier stands", ylabel="accuracy on others", title="What depth adds for cats and dogs, it does not add for lesions")
-ax.set(xticks=range(1, 6), ylim=(0.45, 1.01))
-ax.yaxis.set_major_formatter(PercentFormatter(1))
-show(fig, f"Accuracy of a linear classifier on 40 pictures behind each of the five parts. Cat or dog: from {similar[0]:.0%} behind the first part to {similar[-1]:.0%} behind the last. "
-     f"Lesions: from {different[0]:.0%} to {different[-1]:.0%}.")  # fmt: skip
+# extra code: both tasks against depth
+def by_depth_figure():
+    fig, ax = plt.subplots(figsize=(9, 4.5))
+    curves(ax, {"cat or dog": similar, "lesions": different}, xlabel="part behind which the linear classifier stands", ylabel="accuracy on others", title="What depth adds for cats and dogs, it does not add for lesions")
+    ax.set(xticks=range(1, 6), ylim=(0.45, 1.01))
+    ax.yaxis.set_major_formatter(PercentFormatter(1))
+    return fig
+
+
+middle = different.mean(axis=0)
+show(by_depth_figure(), f"Accuracy of a linear classifier on 40 pictures behind each of the five parts. Cat or dog: from {similar[0]:.0%} behind the first part to {similar[-1]:.0%} behind the last. "
+     f"Lesions, a band over three draws of 40: {', '.join(f'{value:.0%}' for value in middle)}.")  # fmt: skip
 
 # %%
-gains = similar[-1] - similar[0], different[-1] - different[0]
+gains = similar[-1] - similar[0], middle[-1] - middle[0]
 claim(
-    "Going from the first part to the last helps the similar task far more than the different one",
+    "Going from the first part to the last helps the similar task far more than the "
+    "different one",
     gains[0] > gains[1] + 0.15,
     f"{100 * gains[0]:+.0f} points for cat or dog, {100 * gains[1]:+.0f} for lesions",
+    same="the network, 40 pictures, the same classifier",
 )
 
 # %% [markdown]
 # ### The whole grid
 #
-# Four ways, two tasks, few and many pictures: measured earlier by `make measure TABLE=transfer_grid`. "Earlier" is the linear classifier behind the best of the
-# parts 1 to 3, *chosen on the test pictures*, so it is a little flattered.
+# Five ways, two tasks, few and many pictures, three seeds, measured earlier. "Earlier features": a linear classifier behind one of the parts 1 to 3. Which one? That is chosen without
+# the test pictures, by **cross-validation**: each fifth of the training pictures is judged by a classifier that learned from the other four.
+
+
+# %% tags=["measure"]
+def best_early_part(means, labels, seed):
+    """0, 1 or 2: which of the first three parts does best in cross-validation."""
+    generator = torch.Generator().manual_seed(seed)
+    fifth = torch.randperm(len(labels), generator=generator) % 5
+
+    def score(points):
+        folds = [(fifth != k, fifth == k) for k in range(5)]
+        return sum(
+            probe(points[a], labels[a], points[b], labels[b], seed) for a, b in folds
+        )
+
+    scores = [score(points) for points in means[:3]]
+    return scores.index(max(scores))
 
 
 # %%
-# extra code: the grid, one panel a corner, a dot a seed
+grid_rows = measured("transfer_grid")
+
+
+# %%
+# extra code: the grid, a panel for each corner, one dot per seed
 def grid_figure():
-    fig, axes = plt.subplots(2, 2, figsize=(11, 6.6), sharex=True, sharey=True)
-    names = {"scratch": "from scratch", "early": "earlier features", "last": "last features", "tuned": "fine-tuned"}
+    fig, axes = plt.subplots(2, 2, figsize=(11, 7.4), sharex=True, sharey=True)
+    names = {"scratch": "from scratch", "early": "earlier features", "last": "last features", "tuned": "fine-tuned", "faster": "fine-tuned, rate × 10"}
     best = {}
     for column, task in enumerate(["similar", "different"]):
         for row, size in enumerate(["few", "many"]):
-            ax, corner = axes[row, column], runs_here(rows, task=task, size=size)
+            ax, corner = axes[row, column], runs_here(grid_rows, task=task, size=size)
             values = {way: [run["accuracy"] for run in corner if run["way"] == way] for way in names}
             first = max(names, key=lambda way: np.median(values[way]))
             best[f"{task}, {size}"] = names[first]
@@ -1471,34 +2008,34 @@ def grid_figure():
                 weight = "bold" if way == first else "normal"
                 ax.annotate(f"{np.median(values[way]):.0%}", (1.03, line), va="center", fontweight=weight, annotation_clip=False)
             ax.set_title(f"{task} task, {corner[0]['num']:,} to learn from", fontsize=14)
-            ax.set(yticks=range(4), yticklabels=names.values(), ylim=(3.6, -0.6), xlim=(0.4, 1.02))
+            ax.set(yticks=range(5), yticklabels=names.values(), ylim=(4.6, -0.6), xlim=(0.3, 1.02))
             ax.xaxis.set_major_formatter(PercentFormatter(1))
     for ax in axes[1]:
         ax.set_xlabel("accuracy (dots: seeds; right: median)")
     return fig, best
 
 
-# %%
-rows = measured("transfer_grid")
 fig, best = grid_figure()
-show(fig, f"The grid as measured earlier by make measure: accuracy of four ways in each corner, the best median in bold. Best: {'; '.join(f'{corner}: {way}' for corner, way in best.items())}.")
+show(fig, f"The grid as measured earlier by make measure: accuracy of five ways in each corner, the best median in bold. Best: {'; '.join(f'{corner}: {way}' for corner, way in best.items())}.")
 
 # %% [markdown]
 # Read the bold numbers against the rule above.
 #
-# - For the **similar** task it holds. The last features and fine-tuning are close together and ahead, from scratch is far behind with few pictures.
-# - For the **different** task the last features have lost their lead. On drawn lesions the earlier ones beat them by far. On ultrasound images (a photo run shows their grid) the
-#   ways lie within a few points of each other with few images, and fine-tuning leads with many; only some sixty to a hundred and forty images are left to test on, so read it with care.
-# - One corner contradicts the rule: on *drawn* lesions a small network from scratch beats everything. A blob with or without spikes is an easy thing to learn, and where
-#   the task is easy nothing needs to be transferred.
-# - Fine-tuning had the small rate of section 5 everywhere. A different task may want larger steps. Try it.
+# - For the **similar** task it holds: the last features and fine-tuning at 0.0001 are ahead and lie within two points of each other, with few and with many pictures. From scratch is far behind, and with
+#   600 drawings still seven points. Ten times the rate does no harm to our small network and destroys MobileNetV2.
+# - For the **different** task with **few** pictures nothing does well. The rule says "earlier features". With 40 lesions they are hardly ahead of the last ones, on drawings or on ultrasound: forty pictures are too few even to tell which
+#   part is best. A small network from scratch has the best median on both.
+# - With **many** drawn lesions the earlier features do lead the last ones, by nine points; fine-tuning at ten times the rate leads both; and a small network **from scratch beats everything**, with 96 %. A smooth outline or a jagged one is easy
+#   to learn, and what the network knows of animals is of no use for it.
+# - Of the **ultrasound images** there are 180 in our copy. With 120 of them fine-tuning at the small rate has the best median, but 60 are left to test on, the seeds of one way differ
+#   by ten points and more, and whoever calls all 60 benign is right on two in three. Not enough pictures to tell.
 #
 # The lectures' example of a different task is **glaucoma**, seen in photos of the retina. A study of that kind (Christopher et al. 2018) had 14,822 of them, so "many", and compared several
 # architectures, each from scratch and fine-tuned from ImageNet. In all cases transfer was more accurate and took less training; the best reached an area under the ROC curve of 0.91 (1 is perfect, 0.5 is guessing). Raghu et al.
 # (2019) looked closer, on two larger medical tasks: pretraining gave little accuracy, small networks from scratch came close, and what did transfer sat in the lowest layers.
 
 # %% [markdown]
-# ## 10. What a pretrained network expects (5 min, optional)
+# ## 11. What a pretrained network expects (5 min, optional)
 #
 # A pretrained network is used to pictures of a certain **size**, and to numbers of a certain **normalisation**. `prepare` gives it the second. What if you forget?
 #
@@ -1513,53 +2050,59 @@ show(fig, f"The grid as measured earlier by make measure: accuracy of four ways 
 # </details>
 
 # %%
-side = test_set.images.shape[-1]
+size = test_set.images.shape[-1]
+swap = v2.Lambda(lambda image: image.flip(-3), tv_tensors.Image)
 ways = {
     "as it should be": prepare,
-    "red and blue exchanged": v2.Compose([v2.Lambda(lambda image: image.flip(-3), tv_tensors.Image), prepare]),
+    "red and blue exchanged": v2.Compose([swap, prepare]),
     "0 to 1, not normalised": v2.ToDtype(torch.float32, scale=True),
     "0 to 255, not normalised": v2.ToDtype(torch.float32),
-    "half the size": v2.Compose([v2.Resize(side // 2), prepare]),
-    "twice the size": v2.Compose([v2.Resize(side * 2), prepare]),
+    "half the size": v2.Compose([v2.Resize(size // 2), prepare]),
+    "twice the size": v2.Compose([v2.Resize(size * 2), prepare]),
 }
 
 
 # %%
 def with_preparation(way):
-    points, _ = predict(encoder, DataLoader(test_set.with_transform(way), batch_size=100))
+    loader = DataLoader(test_set.with_transform(way), batch_size=100)
+    points, _ = predict(encoder, loader)
     return accuracy(heads[0], TensorDataset(points, test_labels))
 
 
 wrong_ways = {name: with_preparation(way) for name, way in ways.items()}
 
-# %%
-fig, ax = plt.subplots(figsize=(9, 4))
-ax.barh(list(wrong_ways), wrong_ways.values(), color=["C0", *["C1"] * 5])
-ax.bar_label(ax.containers[0], [f"{value:.0%}" for value in wrong_ways.values()], padding=6)
-ax.axvline(0.5, color="gray", linestyle=":")
-ax.set(xlim=(0, 1.1), xlabel="accuracy on the test set", title="A wrong preparation costs accuracy, and no error says so")
-ax.invert_yaxis()
-ax.xaxis.set_major_formatter(PercentFormatter(1))
-show(fig, f"Test accuracy for six ways to prepare the pictures: {', '.join(f'{name} {value:.0%}' for name, value in wrong_ways.items())}. The dotted line is guessing.")
 
 # %%
-forgotten = min(wrong_ways["0 to 1, not normalised"], wrong_ways["0 to 255, not normalised"])
+# extra code: a bar for each way to prepare the pictures
+def ways_figure():
+    fig, ax = plt.subplots(figsize=(9, 4))
+    ax.barh(list(wrong_ways), wrong_ways.values(), color=["C0", *["C1"] * 5])
+    ax.bar_label(ax.containers[0], [f"{value:.0%}" for value in wrong_ways.values()], padding=6)
+    ax.axvline(0.5, color="gray", linestyle=":")
+    ax.set(xlim=(0, 1.1), xlabel="accuracy on the test set", title="A wrong preparation costs accuracy, and no error says so")
+    ax.invert_yaxis()
+    ax.xaxis.set_major_formatter(PercentFormatter(1))
+    return fig
+
+
+show(ways_figure(), f"Test accuracy for six ways to prepare the pictures: {', '.join(f'{name} {value:.0%}' for name, value in wrong_ways.items())}. The dotted line is guessing.")
+
+# %%
+forgotten = [wrong_ways[name] for name in ways if "not normalised" in name]
+right_way, half = wrong_ways["as it should be"], wrong_ways["half the size"]
 claim(
-    "Forgotten normalisation costs many points, and nothing warns you (the worse of the two ways)",
-    forgotten < wrong_ways["as it should be"] - 0.1,
-    f"{forgotten:.0%} instead of {wrong_ways['as it should be']:.0%}",
-)
-claim(
-    "So do pictures of half the size",
-    wrong_ways["half the size"] < wrong_ways["as it should be"] - 0.07,
-    f"{wrong_ways['half the size']:.0%} instead of {wrong_ways['as it should be']:.0%}",
+    "Forgotten normalisation costs many points, and nothing warns you (the worse of "
+    "the two ways); so do pictures of half the size",
+    min(forgotten) < right_way - 0.1 and half < right_way - 0.07,
+    f"{min(forgotten):.0%} and {half:.0%} instead of {right_way:.0%}",
+    same=f"network, head, {len(test_set)} test pictures",
 )
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "notes"}
 # Old slides have `BatchNorm2D` (it is `BatchNorm2d`) and pin torch.hub to `v0.5.0`; take the version that is installed.
 
 # %% [markdown]
-# ## 11. Other pretrained networks (15 min, optional)
+# ## 12. Other pretrained networks (15 min, optional)
 #
 # Torchvision has many more. All end in a layer for ImageNet's 1,000 classes, each under its own name. This dictionary says where it is, and how large the pictures are.
 
@@ -1602,52 +2145,80 @@ shapes = {}
 for name, (place, size) in zoo.items():
     model = skeleton(name)
     width = replace_last(model, place, num_classes=2)
-    shapes[name] = tuple(model(torch.empty(1, 3, size, size, device="meta")).shape)
+    images = torch.empty(1, 3, size, size, device="meta")
+    shapes[name] = tuple(model(images).shape)
     print(f"{name:20} {place:13} {width:5,} features, outputs {shapes[name]}")
-
-# %%
-claim("With its last layer replaced, every network gives two outputs", all(shape == (1, 2) for shape in shapes.values()), f"{len(shapes)} networks")
 
 # %% [markdown]
 # Two notes. Inception v3 has a second, auxiliary head for training (`AuxLogits.fc`), which must be replaced as well. And a slide has "ImageNet classes: 1280" beside MobileNet: it
 # is the 1,280 of this table, the width of the features.
 #
 # What does each cost? **Parameters**, and **multiply-accumulates** (MACs) for one picture. PyTorch's counter counts a multiplication and an addition as two. The
-# **accuracy on ImageNet** is what torchvision publishes with the weights; we only read it.
+# **accuracy on ImageNet** is what torchvision publishes with the weights; we only read it. Weights come in versions. `V1` is the recipe of each network's own time, `V2` a newer
+# one (longer training, more augmentation). `DEFAULT` is the newest that there is, V2 for some and V1 for others. To compare networks we take V1 throughout.
 
 
 # %%
 def costs(name, size):
-    model, weights = skeleton(name), torchvision.models.get_model_weights(name).DEFAULT
-    gmacs = count_macs(model, 1, 3, size, size) / 1e9
-    published = weights.meta["_metrics"]["ImageNet-1K"]["acc@1"]
-    row = {"parameters": num_parameters(model), "GMACs": gmacs, "published GMACs": weights.meta["_ops"]}
-    return row | {"published parameters": weights.meta["num_params"], "ImageNet top-1, %": published}
+    model = skeleton(name)
+    published = torchvision.models.get_model_weights(name).IMAGENET1K_V1.meta
+    return {
+        "parameters": num_parameters(model),
+        "GMACs": count_macs(model, 1, 3, size, size) / 1e9,
+        "published parameters": published["num_params"],
+        "published GMACs": published["_ops"],
+        "top-1": published["_metrics"]["ImageNet-1K"]["acc@1"],
+    }
 
 
+# %%
 table = {name: costs(name, size) for name, (_, size) in zoo.items()}
 for name, row in table.items():
-    print(f"{name:20} {row['parameters']:12,} parameters {row['GMACs']:7.2f} GMACs   ImageNet top-1 {row['ImageNet top-1, %']:.1f} %")
+    print(f"{name:20} {row['parameters']:12,} parameters", end="")
+    print(f" {row['GMACs']:7.2f} GMACs   top-1 {row['top-1']:.1f} %")
 
 # %%
 furthest = max(abs(row["GMACs"] / row["published GMACs"] - 1) for row in table.values())
-claim(
-    "Counted here, parameters and multiply-accumulates are those that torchvision publishes",
-    all(row["parameters"] == row["published parameters"] for row in table.values()) and furthest < 0.03,
+fact(
+    "Counted here, parameters are those that torchvision publishes, and "
+    "multiply-accumulates nearly so",
+    all(row["parameters"] == row["published parameters"] for row in table.values())
+    and furthest < 0.03,
     f"{len(table)} networks; multiply-accumulates within {furthest:.1%}",
 )
 
+# %% [markdown]
+# Does the network make the accuracy, or the recipe? Where there are both versions, the network is the same:
+
 # %%
-fig, ax = plt.subplots(figsize=(10, 5))
-ax.set(xscale="log", xlim=(0.025, 60), ylim=(50, 88), xlabel="multiply-accumulates for one picture, in thousand millions (GMACs)", ylabel="ImageNet top-1 accuracy, %")
-for name, row in table.items():
-    ax.scatter(row["GMACs"], row["ImageNet top-1, %"], s=9 * row["parameters"] / 1e6 + 30, alpha=0.6)
-    shift = 14 if name in ("resnet50", "mobilenet_v3_large") else -42  # above or below the dot
-    label = f"{name}\n{row['parameters'] / 1e6:.1f} M parameters"
-    ax.annotate(label, (row["GMACs"], row["ImageNet top-1, %"]), xytext=(0, shift), textcoords="offset points", ha="center", fontsize=12)
-ax.set_title("More parameters do not mean more accuracy")
-show(fig, "Published ImageNet accuracy against multiply-accumulates, the area of a dot being the number of parameters. AlexNet and VGG-19 have the most parameters and not the most "
-     "accuracy; the MobileNets reach theirs with a small share of the work.")  # fmt: skip
+newer = {}
+for name in zoo:
+    versions = torchvision.models.get_model_weights(name)
+    if hasattr(versions, "IMAGENET1K_V2"):
+        metrics = versions.IMAGENET1K_V2.meta["_metrics"]["ImageNet-1K"]
+        newer[name] = metrics["acc@1"]
+        print(f"{name}: V1 {table[name]['top-1']:.1f} %, V2 {newer[name]:.1f} %")
+
+
+# %%
+# extra code: published accuracy against work, and what the newer recipe adds
+def zoo_figure():
+    fig, ax = plt.subplots(figsize=(10, 5.4))
+    ax.set(xscale="log", xlim=(0.025, 60), ylim=(50, 86), xlabel="multiply-accumulates for one picture, in billions (GMACs, logarithmic)", ylabel="ImageNet top-1 accuracy, %")
+    for k, (name, row) in enumerate(table.items()):
+        ax.scatter(row["GMACs"], row["top-1"], s=9 * row["parameters"] / 1e6 + 30, alpha=0.6, color=f"C{k}")
+        above = name in ("mobilenet_v3_large", "inception_v3")
+        shift = {"inception_v3": (62, 8), "resnet50": (-72, 8), "mobilenet_v2": (8, -38), "vgg19": (0, -54)}.get(name, (0, 14 if above else -42))
+        label = f"{name}\n{row['parameters'] / 1e6:.1f} M parameters"
+        ax.annotate(label, (row["GMACs"], row["top-1"]), xytext=shift, textcoords="offset points", ha="center", fontsize=12)
+        if name in newer:
+            ax.annotate("", (row["GMACs"], newer[name]), (row["GMACs"], row["top-1"]), arrowprops={"arrowstyle": "->", "color": f"C{k}", "lw": 2.5})
+    ax.set_title("More parameters do not mean more accuracy; arrows: a newer recipe")
+    return fig
+
+
+show(zoo_figure(), "Published ImageNet accuracy of the V1 weights against multiply-accumulates, the area of a dot being the number of parameters. AlexNet and VGG-19 have the most parameters and not the most "
+     f"accuracy; the MobileNets reach theirs with a small share of the work. Arrows go up to the V2 weights of {' and '.join(newer)}.")  # fmt: skip
 
 # %% [markdown]
 # A count is not a clock. **Before you run it:** by the count, VGG-19 takes about 65 times as long as MobileNetV2. By the clock?
@@ -1674,15 +2245,23 @@ def seconds_a_picture(name, size, batch_size):
 
 # %%
 batch_size = 4 if device.type == "cpu" else 64
-clock = {name: seconds_a_picture(name, size, batch_size) for name, (_, size) in tqdm(zoo.items())}
+bar = tqdm(zoo.items())
+clock = {name: seconds_a_picture(name, size, batch_size) for name, (_, size) in bar}
 for name in zoo:
-    print(f"{name:20} {clock['vgg19'] / clock[name]:5.1f} times as fast as VGG-19; by the count {table['vgg19']['GMACs'] / table[name]['GMACs']:6.1f} times")
+    by_count = table["vgg19"]["GMACs"] / table[name]["GMACs"]
+    by_clock = clock["vgg19"] / clock[name]
+    print(f"{name:20} {by_clock:5.1f} times as fast as VGG-19;", end="")
+    print(f" by the count {by_count:6.1f} times")
 
 # %%
+times = clock["vgg19"] / clock["mobilenet_v2"]
+by_count = table["vgg19"]["GMACs"] / table["mobilenet_v2"]["GMACs"]
 claim(
-    "MobileNetV2 answers several times as fast as VGG-19 (but not as many times as the counts say)",
-    clock["vgg19"] / clock["mobilenet_v2"] > 3,
-    f"{clock['vgg19'] / clock['mobilenet_v2']:.0f} times by the clock, {table['vgg19']['GMACs'] / table['mobilenet_v2']['GMACs']:.0f} by the count",
+    "MobileNetV2 answers several times as fast as VGG-19, but not as many times as the "
+    "counts say",
+    3 < times < by_count,
+    f"{times:.0f} times by the clock, {by_count:.0f} by the count",
+    same=f"{batch_size} pictures of 224 x 224, this machine",
 )
 
 # %% [markdown]
@@ -1697,76 +2276,33 @@ claim(
 # (It runs that repository's code on your machine, so look at it first.) Here is the same without a network, from a folder of our own:
 
 # %%
+code = """dependencies = ["torch", "torchvision"]
+from torchvision.models import mobilenet_v3_small
+"""
 with tempfile.TemporaryDirectory() as folder:
-    lines = ['dependencies = ["torch", "torchvision"]', "from torchvision.models import mobilenet_v3_small"]
-    (Path(folder) / "hubconf.py").write_text("\n".join(lines))
-    from_hub = torch.hub.load(folder, "mobilenet_v3_small", source="local", num_classes=2)
+    (Path(folder) / "hubconf.py").write_text(code)
+    from_hub = torch.hub.load(
+        folder, "mobilenet_v3_small", source="local", num_classes=2
+    )
+
 
 # %%
+def shapes_of(model):
+    return {name: tuple(t.shape) for name, t in model.state_dict().items()}
+
+
 expected = skeleton("mobilenet_v3_small")
 replace_last(expected, "classifier.3", num_classes=2)
-shapes_hub, shapes_expected = ({name: tuple(t.shape) for name, t in model.state_dict().items()} for model in (from_hub, expected))
-claim(
+fact(
     "torch.hub gives the same network: every weight has the same name and shape",
-    shapes_hub == shapes_expected,
-    f"{len(shapes_hub)} tensors; the new layer's weights have the shape {shapes_hub['classifier.3.weight']}",
+    shapes_of(from_hub) == shapes_of(expected),
+    f"{len(shapes_of(from_hub))} tensors",
 )
 
 # %% [markdown]
-# ## 12. Exercises (45 min)
+# ## 13. Exercises (30 min)
 #
-# Write your answer in place of the dots and run the cell: the check tells you what it expected and what came. Stuck? Take away the `#` in
-# the cell below it.
-#
-# **Exercise 1: replace the head.** Torchvision's MobileNetV2 ends in `classifier[1]`, a linear layer with 1,280 inputs and 1,000 classes.
-# Our small network has one too, of another width. Put a new layer there that gives `num_classes` outputs, for both. Return the model.
-
-
-# %%
-def replace_head(model, num_classes):
-    ...
-
-
-exercises.replace_head.check(replace_head)
-
-# %% slideshow={"slide_type": "skip"}
-# exercises.replace_head.hint()
-# exercises.replace_head.solution()
-
-# %% [markdown]
-# **Exercise 2: freeze.** Turn off training (`requires_grad`) for all parameters of `model.features`, and for no others. Return how many
-# numbers are left to train, an integer.
-
-
-# %%
-def freeze(model):
-    ...
-
-
-exercises.freeze.check(freeze)
-
-# %% slideshow={"slide_type": "skip"}
-# exercises.freeze.hint()
-# exercises.freeze.solution()
-
-# %% [markdown]
-# **Exercise 3: a classifier without training.** Give each of `points` (N, D) the label of the most similar of `known_points` (M, D), by
-# cosine similarity. Return the labels, a tensor (N,).
-
-
-# %%
-def nearest_label(points, known_points, known_labels):
-    ...
-
-
-exercises.nearest_label.check(nearest_label)
-
-# %% slideshow={"slide_type": "skip"}
-# exercises.nearest_label.hint()
-# exercises.nearest_label.solution()
-
-# %% [markdown]
-# **Exercise 4: cache the features yourself.** Without `predict`: run `encoder` over every picture of `dataset`, whose items are (image, label),
+# **Exercise 7**: cache the features yourself. Without `predict`: run `encoder` over every picture of `dataset`, whose items are (image, label),
 # and return all features in order, a tensor (N, D). In evaluation mode, and without gradients. Here all is on the CPU.
 
 
@@ -1782,7 +2318,7 @@ exercises.cache_features.check(cache_features)
 # exercises.cache_features.solution()
 
 # %% [markdown]
-# **Exercise 5: parameter groups.** Write the list of groups for an optimizer: the head (`model.classifier`) at `lr`, the second half of the layers in `model.features` at a
+# **Exercise 8**: parameter groups. Write the list of groups for an optimizer: the head (`model.classifier`) at `lr`, the second half of the layers in `model.features` at a
 # tenth of it, the first half at a hundredth. With an odd number of layers, the first half is the smaller one.
 
 
@@ -1798,7 +2334,7 @@ exercises.parameter_groups.check(parameter_groups)
 # exercises.parameter_groups.solution()
 
 # %% [markdown]
-# **Exercise 6: an unfreezing schedule.** In epoch number `epoch`, from 0, the classifier and the last `epoch` layers of `model.features` are trained, and all others are frozen.
+# **Exercise 9**: an unfreezing schedule. In epoch number `epoch`, from 0, the classifier and the last `epoch` layers of `model.features` are trained, and all others are frozen.
 # Set `requires_grad` accordingly and return the model.
 
 
@@ -1814,30 +2350,14 @@ exercises.unfreeze.check(unfreeze)
 # exercises.unfreeze.solution()
 
 # %% [markdown]
-# **Exercise 7: normalise by hand.** `images` are bytes (N, 3, H, W), `mean` and `std` lists of three numbers, one a channel, for values between 0 and 1. Return what the network expects,
-# float32, without `v2`.
-
-
-# %%
-def normalise(images, mean, std):
-    ...
-
-
-exercises.normalise.check(normalise)
-
-# %% slideshow={"slide_type": "skip"}
-# exercises.normalise.hint()
-# exercises.normalise.solution()
-
-# %% [markdown]
-# ## 13. Lab: forty pictures (30 min and more)
+# ## 14. Lab: forty pictures (30 min and more)
 #
 # Now you have only **40** labelled pictures, `pool.subset(40)`. Build the best classifier that you can, in any way: features,
-# neighbours, fine-tuning, flipped copies, a vote of several networks. You may look at `val_set`, but not train on it, and not touch
-# `test_set`.
+# neighbours, fine-tuning, flipped copies, a vote of several networks. You may look at `val_set`, but not train on it.
 #
 # `classify` gets pictures as bytes, a uint8 tensor (N, 3, S, S) on the CPU, and returns their labels, (N,), 0 for cat and 1 for dog. So the
-# preparation (`scale`, `prepare` or your own) belongs in it. The check scores it on the test set. 90 % is good.
+# preparation (`scale`, `prepare` or your own) belongs in it. Each check makes pictures anew: new drawings of which nobody knows
+# the seed, or the test photos cut and mirrored by chance. Section 4's lines give about 94 % on drawings, where **95 % is good, 97 % very good**, and 92 % on photos, where **93 % is good, 95 % very good**.
 
 
 # %%
@@ -1854,15 +2374,11 @@ exercises.lab.check(classify)
 # %% [markdown]
 # ## Summary
 #
-# - A network of our own learns its 200 pictures by heart. Global average pooling narrows the gap to new pictures, and does not close it.
-# - A pretrained network turns pictures into points. Neighbours are alike before any training for our task. Counting turns words into points.
-# - Frozen features, computed once, and a linear classifier beat our own network: twenty pictures with them beat two hundred without.
-# - So does fine-tuning with a small learning rate. A large one destroys what the network knew, unless early parts get less of it.
-# - When you ask a network, its batch normalisation must be in evaluation mode, and the pictures prepared in its way. No error tells you that either is wrong.
-# - First layers see edges and colours. What late parts add helps a task like the one that they learned, and not a different one.
-# - What a network costs is counted without running it. The clock says something else.
-#
-# The claims of this run, with their figures:
+# - **With 200 pictures, what was learned elsewhere counts most.** Start with frozen features: computed once, and good from twenty pictures on.
+# - **Fine-tune with a small rate**, and keep it only where *your* validation set says that it gains.
+# - **Choose on validation, test once.** Rate, epochs, which part to cut at: all of these are choices.
+# - **What is done to a network and its pictures belongs together:** mode of the batch normalisation, normalisation, size. No error tells you that one is wrong.
+# - **Rules of thumb are measured, too.** Falling rates, unfreezing and freezing make a large rate bearable. What they gain over a small one is another question.
 
 # %%
 summary()
@@ -1875,15 +2391,16 @@ summary()
 # | T1 small data, and how much the famous ones have | 1 | A, B, C, E |
 # | T2 a network of our own, overfitting, global average pooling | 2 | E |
 # | T3 embeddings of images and of words | 3 | A, B |
-# | T4 first-layer filters, what deeper parts respond to | 8 | D |
+# | T4 first-layer filters, what deeper parts respond to | 9 | D |
 # | T5 frozen features and a linear classifier | 4 | A, B, C, D, E |
 # | T6 fine-tuning with a small learning rate | 5 | A, B, D |
-# | T7 discriminative learning rates | 7 | A, B |
-# | T8 gradual unfreezing | 7 | B |
-# | T9 how many parts to freeze | 7 | C |
-# | T10 when and how, measured | 9 | C, D |
-# | T11 other pretrained networks and torch.hub | 11 | C, E |
-# | T12 input size and normalisation | 10 | D, E |
+# | T7 discriminative learning rates | 8 | A, B |
+# | T8 gradual unfreezing | 8 | B |
+# | T9 how many parts to freeze | 8 | C |
+# | T10 when and how, measured | 10 | C, D |
+# | T11 other pretrained networks and torch.hub | 12 | C, E |
+# | T12 input size and normalisation | 11 | D, E |
+# | T13 choosing on validation, testing once; mistakes, and a picture of your own | 6, 7 | beyond |
 #
 # ### Further reading
 # - M. Lin, Q. Chen, S. Yan. *Network in Network*. 2013. https://arxiv.org/abs/1312.4400 (global average pooling)

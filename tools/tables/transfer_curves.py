@@ -20,14 +20,13 @@ TOLERANCE = {"accuracy": 0.08}
 
 @cache
 def data(source: str):
-    """(pool to draw training pictures from, test set); COURSE_DATA is `source` already."""
-    pool, _, test_set = datasets.dogs_vs_cats(num_train=max(NUMS[source]), num_val=200)
-    return pool, test_set
+    """(pool to draw training pictures from, validation set, test set); COURSE_DATA is `source` already."""
+    return datasets.dogs_vs_cats(num_train=max(NUMS[source]), num_val=200)
 
 
 def place(lesson, source: str):
     """Give the lesson its pretrained network and preparation; (pool, test set, the test set's points and labels)."""
-    pool, test_set = data(source)
+    pool, _, test_set = data(source)
     if getattr(lesson, "source", None) != source:
         model, lesson.prepare = lesson.models.pretrained(source)
         lesson.encoder, lesson.source = copy.deepcopy(model), source
@@ -36,8 +35,8 @@ def place(lesson, source: str):
     return pool, test_set, lesson.test_points
 
 
-def frozen_head(lesson, pictures, seed: int):
-    points, labels = lesson.through(lesson.encoder, pictures, None)
+def frozen_head(lesson, pictures, seed: int, encoder=None):
+    points, labels = lesson.through(encoder or lesson.encoder, pictures, None)
     return lesson.linear_on(points, labels, seed)
 
 

@@ -1,112 +1,109 @@
 """Exercises of notebook 05, transfer learning."""
 
 import copy
+import io
+import secrets
+from contextlib import redirect_stdout
+from numbers import Integral
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 from torchvision.models import mobilenet_v2
+from torchvision.transforms import v2
 
-from utils import datasets
-from utils.exercises import share_right
+from utils import critters, datasets
+from utils.exercises import not_used, share_right
 from utils.lessons import Exercise
 from utils.models import SmallResNet, num_parameters
 
-# ---- 1. replace the head ---------------------------------------------------------------------------------------------
+# ---- 1. normalise by hand --------------------------------------------------------------------------------------------
 
 
-def replace_head(model, num_classes):
-    last = model.classifier[1]
-    model.classifier[1] = nn.Linear(last.in_features, num_classes)
-    return model
+def normalise(images, mean, std):
+    mean, std = torch.tensor(mean)[:, None, None], torch.tensor(std)[:, None, None]
+    return (images.float() / 255 - mean) / std
 
 
-def _check_replace_head(replace_head):
-    for make, name in ((lambda: SmallResNet(num_classes=64, width=8), "SmallResNet"), (mobilenet_v2, "MobileNetV2")):
-        model = make()
-        before = copy.deepcopy(model.features.state_dict())
-        model = replace_head(model, 3)
-        assert hasattr(model, "features"), (
-            f"Your function returned a {type(model).__name__}; expected the whole model, with its new head."
-        )
-        linear = [layer for layer in model.modules() if isinstance(layer, nn.Linear)][-1]
-        width = 1280 if name == "MobileNetV2" else 64
-        assert linear.in_features == width, (
-            f"The new layer of {name} expects {linear.in_features} features; its features are {width} wide. "
-            "Ask the old layer: it knows its in_features."
-        )
-        assert linear.out_features == 3, (
-            f"{name} was asked for 3 classes and gives {linear.out_features} outputs. "
-            "Is num_classes used, and the layer put in place?"
-        )
-        outputs = model.eval()(torch.zeros(2, 3, 64, 64))
-        assert outputs.shape == (2, 3), (
-            f"{name} gives outputs of shape {tuple(outputs.shape)} for 2 pictures; expected (2, 3)."
-        )
-        same = all(torch.equal(before[key], value) for key, value in model.features.state_dict().items())
-        assert same, (
-            f"The features of {name} have changed. Replace only the last layer, otherwise nothing is transferred."
-        )
-    return "The same two lines serve both networks."
+def _check_normalise(normalise):
+    not_used(normalise, "v2", "normalize", "Normalize")
+    mean, std = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]  # ImageNet's, for numbers between 0 and 1
+    images = torch.randint(0, 256, (5, 3, 3, 4), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    result = normalise(images.clone(), list(mean), list(std))
+    assert isinstance(result, torch.Tensor) and result.shape == images.shape, (
+        f"Expected a tensor of the same shape, (5, 3, 3, 4); "
+        f"{f'shape {tuple(result.shape)}' if isinstance(result, torch.Tensor) else type(result).__name__} came."
+    )
+    assert result.dtype == torch.float32, f"Expected float32, as weights have it; {result.dtype} came."
+    m, s, x = torch.tensor(mean)[:, None, None], torch.tensor(std)[:, None, None], images.float()
+
+    def like(other):
+        return torch.allclose(result, other, atol=1e-4)
+
+    assert not like((x - m) / s), "mean and std are for numbers between 0 and 1: divide the bytes by 255 first."
+    assert not like(x / 255), "The bytes are scaled to 0..1 and not normalised yet: subtract mean, divide by std."
+    assert not like(x / 255 - m / s), "Brackets: subtract the mean first, then divide the difference by std."
+    assert not like((x / 255 - m) * s), "Divide by std, do not multiply."
+    own = x / 255
+    own_stats = (own - own.mean((0, 2, 3), keepdim=True)) / own.std((0, 2, 3), keepdim=True)
+    assert not torch.allclose(result, own_stats, atol=0.05), (
+        "You normalise with the mean and std of these pictures. "
+        "The network wants the ones that it was trained with: the arguments."
+    )
+    assert like((x / 255 - m) / s), (
+        "The values are not (images / 255 - mean) / std. Each of the three channels has its own mean: "
+        "does it meet the channel axis? "
+        "torch.tensor(mean)[:, None, None] has the shape (3, 1, 1)."
+    )
+    return "This is all that v2.ToDtype(scale=True) and v2.Normalize do."
 
 
-replace_head = Exercise(
-    "Replace the head",
-    test=_check_replace_head,
+normalise = Exercise(
+    "Normalise by hand",
+    test=_check_normalise,
     hints=(
-        "Print model.classifier. Which of its layers decides the number of classes?",
-        "A new nn.Linear needs the old one's in_features, and num_classes outputs.",
-        "model.classifier[1] = nn.Linear(model.classifier[1].in_features, ...), then return the model.",
+        "Two steps: bytes to numbers between 0 and 1, then (x - mean) / std for each channel.",
+        "Shapes are matched from the right. To meet the channels of (N, 3, H, W), mean must have the shape (3, 1, 1).",
+        "torch.tensor(mean)[:, None, None] has that shape.",
     ),
-    reference=replace_head,
+    reference=normalise,
 )
 
-# ---- 2. freeze -------------------------------------------------------------------------------------------------------
+# ---- 2. pool by hand -------------------------------------------------------------------------------------------------
 
 
-def freeze(model):
-    for parameter in model.features.parameters():
-        parameter.requires_grad = False
-    return sum(p.numel() for p in model.parameters() if p.requires_grad)
+def average_pool(maps):
+    return maps.mean(dim=(2, 3))
 
 
-def _check_freeze(freeze):
-    model = SmallResNet(num_classes=2, width=8)
-    count = freeze(model)
-    head = num_parameters(model.classifier)
-    frozen = [not parameter.requires_grad for parameter in model.features.parameters()]
-    assert isinstance(count, int), (
-        f"Expected how many numbers are left to train, an integer; a {type(count).__name__} came."
+def _check_average_pool(average_pool):
+    not_used(average_pool, "nn", "F", "AdaptiveAvgPool2d", "adaptive_avg_pool2d", "avg_pool2d")
+    maps = torch.rand(3, 5, 4, 6, generator=torch.Generator().manual_seed(0))
+    result, expected = average_pool(maps.clone()), maps.mean((2, 3))
+    assert isinstance(result, torch.Tensor), f"Expected a tensor (N, C); a {type(result).__name__} came."
+    assert result.shape != (3, 5, 1, 1), "The numbers may be right; the two axes of one pixel are too many: (N, C)."
+    assert result.shape != (3, 4, 6), "You average over the channels. Each channel keeps a number of its own."
+    assert result.shape != (5,) and result.shape != (5, 4, 6), "You average over the pictures, too. Each keeps its own."
+    assert result.shape == (3, 5), (
+        f"Maps of shape (3, 5, 4, 6) gave {tuple(result.shape)}; expected (3, 5), a number for each channel."
     )
-    assert any(frozen), (
-        "Every weight of model.features is still trained. (eval() changes batch norm and dropout, not which "
-        "weights are trained; "
-        "set requires_grad to False.)"
+    assert not torch.allclose(result, maps.amax((2, 3))), "These are the largest values; expected the averages."
+    assert not torch.allclose(result, maps.sum((2, 3))), "These are the sums. Divide by the number of pixels, 4 x 6."
+    assert torch.allclose(result, expected, atol=1e-5), (
+        "These are not the averages over the last two axes, height and width."
     )
-    assert all(frozen), (
-        f"{frozen.count(False)} of {len(frozen)} parameters of model.features are still trained. Loop over all of them."
-    )
-    assert all(parameter.requires_grad for parameter in model.classifier.parameters()), (
-        "The classifier is frozen too, so nothing is left to train. "
-        "Loop over model.features.parameters(), not model.parameters()."
-    )
-    assert count == head, (
-        f"Your function returned {count}; {head} numbers are left to train. "
-        "Count with p.numel() those that have requires_grad."
-    )
-    return f"{head} numbers are left to train, of {num_parameters(model):,}."
+    return "It has no weights, and it takes maps of any size."
 
 
-freeze = Exercise(
-    "Freeze the features",
-    test=_check_freeze,
+average_pool = Exercise(
+    "Pool by hand",
+    test=_check_average_pool,
     hints=(
-        "A parameter with requires_grad = False gets no gradient, so the optimizer leaves it alone.",
-        "Loop over model.features.parameters(). To count, sum p.numel() over the parameters that still have "
-        "requires_grad.",
+        "Each channel of each picture becomes one number. Which axes go?",
+        "Tensors have a method mean, which takes the axes: dim=(...).",
     ),
-    reference=freeze,
+    reference=average_pool,
 )
 
 # ---- 3. classify by the nearest neighbour ----------------------------------------------------------------------------
@@ -162,7 +159,150 @@ nearest_label = Exercise(
     reference=nearest_label,
 )
 
-# ---- 4. cache the features -------------------------------------------------------------------------------------------
+# ---- 4. freeze -------------------------------------------------------------------------------------------------------
+
+
+def freeze(model):
+    for parameter in model.features.parameters():
+        parameter.requires_grad = False
+    return sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
+def _check_freeze(freeze):
+    model = SmallResNet(num_classes=2, width=8)
+    count = freeze(model)
+    head = num_parameters(model.classifier)
+    frozen = [not parameter.requires_grad for parameter in model.features.parameters()]
+    assert isinstance(count, Integral) or (isinstance(count, torch.Tensor) and count.ndim == 0), (
+        f"Expected how many numbers are left to train, an integer; a {type(count).__name__} came."
+    )
+    assert any(frozen), (
+        "Every weight of model.features is still trained. (eval() changes batch norm and dropout, not which "
+        "weights are trained; "
+        "set requires_grad to False.)"
+    )
+    assert all(frozen), (
+        f"{frozen.count(False)} of {len(frozen)} parameters of model.features are still trained. Loop over all of them."
+    )
+    assert all(parameter.requires_grad for parameter in model.classifier.parameters()), (
+        "The classifier is frozen too, so nothing is left to train. "
+        "Loop over model.features.parameters(), not model.parameters()."
+    )
+    assert count == head, (
+        f"Your function returned {count}; {head} numbers are left to train. "
+        "Count with p.numel() those that have requires_grad."
+    )
+    return f"{head} numbers are left to train, of {num_parameters(model):,}."
+
+
+freeze = Exercise(
+    "Freeze the features",
+    test=_check_freeze,
+    hints=(
+        "A parameter with requires_grad = False gets no gradient, so the optimizer leaves it alone.",
+        "Loop over model.features.parameters(). To count, sum p.numel() over the parameters that still have "
+        "requires_grad.",
+    ),
+    reference=freeze,
+)
+
+# ---- 5. replace the head ---------------------------------------------------------------------------------------------
+
+
+def replace_head(model, num_classes):
+    last = model.classifier[1]
+    model.classifier[1] = nn.Linear(last.in_features, num_classes)
+    return model
+
+
+def _check_replace_head(replace_head):
+    for make, name in ((lambda: SmallResNet(num_classes=64, width=8), "SmallResNet"), (mobilenet_v2, "MobileNetV2")):
+        model = make()
+        before = copy.deepcopy(model.features.state_dict())
+        model = replace_head(model, 3)
+        assert hasattr(model, "features"), (
+            f"Your function returned a {type(model).__name__}; expected the whole model, with its new head."
+        )
+        width = 1280 if name == "MobileNetV2" else 64
+        lazy = [layer for layer in model.modules() if isinstance(layer, nn.LazyLinear)]
+        if lazy:  # it learns its width from the first features that it sees
+            model.eval()(torch.zeros(2, 3, 64, 64))
+        linear = [layer for layer in model.modules() if isinstance(layer, nn.Linear)][-1]
+        assert linear.in_features == width, (
+            f"The new layer of {name} expects {linear.in_features} features; its features are {width} wide. "
+            "Ask the old layer: it knows its in_features."
+        )
+        assert linear.out_features == 3, (
+            f"{name} was asked for 3 classes and gives {linear.out_features} outputs. "
+            "Is num_classes used, and the layer put in place?"
+        )
+        outputs = model.eval()(torch.zeros(2, 3, 64, 64))
+        assert outputs.shape == (2, 3), (
+            f"{name} gives outputs of shape {tuple(outputs.shape)} for 2 pictures; expected (2, 3)."
+        )
+        same = all(torch.equal(before[key], value) for key, value in model.features.state_dict().items())
+        assert same, (
+            f"The features of {name} have changed. Replace only the last layer, otherwise nothing is transferred."
+        )
+    return "The same two lines serve both networks."
+
+
+replace_head = Exercise(
+    "Replace the head",
+    test=_check_replace_head,
+    hints=(
+        "Print model.classifier. Which of its layers decides the number of classes?",
+        "A new nn.Linear needs the old one's in_features, and num_classes outputs.",
+        "model.classifier[1] = nn.Linear(model.classifier[1].in_features, ...), then return the model.",
+    ),
+    reference=replace_head,
+)
+
+# ---- 6. choose, then test --------------------------------------------------------------------------------------------
+
+
+def choose(val, test):
+    name = max(val, key=lambda way: sum(val[way]) / len(val[way]))
+    return name, sum(test[name]) / len(test[name])
+
+
+def _check_choose(choose):
+    val = {"a": [0.90, 0.91, 0.92], "b": [0.93, 0.94, 0.95], "c": [0.97, 0.90, 0.89], "d": [0.91, 0.90, 0.90]}
+    test = {"a": [0.92, 0.90, 0.91], "b": [0.91, 0.93, 0.95], "c": [0.90, 0.94, 0.95], "d": [0.95, 0.94, 0.97]}
+    result = choose(copy.deepcopy(val), copy.deepcopy(test))
+    assert isinstance(result, (tuple, list)) and len(result) == 2, (
+        f"Expected a name and a number, (name, mean); {result!r} came."
+    )
+    name, number = result
+    assert name in val, f"The first is to be the name of a way, one of {', '.join(val)}; {name!r} came."
+    assert name != "d", "You chose by the test set. It was best there by luck, too, so its number would be too good."
+    assert name != "c", "You chose by the best single seed. One seed is luck: compare the means."
+    assert name == "b", f"{name} is not the best on validation. Compare the means of val."
+    number = float(number)
+
+    def is_(other):
+        return abs(number - other) < 1e-6
+
+    assert not is_(sum(val["b"]) / 3), (
+        "This is its mean on validation, the number that chose it, and so a little too good. Report the test set's."
+    )
+    assert not is_(max(test["b"])), "This is its best seed on the test set. Report the mean."
+    assert is_(sum(test["b"]) / 3), f"Expected its mean on the test set, {sum(test['b']) / 3:.4f}; {number:.4f} came."
+    return "Another way is better on this test set. We will never know whether it is better."
+
+
+choose = Exercise(
+    "Choose, then test",
+    test=_check_choose,
+    hints=(
+        "Which of the two dicts may choose, and which may only be reported?",
+        "max(val, key=...) gives the name whose key is largest; the key is a mean over the seeds.",
+        "name = max(val, key=lambda way: sum(val[way]) / len(val[way])); then the mean of test[name].",
+    ),
+    reference=choose,
+)
+
+# ---- 7. cache the features -------------------------------------------------------------------------------------------
 
 
 def cache_features(encoder, dataset):
@@ -212,7 +352,7 @@ cache_features = Exercise(
     reference=cache_features,
 )
 
-# ---- 5. parameter groups ---------------------------------------------------------------------------------------------
+# ---- 8. parameter groups ---------------------------------------------------------------------------------------------
 
 
 def parameter_groups(model, lr):
@@ -264,7 +404,7 @@ parameter_groups = Exercise(
     "Parameter groups",
     test=_check_parameter_groups,
     hints=(
-        "An optimizer takes a list of dicts instead of parameters. Section 7 builds one with rate_by_part.",
+        "An optimizer takes a list of dicts instead of parameters. Section 8 does so in tune_gently.",
         "half = len(model.features) // 2; then model.features[:half] and model.features[half:] are networks of their "
         "own, with parameters().",
         'Three dicts: {"params": model.features[:half].parameters(), "lr": lr / 100}, and so on.',
@@ -272,7 +412,7 @@ parameter_groups = Exercise(
     reference=parameter_groups,
 )
 
-# ---- 6. an unfreezing schedule ---------------------------------------------------------------------------------------
+# ---- 9. an unfreezing schedule ---------------------------------------------------------------------------------------
 
 
 def unfreeze(model, epoch):
@@ -327,88 +467,80 @@ unfreeze = Exercise(
     reference=unfreeze,
 )
 
-# ---- 7. normalise by hand --------------------------------------------------------------------------------------------
-
-
-def normalise(images, mean, std):
-    mean, std = torch.tensor(mean)[:, None, None], torch.tensor(std)[:, None, None]
-    return (images.float() / 255 - mean) / std
-
-
-def _check_normalise(normalise):
-    mean, std = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]  # ImageNet's, for numbers between 0 and 1
-    images = torch.randint(0, 256, (5, 3, 3, 4), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    result = normalise(images.clone(), list(mean), list(std))
-    assert isinstance(result, torch.Tensor) and result.shape == images.shape, (
-        f"Expected a tensor of the same shape, (5, 3, 3, 4); "
-        f"{f'shape {tuple(result.shape)}' if isinstance(result, torch.Tensor) else type(result).__name__} came."
-    )
-    assert result.dtype == torch.float32, f"Expected float32, as weights have it; {result.dtype} came."
-    m, s, x = torch.tensor(mean)[:, None, None], torch.tensor(std)[:, None, None], images.float()
-
-    def like(other):
-        return torch.allclose(result, other, atol=1e-4)
-
-    assert not like((x - m) / s), "mean and std are for numbers between 0 and 1: divide the bytes by 255 first."
-    assert not like(x / 255), "The bytes are scaled to 0..1 and not normalised yet: subtract mean, divide by std."
-    assert not like(x / 255 - m / s), "Brackets: subtract the mean first, then divide the difference by std."
-    assert not like((x / 255 - m) * s), "Divide by std, do not multiply."
-    own = x / 255
-    own_stats = (own - own.mean((0, 2, 3), keepdim=True)) / own.std((0, 2, 3), keepdim=True)
-    assert not torch.allclose(result, own_stats, atol=0.05), (
-        "You normalise with the mean and std of these pictures. "
-        "The network wants the ones that it was trained with: the arguments."
-    )
-    assert like((x / 255 - m) / s), (
-        "The values are not (images / 255 - mean) / std. Each of the three channels has its own mean: "
-        "does it meet the channel axis? "
-        "torch.tensor(mean)[:, None, None] has the shape (3, 1, 1)."
-    )
-    return "This is all that v2.ToDtype(scale=True) and v2.Normalize do."
-
-
-normalise = Exercise(
-    "Normalise by hand",
-    test=_check_normalise,
-    hints=(
-        "Two steps: bytes to numbers between 0 and 1, then (x - mean) / std for each channel.",
-        "Shapes are matched from the right. To meet the channels of (N, 3, H, W), mean must have the shape (3, 1, 1).",
-        "torch.tensor(mean)[:, None, None] has that shape.",
-    ),
-    reference=normalise,
-)
-
 # ---- lab -------------------------------------------------------------------------------------------------------------
 
-LAB_GOOD = 0.9  # the share of right answers that counts as good
+LAB_GOOD = {"critters": 0.95, "photos": 0.93}  # the share of right answers that counts as good
+LAB_VERY_GOOD = {"critters": 0.97, "photos": 0.95}
 
 
 def make_classifier():
     from utils import models
     from utils.training import fit, predict
 
-    train_set = datasets.dogs_vs_cats(num_train=600, num_val=200).train.subset(40)
-    encoder, prepare = models.pretrained(train_set.source)
-    encoder.classifier = nn.Identity()
-    features, labels = predict(encoder, DataLoader(train_set.with_transform(prepare), batch_size=40))
-    linear = nn.Linear(features.shape[1], 2)
-    optimizer = torch.optim.AdamW(linear.parameters(), lr=1e-3, weight_decay=0.1)
-    fit(linear, [(features, labels)], num_epochs=300, optimizer=optimizer, progress=None)
+    few = datasets.dogs_vs_cats(num_train=600, num_val=200).train.subset(40)
+    model, prepare = models.pretrained(few.source)
+    # MobileNetV2 wants a small rate, and learned from larger photos than ours.
+    size, lr, num_epochs = (64, 1e-3, 100) if few.source == "critters" else (176, 1e-5, 10)
+    as_is = v2.Compose([v2.Resize([size, size]), prepare])
+    moved = v2.Compose([v2.RandomHorizontalFlip(), v2.RandomAffine(10, (0.1, 0.1), (0.85, 1.2)), as_is])
+
+    def train(model, batches, lr, num_epochs):
+        optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=0.1)
+        steps = num_epochs * len(batches)
+        scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=lr, total_steps=steps)
+        fit(model, batches, num_epochs=num_epochs, optimizer=optimizer, scheduler=scheduler, progress=None)
+
+    model.classifier = nn.Identity()  # frozen features and a linear classifier first, then all of it
+    pictures = DataLoader(few.with_transform(moved), batch_size=20, shuffle=True)
+    copies = [predict(model, pictures) for _ in range(10)]  # of the same 40 pictures, moved a little
+    points, labels = (torch.cat(part) for part in zip(*copies, strict=True))
+    linear = nn.Linear(points.shape[1], 2)
+    train(linear, [(points, labels)], 1e-3, 300)
+    model.classifier = linear
+    models.hold_batch_norm(model)
+    train(model, pictures, lr, num_epochs)
+    model.eval()
 
     @torch.no_grad()
     def classify(images):
-        return linear(encoder.eval()(prepare(images))).argmax(dim=1)
+        return (model(as_is(images)) + model(as_is(images.flip(3)))).argmax(dim=1)
 
     return classify
 
 
+def _pictures() -> datasets.Splits:
+    """The notebook's pictures, without the line on their size."""
+    with redirect_stdout(io.StringIO()):
+        return datasets.dogs_vs_cats(num_train=600, num_val=200)
+
+
+def _held_out() -> datasets.ImageDataset:
+    """Pictures that nobody has seen: new drawings of which nobody knows the seed, or the test photos, each cut a little
+    smaller and mirrored or not by chance."""
+    test_set = _pictures().test
+    seed = secrets.randbits(60)
+    if test_set.source == "critters":
+        images, labels, *_ = critters.draw_many(["cat", "dog"], 2000, seed=seed, size=test_set.images.shape[-1])
+        images, labels = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(), torch.from_numpy(labels).long()
+    else:
+        images, labels = test_set.images.clone(), test_set.targets["label"]
+        random, size = torch.Generator().manual_seed(seed), images.shape[-1]
+        for k, (y, x, mirrored) in enumerate(torch.randint(0, 6, (len(images), 3), generator=random).tolist()):
+            part = v2.functional.resized_crop(images[k], y, x, size - 6, size - 6, [size, size])
+            images[k] = part.flip(2) if mirrored > 2 else part
+    return datasets.ImageDataset(images, {"label": labels}, test_set.classes, test_set.noun, test_set.source)
+
+
 def _check_lab(classify):
-    test_set = datasets.dogs_vs_cats(num_train=600, num_val=200).test
-    share, score = share_right(classify, test_set)
-    assert share >= LAB_GOOD, (
-        f"{score}; guessing gives 50 %, and {LAB_GOOD:.0%} counts as good. What do 40 pictures suffice for?"
+    classify(_pictures().val.images[:2])  # before any time goes into drawing
+    held_out = _held_out()
+    share, score = share_right(classify, held_out)
+    good, very_good = LAB_GOOD[held_out.source], LAB_VERY_GOOD[held_out.source]
+    assert share >= good, (
+        f"{score}; guessing gives 50 %, and {good:.0%} counts as good. Section 4's lines end a little below it. "
+        "What more can be had from the same 40 pictures?"
     )
-    return f"{score}; {LAB_GOOD:.0%} counts as good."
+    return f"{score}; {good:.0%} is good, {very_good:.0%} very good."
 
 
 lab = Exercise(
@@ -416,8 +548,9 @@ lab = Exercise(
     test=_check_lab,
     hints=(
         "With 40 pictures, the fewer numbers you train, the better.",
-        "Freeze the features, train a linear classifier on them, with weight decay. "
-        "Then try flipped copies of the pictures.",
+        "Freeze the features, train a linear classifier on them, with weight decay.",
+        "Copies of the pictures, mirrored, moved and turned a little, give more points; fine-tune on such copies, too. "
+        "Of a new picture ask about its mirror image as well. Photos may be larger.",
     ),
     reference=make_classifier,
     computed=True,
