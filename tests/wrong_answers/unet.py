@@ -1,5 +1,6 @@
 """Wrong answers to the exercises of notebook 04: (exercise, answer, a piece of the message that fits the mistake)."""
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -66,15 +67,18 @@ def up_to(number, grid):
 
 
 class Built(nn.Module):
-    """The exercise's network with one thing changed."""
+    """The exercise's network with one thing changed; `join` puts the skip and what comes up together."""
 
-    def __init__(self, width, skip=True, bias=False, classes=3, norm=True, relu=False, up=True):
+    def __init__(
+        self, width, skip=True, bias=False, classes=3, norm=True, relu=False, up=True, inside=nn.ReLU, join=None
+    ):
         super().__init__()
+        self.join = join or (lambda skip, x: torch.cat([skip, x], dim=1))
 
         def pair(i, o):
             layers = []
             for c in (i, o):
-                layers += [nn.Conv2d(c, o, 3, padding=1, bias=bias), *[nn.BatchNorm2d(o)] * norm, nn.ReLU()]
+                layers += [nn.Conv2d(c, o, 3, padding=1, bias=bias), *[nn.BatchNorm2d(o)] * norm, inside()]
             return nn.Sequential(*layers)
 
         self.skip, self.relu = skip, relu
@@ -86,8 +90,45 @@ class Built(nn.Module):
     def forward(self, images):
         skip = self.top(images)
         x = self.up(self.bottom(F.max_pool2d(skip, 2)))
-        x = self.head(self.last(torch.cat([skip, x], dim=1) if self.skip else x))
+        x = self.head(self.last(self.join(skip, x) if self.skip else x))
         return F.relu(x) if self.relu else x
+
+
+class InForward(nn.Module):
+    """Another right one: single layers, F.relu, lazy convolutions, and what comes up first among the channels."""
+
+    def __init__(self, width):
+        super().__init__()
+        channels = [width, width, 2 * width, 2 * width, width, width]
+        self.convolutions = nn.ModuleList(nn.LazyConv2d(c, 3, padding=1, bias=False) for c in channels)
+        self.norms = nn.ModuleList(nn.BatchNorm2d(c) for c in channels)
+        self.up, self.head = nn.ConvTranspose2d(2 * width, width, 2, stride=2), nn.Conv2d(width, 3, 1)
+
+    def forward(self, x):
+        for k, (convolution, norm) in enumerate(zip(self.convolutions, self.norms, strict=True)):
+            if k == 2:
+                skip, x = x, F.max_pool2d(x, 2)
+            if k == 4:
+                x = torch.cat([self.up(x), skip], dim=1)
+            x = F.relu(norm(convolution(x)))
+        return self.head(x)
+
+
+def pooled_first(answers, masks):
+    """Dice of all pictures together, for each."""
+    return (2 * (answers & masks).sum() / (answers.sum() + masks.sum())).expand(len(masks))
+
+
+def shares(of_outside, of_inside):
+    def wrong_outside_and_inside(answers, masks):
+        wrong = answers != masks
+        return of_outside(wrong, answers, masks), of_inside(wrong, answers, masks)
+
+    return wrong_outside_and_inside
+
+
+def mean_of_pictures(wrong, masks):
+    return torch.stack([w[m].float().mean() for w, m in zip(wrong, masks, strict=True)]).mean()
 
 
 def always(answer):
@@ -115,6 +156,39 @@ def left_in_training_mode(few):
 
 
 WRONG = [
+    ("dice", lambda a, m: (a & m).sum((1, 2)) / (a | m).sum((1, 2)).clamp(min=1), "counts as 1; 0.00 came"),
+    ("dice", lambda a, m: 2 * (a & m).sum((1, 2)) / (a.sum((1, 2)) + m.sum((1, 2))), "One number is NaN"),
+    ("dice", lambda a, m: ((a & m).sum((1, 2)) / (a | m).sum((1, 2))).nan_to_num(1.0), "This is the IoU"),
+    ("dice", lambda a, m: (a == m).float().mean((1, 2)), "This is the pixel accuracy"),
+    ("dice", lambda a, m: 2 * (a & m).sum() / (a.sum() + m.sum()), "expected 5 numbers"),
+    ("dice", lambda a, m: (a & m).sum((1, 2)) / (a.sum((1, 2)) + m.sum((1, 2))).clamp(min=1), "counts as 1; 0.00 came"),
+    ("dice", pooled_first, "counts as 1"),
+    (
+        "wrong_outside_and_inside",
+        shares(lambda w, a, m: w[m].float().mean(), lambda w, a, m: w[~m].float().mean()),
+        "other way round",
+    ),
+    (
+        "wrong_outside_and_inside",
+        shares(lambda w, a, m: (w & ~m).float().mean(), lambda w, a, m: (w & m).float().mean()),
+        "number of all pixels",
+    ),
+    (
+        "wrong_outside_and_inside",
+        shares(lambda w, a, m: mean_of_pictures(w, ~m), lambda w, a, m: mean_of_pictures(w, m)),
+        "mean over pictures",
+    ),
+    (
+        "wrong_outside_and_inside",
+        shares(lambda w, a, m: (~w)[~m].float().mean(), lambda w, a, m: (~w)[m].float().mean()),
+        "that are right",
+    ),
+    (
+        "wrong_outside_and_inside",
+        shares(lambda w, a, m: w[~a].float().mean(), lambda w, a, m: w[a].float().mean()),
+        "what was *answered*",
+    ),
+    ("wrong_outside_and_inside", lambda a, m: (a != m).float().mean(), "Expected two shares"),
     ("way_up", stage(join=lambda skip, x: skip + x), "not added"),
     ("way_up", stage(join=lambda skip, x: torch.cat([x, skip], dim=1)), "The other way round"),
     ("way_up", stage(join=cropped, fill=lambda x, skip: x), "the skip stays whole"),
@@ -151,6 +225,24 @@ WRONG = [
     ("two_stage_unet", lambda width: Built(width, up=False), "nn.ConvTranspose2d"),
     ("two_stage_unet", lambda width: models.UNet(3, width, levels=3, in_channels=1), "expected 7"),
     ("two_stage_unet", lambda width: width, "Expected a network"),
+    ("two_stage_unet", lambda width: Built(width, inside=nn.Identity), "is a ReLU missing"),
+    ("two_stage_unet", lambda width: Built(width, inside=nn.LeakyReLU), "is a ReLU missing"),
+    ("two_stage_unet", lambda width: Built(width, join=lambda skip, x: torch.cat([x, x], dim=1)), "twice, and no skip"),
+    (
+        "two_stage_unet",
+        lambda width: Built(width, join=lambda skip, x: torch.cat([skip, skip], dim=1)),
+        "does not reach",
+    ),
+    (
+        "two_stage_unet",
+        lambda width: Built(width, join=lambda skip, x: torch.cat([0 * skip, x], dim=1)),
+        "there are zeros",
+    ),
+    (
+        "two_stage_unet",
+        lambda width: Built(width, join=lambda skip, x: torch.cat([skip.flip(3), x], dim=1)),
+        "does not get the skip",
+    ),
     ("lab", always(lambda images, masks: torch.zeros(len(images), 64, 64, dtype=torch.bool)), "counts as good"),
     ("lab", always(lambda images, masks: torch.ones(len(images), 64, 64, dtype=torch.bool)), "counts as good"),
     ("lab", always(lambda images, masks: (masks.float().mean(0) > 0.4).expand(len(images), 64, 64)), "counts as good"),
@@ -161,4 +253,22 @@ WRONG = [
     ("lab", always(lambda images, masks: images > 100), "one mask a picture"),
     ("lab", left_in_training_mode, "Call model.eval() first"),
     ("lab", lambda few: few, "expected a function"),
+]
+
+RIGHT = [
+    ("dice", lambda a, m: torch.nan_to_num(2 * (a * m).sum((1, 2)) / (a.sum((1, 2)) + m.sum((1, 2))), nan=1.0)),
+    (
+        "dice",
+        lambda a, m: torch.stack(
+            [dice(x, y) if (x | y).any() else torch.tensor(1.0) for x, y in zip(a, m, strict=True)]
+        ),
+    ),
+    ("best_threshold", by_score(mean_iou, lambda levels, s: np.float32(levels[s.argmax()]))),
+    ("best_threshold", by_score(mean_iou, lambda levels, s: torch.tensor(levels)[s.argmax()])),
+    ("wrong_outside_and_inside", lambda a, m: [(a & ~m).sum() / (~m).sum(), (m & ~a).sum() / m.sum()]),
+    ("wrong_outside_and_inside", lambda a, m: ((a & ~m).sum().item() / (~m).sum().item(), 1 - a[m].float().mean())),
+    ("tile_margin", lambda levels: np.int64(up_to(reach(levels), 2 ** (levels - 1)))),
+    ("two_stage_unet", Built),
+    ("two_stage_unet", InForward),
+    ("two_stage_unet", lambda width: Built(width, inside=lambda: nn.ReLU(inplace=True))),
 ]
