@@ -114,13 +114,17 @@ def test_critters_leaves_photos_alone(data, monkeypatch):
     assert datasets.dogs_vs_cats(2, 2, 2, 32).train.noun == "drawing"
 
 
-def test_platform(monkeypatch):
+def test_photos_are_fetched_unasked_only_on_a_lent_gpu(monkeypatch):
     monkeypatch.delenv("KAGGLE_KERNEL_RUN_TYPE", raising=False)
-    assert datasets.platform() == "other"
+    monkeypatch.setattr(datasets.device, "pick", lambda: (torch.device("cuda"), ""))
+    assert not datasets._on_a_lent_gpu()
     monkeypatch.setitem(sys.modules, "google.colab", type(sys)("google.colab"))
-    assert datasets.platform() == "colab"
+    assert datasets._on_a_lent_gpu()
+    monkeypatch.delitem(sys.modules, "google.colab")
     monkeypatch.setenv("KAGGLE_KERNEL_RUN_TYPE", "Batch")
-    assert datasets.platform() == "kaggle"
+    assert datasets._on_a_lent_gpu()
+    monkeypatch.setattr(datasets.device, "pick", lambda: (torch.device("cpu"), ""))
+    assert not datasets._on_a_lent_gpu()
 
 
 # ---- the layouts -----------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import sys
 import psutil
 import torch
 
-__all__ = ["free_memory", "gpus", "pick", "platform", "report"]
+__all__ = ["free_memory", "gpus", "pick", "report"]
 
 _FIGURES = ("memory.used", "memory.total", "utilization.gpu", "temperature.gpu")  # as nvidia-smi names them
 _BUSY_MIB = 1000  # a GPU on which others hold more than this is in use (an idle one shows a few MiB of driver)
@@ -17,13 +17,6 @@ _BUSY_MIB = 1000  # a GPU on which others hold more than this is in use (an idle
 # In torch 2.14 Adam asks the GPU whether it records a graph, also where it trains on the CPU, and so would open it.
 _asks = getattr(torch.optim.Optimizer, "_accelerator_graph_capture_health_check", lambda optimizer: None)
 torch.optim.Optimizer._accelerator_graph_capture_health_check = lambda o: torch.cuda.is_initialized() and _asks(o)
-
-
-def platform() -> str:
-    """ "kaggle", "colab" or "other". Kaggle first: it has Colab's modules too."""
-    if os.environ.get("KAGGLE_KERNEL_RUN_TYPE"):
-        return "kaggle"
-    return "colab" if "google.colab" in sys.modules else "other"
 
 
 def _ask(what: str, fields: str) -> list[dict]:
