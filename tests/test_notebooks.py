@@ -34,10 +34,12 @@ from tools.readme import badges, lecture_topics, minutes, plan, plan_minutes, re
 from utils.lessons import Exercise
 
 # Written before the rules of FORM below. Who rewrites one takes it off: the test of one that keeps them all fails here.
-OLD = """
-    03_convolutions 06_augmentation
-    07_multi_task 09_gans 10_winning_tricks
-""".split()
+OLD = [
+    "06_augmentation",
+    "07_multi_task",
+    "09_gans",
+    "10_winning_tricks",
+]
 SLIDE_TYPES = {"slide", "subslide", "fragment", "skip", "notes", "-"}
 UNTIMED = ("Summary", "Lecture topics", "Further reading", "Next notebook")  # sections that need no minutes
 MACHINE_PATH = re.compile(r"(?<![\w.~])/(?:tmp|work|root|home|Users|content|kaggle|usr|opt)/[\w.]|[A-Z]:\\\\?Users")

@@ -12,8 +12,18 @@ def conv(c_in, c_out, kernel, padding=None, bias=True):
     return nn.Sequential(layer, nn.ReLU())
 
 
-def inception(third=None, pool_stride=1, join=1, order=(0, 1, 2, 3), second_padding=None, last=None):
-    """make_inception with one thing changed."""
+def inception(
+    third=None,
+    pool_stride=1,
+    join=1,
+    order=(0, 1, 2, 3),
+    second_padding=None,
+    last=None,
+    bend=nn.ReLU,
+    pool=nn.MaxPool2d,
+    pool_last=False,
+):
+    """make_inception with one thing changed. bend: what stands between the convolutions of a branch."""
 
     class Module(nn.Module):
         def __init__(self, c_in, c1, r3, c3, r5, c5, cp):
@@ -21,11 +31,11 @@ def inception(third=None, pool_stride=1, join=1, order=(0, 1, 2, 3), second_padd
             self.branches = nn.ModuleList(
                 [
                     conv(c_in, c1, 1),
-                    nn.Sequential(conv(c_in, r3, 1), conv(r3, c3, 3, second_padding)),
+                    nn.Sequential(nn.Conv2d(c_in, r3, 1), bend(), conv(r3, c3, 3, second_padding)),
                     third(c_in, r5, c5)
                     if third
                     else nn.Sequential(conv(c_in, r5, 1), conv(r5, c5, 3), conv(c5, c5, 3)),
-                    nn.Sequential(nn.MaxPool2d(3, pool_stride, 1), (last or conv)(c_in, cp, 1)),
+                    nn.Sequential(*[pool(3, pool_stride, 1), (last or conv)(c_in, cp, 1)][:: -1 if pool_last else 1]),
                 ]
             )
 
@@ -47,21 +57,114 @@ def narrow(c_in, r5, c5):
     return nn.Sequential(conv(c_in, r5, 1), conv(r5, r5, 3), conv(r5, c5, 3))
 
 
+def bare(i, o, k):
+    return nn.Conv2d(i, o, k, padding=k // 2)
+
+
+def unbent(c_in, r5, c5):
+    return nn.Sequential(bare(c_in, r5, 1), bare(r5, c5, 3), conv(c5, c5, 3))
+
+
+def half_bent(c_in, r5, c5):
+    return nn.Sequential(conv(c_in, r5, 1), bare(r5, c5, 3), conv(c5, c5, 3))
+
+
+class Functional(nn.Module):
+    """A right Inception in another style: layers in another order, one ReLU for all, written out in forward."""
+
+    def __init__(self, c_in, c1, r3, c3, r5, c5, cp):
+        super().__init__()
+        self.after_pool, self.c = nn.Conv2d(c_in, cp, 1), nn.Conv2d(c5, c5, 3, padding="same")
+        self.a, self.b = bare(c_in, r5, 1), bare(r5, c5, 3)
+        self.reduce, self.three = bare(c_in, r3, 1), bare(r3, c3, 3)
+        self.one = bare(c_in, c1, 1)
+
+    def forward(self, x):
+        third = F.relu(self.b(F.relu(self.a(x))))
+        pooled = F.max_pool2d(x, 3, 1, 1)
+        parts = self.one(x), self.three(F.relu(self.reduce(x))), self.c(third), self.after_pool(pooled)
+        return F.relu(torch.cat(parts, 1))
+
+
+def with_norm(c_in, r5, c5):
+    return nn.Sequential(conv(c_in, r5, 1), conv(r5, c5, 3), conv(c5, c5, 3), nn.BatchNorm2d(c5))
+
+
+def pixels_as_rows(x, weight, bias):
+    return (x.permute(0, 2, 3, 1) @ weight.T + bias).permute(0, 3, 1, 2)
+
+
+def flattened(x, weight, bias):
+    return (weight @ x.flatten(2) + bias[:, None]).unflatten(2, x.shape[2:])
+
+
+def by_conv2d(x, weight, bias):
+    return F.conv2d(x, weight[:, :, None, None], bias)
+
+
+def by_layer(x, weight, bias):
+    layer = nn.Conv2d(weight.shape[1], weight.shape[0], 1)
+    layer.load_state_dict({"weight": weight[:, :, None, None], "bias": bias})
+    return layer(x)
+
+
+def summed(x, weight, bias):
+    return torch.einsum("oc,nchw->nohw", weight, x)
+
+
+def turned_weight(x, weight, bias):
+    weight = weight.T if weight.shape[0] == weight.shape[1] else weight
+    return summed(x, weight, bias) + bias[:, None, None]
+
+
+def width(cost, whole=lambda c_in, c_out, k: c_out * k * k * c_in):
+    """widest_bottleneck with another cost of each channel."""
+    return lambda c_in, c_out, k, share: int(share * whole(c_in, c_out, k) / cost(c_in, c_out, k))
+
+
+def by_trying(c_in, c_out, k, share):
+    return max(b for b in range(2000) if b * c_in + c_out * k * k * b <= share * c_out * k * k * c_in)
+
+
+def missing_pixels(n, kernel, stride, padding):
+    small = (n + 2 * padding - kernel) // stride + 1
+    return n - ((small - 1) * stride - 2 * padding + kernel)
+
+
+def by_pytorch(x, weight, stride, padding):
+    return F.conv_transpose2d(x[None], weight, stride=stride, padding=padding)[0]
+
+
+def by_pytorch_layer(x, weight, stride, padding):
+    layer = nn.ConvTranspose2d(*weight.shape[:3], stride, padding, bias=False)
+    layer.weight.data = weight
+    return layer(x[None])[0]
+
+
+def with_zeros(x, weight, stride, padding):
+    """A right answer: the way with the zeros."""
+    k = weight.shape[-1]
+    spread = x.new_zeros(len(x), *((side - 1) * stride + 1 for side in x.shape[1:]))
+    spread[:, ::stride, ::stride] = x
+    result = F.conv2d(spread[None], weight.flip(2, 3).transpose(0, 1), padding=k - 1)[0]
+    return result[:, padding : result.shape[1] - padding, padding : result.shape[2] - padding]
+
+
 def stamped(x, weight, stride, padding):
     result = right._stamped_over(x, weight, stride)
     return result[:, padding : result.shape[1] - padding, padding : result.shape[2] - padding]
 
 
 def turned(x, weight, stride, padding):
-    return F.conv_transpose2d(x[None], weight.flip(2, 3), stride=stride, padding=padding)[0]
+    return with_zeros(x, weight.flip(2, 3), stride, padding)
 
 
 def uncut(x, weight, stride, padding):
-    return F.conv_transpose2d(x[None], weight, stride=stride)[0]
+    return with_zeros(x, weight, stride, 0)
 
 
 def one_channel(x, weight, stride, padding):
-    return F.conv_transpose2d(x[None], weight, stride=stride, padding=padding)[0].sum(0)
+    return with_zeros(x, weight, stride, padding).sum(0)
 
 
 def cut_once(x, weight, stride, padding):
@@ -120,18 +223,48 @@ WRONG = [
     ("same_padding", lambda kernel, dilation: "same", "Expected an integer"),
     ("make_inception", lambda *numbers: 5, "Expected an nn.Module"),
     ("make_inception", inception(third=five), "still a 5 x 5"),
-    ("make_inception", inception(third=single), "should be the third branch and see 5 x 5 pixels; they see 3 x 3"),
-    ("make_inception", inception(third=narrow), "go from 3 to 7"),
+    ("make_inception", inception(third=single), "Missing: 3 x 3 from 7 to 7"),
+    ("make_inception", inception(third=narrow), "Missing: 3 x 3 from 7 to 7. Not asked for: 3 x 3 from 3 to 3"),
+    ("make_inception", inception(third=with_norm), "no batch normalisation"),
     ("make_inception", inception(order=(1, 0, 2, 3)), "Is the order 1x1, 3x3"),
     ("make_inception", inception(order=(0, 1, 2)), "The result has 17 channels; expected"),
-    ("make_inception", inception(last=lambda i, o, k: nn.Conv2d(i, o, k)), "a ReLU belongs after every"),
+    ("make_inception", inception(last=bare), "Some results of the pooling branch are negative"),
     ("make_inception", inception(last=lambda i, o, k: conv(i, o, k, bias=False)), "have a bias"),
+    ("make_inception", inception(bend=nn.Identity), "between the convolutions of the 3x3 branch"),
+    ("make_inception", inception(third=unbent), "between the convolutions of the third branch"),
+    ("make_inception", inception(third=half_bent), "(The second ReLU.)"),
+    ("make_inception", inception(third=unbent, bend=nn.Identity), "of the 3x3 and of the third branch"),
+    ("make_inception", inception(pool=nn.AvgPool2d), "is an average pooling"),
+    ("make_inception", inception(pool_last=True), "comes after its 1x1"),
+    ("make_inception", inception(pool=lambda *numbers: nn.Identity()), "The pooling is missing"),
+    ("make_inception", inception(bend=nn.Tanh), "A ReLU belongs after every convolution"),
     ("transposed_convolution", stamped, "+=, not ="),
     ("transposed_convolution", turned, "turned by 180 degrees"),
     ("transposed_convolution", uncut, "Cut 1 pixel(s) off each rim"),
     ("transposed_convolution", one_channel, "Expected (c_out, H', W')"),
     ("transposed_convolution", cut_once, "The side is (n - 1)s + k - 2p"),
     ("transposed_convolution", lambda *arguments: [], "a list came"),
+    ("transposed_convolution", by_pytorch, "uses conv_transpose2d"),
+    ("transposed_convolution", by_pytorch_layer, "uses ConvTranspose2d"),
+    ("pointwise", by_conv2d, "uses conv2d"),
+    ("pointwise", by_layer, "uses Conv2d"),
+    ("pointwise", summed, "the bias is missing"),
+    ("pointwise", lambda x, weight, bias: summed(x, weight, bias) + bias, "added along the width"),
+    ("pointwise", turned_weight, "The weight is transposed"),
+    ("pointwise", lambda x, weight, bias: x.permute(0, 2, 3, 1) @ weight.T + bias, "the channels in second place"),
+    ("pointwise", lambda x, weight, bias: pixels_as_rows(x, weight.abs(), bias), "At each pixel: the sum"),
+    ("pointwise", lambda x, weight, bias: 1, "a int came"),
+    ("widest_bottleneck", width(lambda i, o, k: k * k * o), "The 1 x 1 convolution costs, too"),
+    ("widest_bottleneck", width(lambda i, o, k: i), "behind the bottleneck is missing"),
+    ("widest_bottleneck", width(lambda i, o, k: i + o, lambda i, o, k: i * o), "Where is the kernel?"),
+    ("widest_bottleneck", width(lambda i, o, k: i + k * o), "k * k numbers, not k"),
+    ("widest_bottleneck", lambda i, o, k, share: int(o * k * k * i / (i + k * k * o)), "Only the given share"),
+    ("widest_bottleneck", lambda i, o, k, share: share * o * k * k * i / (i + k * k * o), "Round down"),
+    ("widest_bottleneck", lambda i, o, k, share: 1 + by_trying(i, o, k, share), "Expected the most that stay within"),
+    ("output_padding", lambda n, kernel, stride, padding: 1, "not 7"),
+    ("output_padding", lambda n, kernel, stride, padding: 0, "they become 7, not 8"),
+    ("output_padding", lambda n, kernel, stride, padding: stride - 1, "It depends on n"),
+    ("output_padding", lambda n, kernel, stride, padding: (n - kernel) / stride, "Expected a whole number"),
     ("dense_to_convolution", lambda linear, channels, side: linear, "Expected an nn.Conv2d"),
     ("dense_to_convolution", convolution(bias=None), "the bias, which is missing"),
     ("dense_to_convolution", convolution(bias="new"), "random one of a new layer"),
@@ -148,4 +281,16 @@ WRONG = [
     ("lab", lambda: Net(*head(400), before=products), "at most 561,590 are allowed"),
     ("lab", lambda: Net(*head(3), before=spectrum), "in which multiplications could hide"),
     ("lab", lambda: Net(nn.Conv2d(3, 8, 3, stride=4), *head(8, classes=2)), "six logits a picture"),
+]
+
+RIGHT = [
+    ("same_padding", lambda kernel, dilation: (dilation * (kernel - 1) + 1) // 2),
+    ("pointwise", pixels_as_rows),
+    ("pointwise", flattened),
+    ("pointwise", lambda x, weight, bias: F.linear(x.movedim(1, -1), weight, bias).movedim(-1, 1)),
+    ("widest_bottleneck", by_trying),
+    ("output_padding", missing_pixels),
+    ("make_inception", Functional),
+    ("transposed_convolution", with_zeros),
+    ("dense_to_convolution", convolution()),
 ]

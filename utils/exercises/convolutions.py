@@ -1,6 +1,7 @@
 """Exercises of notebook 03, convolutions."""
 
 import secrets
+from collections import Counter
 
 import torch
 import torch.nn.functional as F
@@ -8,6 +9,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from utils import critters, datasets
+from utils.exercises import not_used
 from utils.lessons import Exercise
 from utils.models import num_parameters
 
@@ -43,7 +45,136 @@ same_padding = Exercise(
     reference=same_padding,
 )
 
-# ---- 2. an Inception module without 5 x 5 ----------------------------------------------------------------------------
+# ---- 2. a 1 x 1 convolution ------------------------------------------------------------------------------------------
+
+
+def pointwise(x, weight, bias):
+    return torch.einsum("oc,nchw->nohw", weight, x) + bias[:, None, None]
+
+
+def _check_pointwise(pointwise):
+    not_used(pointwise, "conv1d", "conv2d", "conv3d", "Conv1d", "Conv2d", "Conv3d", "convolution")
+    generator = torch.Generator().manual_seed(0)
+    for c_in, c_out in ((4, 4), (5, 3)):  # as many channels out as in, and pixels in a row: mistakes run, and are told
+        x = torch.randn(2, c_in, 6, c_out, generator=generator)
+        weight, bias = torch.randn(c_out, c_in, generator=generator), torch.randn(c_out, generator=generator)
+        result = pointwise(x.clone(), weight.clone(), bias.clone())
+        assert isinstance(result, torch.Tensor), f"Expected a tensor; a {type(result).__name__} came."
+        right = F.conv2d(x, weight[:, :, None, None], bias)
+        assert result.shape == right.shape, (
+            f"{tuple(x.shape)} with {c_out} channels out became {tuple(result.shape)}; expected {tuple(right.shape)}: "
+            "the channels in second place, height and width as they were."
+        )
+
+        def is_(other, result=result):
+            return torch.allclose(result, other, atol=1e-4)
+
+        without = right - bias[:, None, None]
+        assert not is_(without), "The sum is right; the bias is missing. Each output channel has one."
+        assert not is_(without + bias), (
+            "The bias is added along the width. It belongs to the channels: bias[:, None, None]."
+        )
+        if c_in == c_out:
+            turned = F.conv2d(x, weight.T[:, :, None, None], bias)
+            assert not is_(turned), "The weight is transposed: weight[o, c] leads from channel c to channel o."
+        assert is_(right), (
+            f"The numbers differ from a 1 x 1 convolution by up to {(result - right).abs().max():.2f}. "
+            "At each pixel: the sum over c of weight[o, c] * x[n, c, i, j], plus bias[o]."
+        )
+    return "A linear layer at every pixel."
+
+
+pointwise = Exercise(
+    "A 1 x 1 convolution",
+    test=_check_pointwise,
+    hints=(
+        "It is a linear layer on the channels. Either put the channels last, x.permute(0, 2, 3, 1), multiply and put "
+        "them back, or write the sum over channels with torch.einsum.",
+        'torch.einsum("oc,nchw->nohw", weight, x) is the sum. The bias has to meet the channels: bias[:, None, None].',
+    ),
+    reference=pointwise,
+)
+
+# ---- 3. how wide a bottleneck may be ---------------------------------------------------------------------------------
+
+
+def widest_bottleneck(c_in, c_out, kernel, share):
+    direct = c_out * kernel**2 * c_in
+    for_each_channel = c_in + kernel**2 * c_out
+    return int(share * direct / for_each_channel)
+
+
+def _check_widest_bottleneck(widest_bottleneck):
+    for c_in, c_out, kernel, share in ((192, 32, 5, 0.1), (64, 48, 5, 0.5), (256, 256, 3, 0.25), (64, 48, 3, 1.0)):
+        width = widest_bottleneck(c_in, c_out, kernel, share)
+        assert not isinstance(width, bool) and isinstance(width, int), (
+            f"Expected a whole number of channels; {width!r} came. Round down, with int(...) or //."
+        )
+        direct, each = c_out * kernel**2 * c_in, c_in + kernel**2 * c_out
+        right = int(share * direct / each)
+        case = f"From {c_in} to {c_out} channels with {kernel} x {kernel}, a share of {share:g}"
+        for wrong, message in {
+            int(share * direct / (kernel**2 * c_out)): "The 1 x 1 convolution costs, too: c_in for each channel.",
+            int(share * direct / c_in): "The k x k convolution behind the bottleneck is missing in the cost.",
+            int(share * c_out * c_in / (c_in + c_out)): "Where is the kernel? The larger convolution has k * k weights "
+            "for each pair of channels.",
+            int(share * direct / (c_in + kernel * c_out)): "The kernel has k * k numbers, not k.",
+            int(direct / each): "This costs as much as the direct layer. Only the given share of it may be spent.",
+        }.items():
+            assert width == right or width != wrong, f"{case}: {width} came. {message}"
+        assert width == right, (
+            f"{case}: {width} channels cost {width * each / direct:.1%} of the direct layer, "
+            f"{width + 1} would cost {(width + 1) * each / direct:.1%}. Expected the most that stay within the share."
+        )
+    return "The picture's size cancels: both layers work on the same pixels."
+
+
+widest_bottleneck = Exercise(
+    "How wide may the bottleneck be?",
+    test=_check_widest_bottleneck,
+    hints=(
+        "For each pixel: direct, c_out * k² * c_in multiplications; through b channels, b * c_in + c_out * k² * b.",
+        "Solve b * (c_in + k² * c_out) = share * c_out * k² * c_in for b, and round down.",
+    ),
+    reference=widest_bottleneck,
+)
+
+# ---- 4. output padding -----------------------------------------------------------------------------------------------
+
+
+def output_padding(n, kernel, stride, padding):
+    return (n + 2 * padding - kernel) % stride
+
+
+def _check_output_padding(output_padding):
+    cases = ((8, 3, 2, 1), (7, 3, 2, 1), (11, 3, 3, 0), (10, 4, 2, 1), (28, 5, 3, 2), (9, 2, 2, 0), (13, 3, 1, 1))
+    for n, kernel, stride, padding in cases:
+        answer = output_padding(n, kernel, stride, padding)
+        assert not isinstance(answer, bool) and isinstance(answer, int), (
+            f"Expected a whole number; {answer!r} came, a {type(answer).__name__}."
+        )
+        small = (n + 2 * padding - kernel) // stride + 1
+        back = (small - 1) * stride - 2 * padding + kernel
+        assert answer == n - back, (
+            f"n = {n}, kernel {kernel}, stride {stride}, padding {padding}: the convolution gives {small} pixels, and "
+            f"with output padding {answer} they become {back + answer}, not {n}. "
+            + ("It depends on n: what does the rounding down throw away?" if answer in (0, 1) else "")
+        )
+    return "It is the remainder that the rounding down has thrown away."
+
+
+output_padding = Exercise(
+    "Output padding",
+    test=_check_output_padding,
+    hints=(
+        "First the small side: (n + 2p - k) // s + 1. Then the large side that comes back without output padding.",
+        "The small side m gives (m - 1) s - 2p + k. What is missing to n?",
+        "Shorter: it is the remainder of the division, (n + 2p - k) % s.",
+    ),
+    reference=output_padding,
+)
+
+# ---- 5. an Inception module without 5 x 5 ----------------------------------------------------------------------------
 
 
 def make_inception(c_in, c1, c3_reduced, c3, c5_reduced, c5, c_pool):
@@ -68,12 +199,23 @@ def make_inception(c_in, c1, c3_reduced, c3, c5_reduced, c5, c_pool):
     return Inception()
 
 
+def _convolutions(module):
+    """{(c_in, c_out, kernel): the layer} of a module's convolutions, and how often each occurs."""
+    layers = [layer for layer in module.modules() if isinstance(layer, nn.Conv2d)]
+    shapes = [(layer.in_channels, layer.out_channels, layer.kernel_size[0]) for layer in layers]
+    return dict(zip(shapes, layers, strict=True)), Counter(shapes)
+
+
+def _named(shapes):
+    return ", ".join(f"{kernel} x {kernel} from {i} to {o}" for i, o, kernel in shapes)
+
+
 def _check_make_inception(make_inception):
     torch.manual_seed(0)
     c_in, c1, c3_reduced, c3, c5_reduced, c5, c_pool = numbers = (12, 4, 5, 6, 3, 7, 2)
     module = make_inception(*numbers)
     assert isinstance(module, nn.Module), f"Expected an nn.Module; a {type(module).__name__} came."
-    x = torch.rand(2, c_in, 11, 11)
+    x = torch.randn(2, c_in, 11, 11)  # of both signs, so that a pooling's padding shows
     y = module(x)
     total = c1 + c3 + c5 + c_pool
     assert isinstance(y, torch.Tensor), (
@@ -88,19 +230,42 @@ def _check_make_inception(make_inception):
         f"The result has {y.shape[1]} channels; expected {c1} + {c3} + {c5} + {c_pool} = {total}, "
         "concatenated along dim=1."
     )
-    assert (y >= 0).all(), "Some results are negative: a ReLU belongs after every convolution, the last ones too."
-    kernels = [m.kernel_size for m in module.modules() if isinstance(m, nn.Conv2d)]
-    assert not any(max(kernel) >= 5 for kernel in kernels), (
+    reference = _reference_inception(*numbers)
+    (layers, have), (right_layers, want) = _convolutions(module), _convolutions(reference)
+    assert not any(kernel >= 5 for *_, kernel in have), (
         "There is still a 5 x 5 convolution. Put two of 3 x 3 in its place."
     )
-    _check_reach(module, x, (c1, c3, c5, c_pool))
-    want = num_parameters(_reference_inception(*numbers))
-    have = num_parameters(module)
     assert have == want, (
-        f"The module has {have:,} weights; expected {want:,}. "
-        f"Do the 3 x 3 of the third branch go from {c5_reduced} to {c5} and from {c5} to {c5}, "
-        f"that of the second from {c3_reduced} to {c3}? Do all convolutions have a bias?"
+        "The convolutions are not those that were asked for."
+        + (f" Missing: {_named(want - have)}." if want - have else "")
+        + (f" Not asked for: {_named(have - want)}." if have - want else "")
     )
+    assert all(layer.bias is not None for layer in layers.values()), "All convolutions should have a bias."
+    assert num_parameters(module) == num_parameters(reference), (
+        f"The module has {num_parameters(module):,} weights, its convolutions {num_parameters(reference):,}. "
+        "Nothing else should have any: no batch normalisation here."
+    )
+    for shape, layer in right_layers.items():  # no two have the same shape
+        layer.load_state_dict(layers[shape].state_dict())
+    for seed in range(2):
+        torch.manual_seed(seed)
+        x = torch.randn(2, c_in, 11, 11)
+        with torch.no_grad():
+            y, right = module(x), reference(x)
+            wrong = _likely_mistakes(right_layers, x)
+        for message, branches in wrong.items():
+            parts = [branches.get(name, part) for name, part in _branches(right_layers, x).items()]
+            assert not torch.allclose(y, torch.cat(parts, dim=1), atol=1e-5), message
+        bounds = dict(zip(("1x1", "3x3", "third", "pooling"), right.split((c1, c3, c5, c_pool), dim=1), strict=True))
+        start = 0
+        for name, part in bounds.items():
+            count = part.shape[1]
+            assert torch.allclose(y[:, start : start + count], part, atol=1e-5), (
+                f"With the same weights, channels {start} to {start + count - 1} are not those of the {name} branch. "
+                "Is the order 1x1, 3x3, third, pool? A ReLU belongs after every convolution, and the pooling is "
+                "max pooling, before its 1x1."
+            )
+            start += count
     whole, saved = num_parameters(_reference_inception(192, 64, 96, 128, 16, 32, 32)), 12_800
     return (
         f"As module 3a it has {whole:,} weights. Two 3 x 3 have 18 weights for a channel pair, "
@@ -112,23 +277,58 @@ def _reference_inception(*numbers):
     return make_inception.reference(*numbers)
 
 
-def _check_reach(module, x, channels):
-    """Each branch sees a square of its own size: 1, 3, 5 and (pooling) 3 pixels."""
-    start, reaches = 0, (1, 3, 5, 3)
-    for name, count, reach in zip(("1x1", "3x3", "third", "pool"), channels, reaches, strict=True):
-        seen = 0
-        for point in torch.rand(8, *x.shape[1:]):  # a dead ReLU or a pooling shows only a part of what it sees
-            point.requires_grad_()
-            module(point[None])[0, start : start + count, 5, 5].sum().backward()
-            seen = seen + (point.grad != 0).any(dim=0).int()
-        rows = seen.any(dim=1).nonzero()
-        side = int(rows.max() - rows.min() + 1) if len(rows) else 0
-        assert side == reach, (
-            f"Channels {start} to {start + count - 1} should be the {name} branch and see {reach} x {reach} pixels; "
-            f"they see {side} x {side}. "
-            "Is the order 1x1, 3x3, third, pool, and are all layers used?"
-        )
-        start += count
+def _branches(layers, x):
+    """The four results, by name, from convolutions in the order of the reference solution."""
+    one, reduce3, three, reduce5, first, second, after_pool = layers.values()
+    pooled = F.max_pool2d(x, 3, stride=1, padding=1)
+    return {
+        "1x1": one(x).relu(),
+        "3x3": three(reduce3(x).relu()).relu(),
+        "third": second(first(reduce5(x).relu()).relu()).relu(),
+        "pool": after_pool(pooled).relu(),
+    }
+
+
+def _likely_mistakes(layers, x):
+    """{message: the branches that this mistake changes}."""
+    one, reduce3, three, reduce5, first, second, after_pool = layers.values()
+    pooled = F.max_pool2d(x, 3, stride=1, padding=1)
+    bare = second(first(reduce5(x)))
+    no_last = {
+        "1x1": one(x),
+        "3x3": three(reduce3(x).relu()),
+        "third": second(first(reduce5(x).relu()).relu()),
+        "pool": after_pool(pooled),
+    }
+    between = "A ReLU is missing between the convolutions of the {} branch: one belongs after every convolution."
+    two, both = {"3x3": three(reduce3(x)).relu()}, between.format("3x3 and of the third")
+    third = {
+        name: {"third": branch.relu()}
+        for name, branch in {
+            "all": bare,
+            "first": second(first(reduce5(x)).relu()),
+            "second": second(first(reduce5(x).relu())),
+        }.items()
+    }
+    average = "The pooling is an average pooling; Inception takes the maximum."
+    after = "The pooling comes after its 1x1 convolution; it belongs before it."
+    return {
+        both: two | third["all"],
+        between.format("3x3"): two,
+        between.format("third"): third["all"],
+        between.format("third") + " (The first ReLU.)": third["first"],
+        between.format("third") + " (The second ReLU.)": third["second"],
+        average: {"pool": after_pool(F.avg_pool2d(x, 3, stride=1, padding=1)).relu()},
+        average + " (It counts no padding.)": {
+            "pool": after_pool(F.avg_pool2d(x, 3, stride=1, padding=1, count_include_pad=False)).relu()
+        },
+        after: {"pool": F.max_pool2d(after_pool(x).relu(), 3, stride=1, padding=1)},
+        "The pooling is missing in the last branch.": {"pool": after_pool(x).relu()},
+        "Some results are negative: a ReLU belongs after every convolution, the last ones too.": no_last,
+        "Some results of the pooling branch are negative: a ReLU belongs after its convolution, too.": {
+            "pool": no_last["pool"]
+        },
+    }
 
 
 make_inception = Exercise(
@@ -141,7 +341,7 @@ make_inception = Exercise(
     reference=make_inception,
 )
 
-# ---- 3. transposed convolution by hand -------------------------------------------------------------------------------
+# ---- 6. transposed convolution by hand -------------------------------------------------------------------------------
 
 
 def transposed_convolution(x, weight, stride, padding):
@@ -156,6 +356,7 @@ def transposed_convolution(x, weight, stride, padding):
 
 
 def _check_transposed_convolution(transposed_convolution):
+    not_used(transposed_convolution, "conv_transpose2d", "ConvTranspose2d", "conv_transpose3d", "ConvTranspose3d")
     generator = torch.Generator().manual_seed(0)
     for stride, padding, k in ((1, 0, 3), (2, 0, 3), (2, 1, 4), (3, 1, 3)):
         x, weight = torch.randn(2, 4, 5, generator=generator), torch.randn(2, 3, k, k, generator=generator)
@@ -212,7 +413,7 @@ transposed_convolution = Exercise(
     "Transposed convolution by hand",
     test=_check_transposed_convolution,
     hints=(
-        "Begin with by_scattering of section 7. The result has c_out channels, "
+        "Begin with by_stamping of section 7. The result has c_out channels, "
         "and its sides without padding are (n - 1)s + k.",
         'The stamp of a pixel: torch.einsum("c,cokl->okl", x[:, i, j], weight), or a sum over the input channels.',
         "At the end cut the rims: result[:, padding : height - padding, padding : width - padding].",
@@ -220,13 +421,13 @@ transposed_convolution = Exercise(
     reference=transposed_convolution,
 )
 
-# ---- 4. a dense head as a convolution --------------------------------------------------------------------------------
+# ---- 7. a dense head as a convolution --------------------------------------------------------------------------------
 
 
 def dense_to_convolution(linear, channels, side):
     conv = nn.Conv2d(channels, linear.out_features, kernel_size=side)
-    conv.weight.data = linear.weight.data.reshape(linear.out_features, channels, side, side).clone()
-    conv.bias.data = linear.bias.data.clone()
+    weight = linear.weight.reshape(linear.out_features, channels, side, side)
+    conv.load_state_dict({"weight": weight, "bias": linear.bias})
     return conv
 
 
