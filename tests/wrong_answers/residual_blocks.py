@@ -93,6 +93,11 @@ def count(bias=0, scale=2, projection="needed", middle=9, projection_scale=None)
     return count_bottleneck
 
 
+def count_by_torch(n, width):
+    block = nn.Sequential(nn.Conv2d(n, width, 1), nn.Conv2d(width, width, 3), nn.Conv2d(width, 4 * width, 1))
+    return sum(weight.numel() for weight in block.parameters())
+
+
 class Two(nn.Module):
     """A residual block with a mistake of choice."""
 
@@ -271,6 +276,7 @@ WRONG = [
     ("count_bottleneck", count(scale=4), "running mean and variance are no parameters"),
     ("count_bottleneck", count(middle=1), "the middle convolution is 3 x 3"),
     ("count_bottleneck", count(projection_scale=0), "the projection has a batch normalisation too"),
+    ("count_bottleneck", count_by_torch, "uses nn"),
     ("count_bottleneck", lambda n, width: 1.0, "Expected a whole number"),
     ("count_bottleneck", lambda n, width: 1, "expected 70,400, 1 came"),
     ("make_block", block(shortcut="C"), "He and others call that option C"),

@@ -383,6 +383,7 @@ def count_bottleneck(in_channels, width):
 
 
 def _check_count_bottleneck(count_bottleneck):
+    not_used(count_bottleneck, "torch", "nn", "zoo", "Bottleneck", "num_parameters")
     for in_channels, width in ((256, 64), (64, 64), (1024, 512)):
         out, fits = 4 * width, in_channels == 4 * width
         shortcut = None if fits else nn.Sequential(nn.Conv2d(in_channels, out, 1, bias=False), nn.BatchNorm2d(out))
