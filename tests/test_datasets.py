@@ -114,17 +114,13 @@ def test_critters_leaves_photos_alone(data, monkeypatch):
     assert datasets.dogs_vs_cats(2, 2, 2, 32).train.noun == "drawing"
 
 
-def test_photos_are_fetched_unasked_only_on_a_lent_gpu(monkeypatch):
+def test_platform(monkeypatch):
     monkeypatch.delenv("KAGGLE_KERNEL_RUN_TYPE", raising=False)
-    monkeypatch.setattr(datasets.device, "pick", lambda: (torch.device("cuda"), ""))
-    assert not datasets._on_a_lent_gpu()
+    assert datasets.platform() == "other"
     monkeypatch.setitem(sys.modules, "google.colab", type(sys)("google.colab"))
-    assert datasets._on_a_lent_gpu()
-    monkeypatch.delitem(sys.modules, "google.colab")
+    assert datasets.platform() == "colab"
     monkeypatch.setenv("KAGGLE_KERNEL_RUN_TYPE", "Batch")
-    assert datasets._on_a_lent_gpu()
-    monkeypatch.setattr(datasets.device, "pick", lambda: (torch.device("cpu"), ""))
-    assert not datasets._on_a_lent_gpu()
+    assert datasets.platform() == "kaggle"
 
 
 # ---- the layouts -----------------------------------------------------------------------------------------------------

@@ -204,7 +204,10 @@ def test_no_network(monkeypatch, site, tmp_path):
 
     offer(monkeypatch, site, {"a.zip": zipped()}, "/")
     monkeypatch.setattr(socket, "getaddrinfo", unresolved)
-    with pytest.raises(OSError, match="name resolution.*Look at the network .on Kaggle: Settings > Internet.*put the file"):
+    with pytest.raises(OSError, match="name resolution.*Look at the network .*put the file into .* yourself"):
+        fetch("dogs_vs_cats", tmp_path)
+    monkeypatch.setenv("KAGGLE_KERNEL_RUN_TYPE", "Interactive")
+    with pytest.raises(OSError, match="On Kaggle, switch the Internet on"):
         fetch("dogs_vs_cats", tmp_path)
 
 

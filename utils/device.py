@@ -9,7 +9,7 @@ import sys
 import psutil
 import torch
 
-__all__ = ["free_memory", "gpus", "pick", "report"]
+__all__ = ["free_memory", "gpus", "pick", "platform", "report"]
 
 _FIGURES = ("memory.used", "memory.total", "utilization.gpu", "temperature.gpu")  # as nvidia-smi names them
 _BUSY_MIB = 1000  # a GPU on which others hold more than this is in use (an idle one shows a few MiB of driver)
@@ -17,6 +17,12 @@ _BUSY_MIB = 1000  # a GPU on which others hold more than this is in use (an idle
 # In torch 2.14 Adam asks the GPU whether it records a graph, also where it trains on the CPU, and so would open it.
 _asks = getattr(torch.optim.Optimizer, "_accelerator_graph_capture_health_check", lambda optimizer: None)
 torch.optim.Optimizer._accelerator_graph_capture_health_check = lambda o: torch.cuda.is_initialized() and _asks(o)
+
+
+def platform() -> str:
+    """ "kaggle", "colab" or "other". Kaggle first: it has Colab's modules too."""
+    on_kaggle, on_colab = os.environ.get("KAGGLE_KERNEL_RUN_TYPE"), "google.colab" in sys.modules
+    return "kaggle" if on_kaggle else "colab" if on_colab else "other"
 
 
 def _ask(what: str, fields: str) -> list[dict]:
@@ -35,15 +41,10 @@ def gpus() -> list[dict]:
     return _ask("gpu", ",".join(("index", "uuid", "name", *_FIGURES)))
 
 
-def _number(value) -> int:
-    return value if isinstance(value, int) else 0  # "[N/A]", on shared slices
-
-
 def pick() -> tuple[torch.device, str]:
     """(device, why), as COURSE_DEVICE asks: cpu, cuda, mps, xpu; auto, the default: one idle NVIDIA GPU, else the CPU.
 
-    The GPU proves in a process of its own that it works. So this process opens nothing on it before it computes there,
-    and an error of the GPU's does not spoil it. From then on "cuda" means that GPU, and no other is opened.
+    A GPU proves itself in another process: none is opened here early. From then on "cuda" means the one picked, only.
     Raises ValueError for another COURSE_DEVICE, RuntimeError where the device that it names cannot be used.
     """
     asked = os.environ.get("COURSE_DEVICE") or "auto"
@@ -95,12 +96,12 @@ def _by_idleness() -> list[str]:
     """torch's GPUs, the idlest first. CUDA_VISIBLE_DEVICES may hide or reorder GPUs, so they are told by uuid."""
     state = {gpu["uuid"].removeprefix("GPU-"): gpu for gpu in gpus()}
 
-    def load(number: int) -> tuple:
+    def load(number: int) -> tuple:  # what is not told, "[N/A]" on shared slices, counts as 0
         try:
             gpu = state.get(str(getattr(torch.cuda.get_device_properties(number), "uuid", "")), {})
         except RuntimeError:  # broken: its first operation will say how
             gpu = {}
-        used, busy = _number(gpu.get("memory.used")), _number(gpu.get("utilization.gpu"))
+        used, busy = (v if isinstance(v := gpu.get(key), int) else 0 for key in ("memory.used", "utilization.gpu"))
         return used > _BUSY_MIB, busy > 10, used, number
 
     return [f"cuda:{number}" for number in sorted(range(torch.cuda.device_count()), key=load)]
@@ -128,7 +129,7 @@ def report() -> str:
         lines.append(f"GPU {card['index']}, {card['name']}: {used} of {total} MiB, {busy} % busy, {warm} °C{taken}")
         here = [process for process in processes if process["gpu_uuid"] == card["uuid"]]
         lines += [f"    {_owner(p['pid'])}, process {p['pid']}: {p['used_memory']} MiB" for p in here]
-        if not here and _number(used) > _BUSY_MIB:
+        if not here and isinstance(used, int) and used > _BUSY_MIB:
             lines.append("    whose that memory is cannot be seen from here, as is usual in a container")
     if ours == "none":
         lines.append("This notebook holds none of them: a GPU is opened when the first tensor is put there.")

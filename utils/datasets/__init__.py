@@ -7,7 +7,6 @@ COURSE_DATA chooses between drawings and photos: "auto" (default) takes photos w
 """
 
 import os
-import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from numbers import Integral
@@ -22,9 +21,10 @@ from utils import device
 from utils.datasets import cache, download, photos, read
 from utils.datasets.dataset import ImageDataset, Splits
 from utils.datasets.photos import data_dir
+from utils.device import platform
 
 __all__ = ["ImageDataset", "Splits", "critters", "data_dir", "digits", "dogs_vs_cats", "folder", "lesions", "pets",
-           "source", "source_line"]  # fmt: skip
+           "platform", "source", "source_line"]  # fmt: skip
 
 Count = int | None  # None = the default
 _CLASSES = {"dogs_vs_cats": ["cat", "dog"], "pets": ["cat", "dog"], "lesions": ["benign", "malignant"]}
@@ -56,8 +56,7 @@ def source_line() -> str:
 
 def _on_a_lent_gpu() -> bool:
     """Colab or Kaggle with a GPU that works: only there a small download is worth it without being asked for."""
-    lent = "google.colab" in sys.modules or "KAGGLE_KERNEL_RUN_TYPE" in os.environ
-    return lent and device.pick()[0].type == "cuda"
+    return platform() != "other" and device.pick()[0].type == "cuda"
 
 
 def _photos(name: str) -> photos.Found | None:

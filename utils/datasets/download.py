@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from torchvision.datasets.utils import download_and_extract_archive, extract_archive
 
+from utils.device import platform
 from utils.files import fill_whole
 
 tarfile.TarFile.extraction_filter = staticmethod(tarfile.data_filter)  # refuses what leads out, as Python 3.14 does
@@ -64,7 +65,7 @@ def _fetch(file: str, md5: str | None, sites: tuple[str, ...], work: Path) -> No
         except Exception as error:  # a refusal, a stall, a login page, another checksum, a full disk
             reason, *_ = str(error).split("\n")
             failures.append(f"{urlsplit(site).netloc}: {reason}")
-    raise OSError(
-        f"{file} could not be fetched ({'; '.join(failures)}). Look at the network (on Kaggle: Settings > Internet, or "
-        f"attach the data set) and try again, put the file into {work.parent} yourself, or set COURSE_DATA=critters."
-    )
+    advice = f"Look at the network and try again, or put the file into {work.parent} yourself."
+    if platform() == "kaggle":
+        advice = "On Kaggle, switch the Internet on (Settings > Internet), or attach the data set to the notebook."
+    raise OSError(f"{file} could not be fetched ({'; '.join(failures)}). {advice} COURSE_DATA=critters does without.")
