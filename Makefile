@@ -65,7 +65,7 @@ seeds: $(VENV)/.requirements  ## do the claims hold on 10 seeds? (NOTEBOOK=05, S
 measure: $(VENV)/.requirements  ## measure what is missing of data/measured/ (TABLE=degradation for one; AGAIN=1 also what older code made)
 	$(PY) -m tools.measure $(TABLE) $(if $(AGAIN),--again)
 
-bench: $(VENV)/.requirements  ## the course's speed against the usual recipe, written into README.md (20 minutes, quiet machine)
+bench: $(VENV)/.requirements  ## the course's speed against the usual recipe, written into docs/speed.md (20 minutes, quiet machine)
 	$(PY) -m tools.bench
 
 slides: $(VENV)/.requirements  ## the notebooks as slides with speaker notes, in slides/ (looked through where Chromium is installed)

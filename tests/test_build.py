@@ -113,8 +113,9 @@ def test_build_runs_strips_and_fills_in_and_no_run_keeps(source, built, monkeypa
     build.build(source, built, run=False)
     assert "comes from https://example.org/me/fork, me/fork, v1.0." in read(built).cells[0].source
     # the rows in the README
-    assert "| 03 | [A small one](notebooks/03_small.ipynb) | what does a build keep? |" in readme.table(built.parent)
-    link = "[03](notebooks/03_small.ipynb)"
+    row = "| 03 | [A small one](notebooks/03_small.ipynb) | what does a build keep? | [Colab]("
+    assert row in readme.table(built.parent)
+    link = "[03](../notebooks/03_small.ipynb)"
     assert f"| T1 one topic | {link} | 1 | A |\n| T2 another | {link} | 1, 2 | A, beyond |" in readme.topics(
         built.parent
     )
@@ -330,7 +331,7 @@ def test_unknown_name_and_lost_marks_are_told():
     with pytest.raises(SystemExit, match="No source named 77"):
         build.sources(["77"])
     with pytest.raises(SystemExit, match="README.md has lost its marks <!-- clone -->"):
-        readme.readme("# Title")
+        readme.between("# Title", "clone", "", "README.md")
 
 
 @pytest.fixture(scope="module")
@@ -377,7 +378,7 @@ def test_what_ran_where_is_kept_and_shown(built, tmp_path, monkeypatch, done):
         seeds.record("03_small", seed, done[seed])
     assert len(lines := file.read_text().splitlines()) == 4
     assert lines[1].startswith("03_small,0,2,0,")  # two claims: the fact is not among them
-    assert readme.runs(tmp_path, file).endswith("| [03](notebooks/03_small.ipynb) | 0, 2 (not: 1) |")
+    assert readme.runs(tmp_path, file).endswith("| [03](../notebooks/03_small.ipynb) | 0, 2 (not: 1) |")
     notebook = read(built)  # a run of older code is shown as older, until it is made again
     notebook.cells.insert(1, new_code_cell("1"))
     nbformat.write(notebook, built)

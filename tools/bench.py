@@ -3,7 +3,7 @@ machine.
 
     python -m tools.bench [PART ...]
 
-PART: frozen, tuning, figure, notebook; one or several only print. All, the default, also write the table into README.md
+PART: frozen, tuning, figure, notebook; one or several only print. All, the default, also write docs/speed.md's table
 (about 20 minutes).
 
 The recipe is that of most tutorials: `ImageFolder` decodes every photo in every epoch, `RandomResizedCrop(224)`, a
@@ -262,8 +262,8 @@ def main() -> None:
     text = table(rows, data[1])
     print(text)
     if not arguments.parts:
-        page = ROOT / "README.md"
-        page.write_text(between(page.read_text(encoding="utf-8"), "bench", text), encoding="utf-8")
+        page = ROOT / "docs/speed.md"
+        page.write_text(between(page.read_text(encoding="utf-8"), "bench", text, page.name), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@
     python -m tools.build --frames F  draw all pictures of the explorers into F/NN_topic for the site, write no notebook
 
 Tokens in a source: @REPO@ (address), @SLUG@ (OWNER/NAME), @REF@ (tag of a release, else main), all from pyproject.toml;
-@TIME@ (how long the stored run took). `python -m tools.readme` then brings README.md's tables up to date.
+@TIME@ (how long the stored run took). `python -m tools.readme` then brings the tables of README and docs/ up to date.
 """
 
 import argparse

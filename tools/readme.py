@@ -1,9 +1,10 @@
-"""README.md's generated parts: the clone line, and the tables of notebooks, topics, plans for a lecture, runs and
-measured tables.
+"""What is generated in README.md and docs/: the clone line, and the tables of notebooks, topics, plans for a lecture,
+runs and measured tables.
 
     python -m tools.readme
 
-All are read off the built notebooks, data/runs.csv (which `python -m tools.seeds NN` writes) and data/measured/.
+A page says where, between the marks <!-- name --> and <!-- /name -->. All are read off the built notebooks,
+data/runs.csv (which `python -m tools.seeds NN` writes) and data/measured/.
 """
 
 import csv
@@ -16,33 +17,46 @@ from nbformat import NotebookNode
 from tools import fingerprint, measure
 from tools.build import NOTEBOOKS, ROOT, built, markdown, run_time, substitute, tokens
 
-README, RUNS = ROOT / "README.md", ROOT / "data/runs.csv"
+README, DOCS, RUNS = ROOT / "README.md", ROOT / "docs", ROOT / "data/runs.csv"
+
+
+def opened(name: str) -> dict[str, str]:
+    """The addresses at which a notebook opens: {"Colab": ..., "Kaggle": ...}."""
+    page = substitute(f"github.com/@SLUG@/blob/@REF@/notebooks/{name}.ipynb", tokens())
+    return {
+        "Colab": f"https://colab.research.google.com/{page.replace('github.com', 'github', 1)}",
+        "Kaggle": f"https://kaggle.com/kernels/welcome?src=https://{page}",
+    }
 
 
 def badges(name: str) -> str:
     """The Colab and Kaggle badges of a notebook, as markdown."""
-    page = substitute(f"github.com/@SLUG@/blob/@REF@/notebooks/{name}.ipynb", tokens())
-    colab = f"https://colab.research.google.com/{page.replace('github.com', 'github', 1)}"
-    kaggle = f"https://kaggle.com/kernels/welcome?src=https://{page}"
+    places = opened(name)
     return (
-        f"[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]({colab}) "
-        f"[![Open in Kaggle](https://kaggle.com/static/images/open-in-kaggle.svg)]({kaggle})"
+        f"[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]({places['Colab']}) "
+        f"[![Open in Kaggle](https://kaggle.com/static/images/open-in-kaggle.svg)]({places['Kaggle']})"
     )
 
 
+def headed(notebook: NotebookNode, name: str) -> tuple[str, str]:
+    """A notebook's title without its number, and its question. Raises SystemExit where its first cell lacks one."""
+    text = notebook.cells[0].source
+    title = re.search(r"^# (?:\d\d\W+)?(.+)", text, re.M)
+    question = re.search(r"^\*\*Question[:.]?\*\*:? *(.+?)(?:\n\n|\Z)", text, re.M | re.S)
+    if not (title and question):
+        raise SystemExit(f"{name}: the first cell needs a title (# 05 · ...) and a line **Question:** ...")
+    return title[1].strip(), " ".join(question[1].split())
+
+
 def table(folder: Path = NOTEBOOKS) -> str:
-    """The README's table of the notebooks that are built."""
-    rows = ["| | notebook | question | open | two CPU cores |", "|---|---|---|---|---|"]
+    """The table of the notebooks that are built."""
+    rows = ["| | notebook | question | | time |", "|---|---|---|---|---|"]
     for path in built([], folder):
         notebook = nbformat.read(path, as_version=4)
-        text = notebook.cells[0].source
-        title = re.search(r"^# (?:\d\d\W+)?(.+)", text, re.M)
-        question = re.search(r"^\*\*Question[:.]?\*\*:? *(.+?)(?:\n\n|\Z)", text, re.M | re.S)
-        if not (title and question):
-            raise SystemExit(f"{path.name}: the first cell needs a title (# 05 · ...) and a line **Question:** ...")
-        question = " ".join(question[1].split())
-        link = f"[{title[1].strip()}](notebooks/{path.name})"
-        rows.append(f"| {path.stem[:2]} | {link} | {question} | {badges(path.stem)} | {run_time(notebook)} |")
+        title, question = headed(notebook, path.name)
+        colab = f"[Colab]({opened(path.stem)['Colab']})"
+        link = f"[{title}](notebooks/{path.name})"
+        rows.append(f"| {path.stem[:2]} | {link} | {question} | {colab} | {run_time(notebook)} |")
     return "\n".join(rows)
 
 
@@ -54,11 +68,11 @@ def lecture_topics(notebook: NotebookNode) -> list[list[str]]:
 
 
 def topics(folder: Path = NOTEBOOKS) -> str:
-    """The README's table of the lecture topics that are taught so far."""
+    """The table of the lecture topics that are taught so far."""
     rows = ["| topic | notebook | section | lectures |", "|---|---|---|---|"]
     for path in built([], folder):
         for topic, section, lectures in lecture_topics(nbformat.read(path, as_version=4)):
-            rows.append(f"| {topic} | [{path.stem[:2]}](notebooks/{path.name}) | {section} | {lectures} |")
+            rows.append(f"| {topic} | [{path.stem[:2]}](../notebooks/{path.name}) | {section} | {lectures} |")
     return "\n".join(rows)
 
 
@@ -84,12 +98,12 @@ def plan_minutes(notebook: NotebookNode) -> int:
 
 
 def plans(folder: Path = NOTEBOOKS) -> str:
-    """The README's page of plans for a lecture."""
+    """The plans for a lecture, one row a notebook."""
     rows = ["| | core | optional | where to stop |", "|---|---|---|---|"]
     for path in built([], folder):
         notebook = nbformat.read(path, as_version=4)
         core, optional, stop = (plan(notebook).get(part, "") for part in ("Core", "Optional", "Where to stop"))
-        link = f"[{path.stem[:2]}](notebooks/{path.name})"
+        link = f"[{path.stem[:2]}](../notebooks/{path.name})"
         rows.append(f"| {link} | {core} {plan_minutes(notebook)} minutes. | {optional} | {stop} |")
     return "\n".join(rows)
 
@@ -110,7 +124,7 @@ def seeds(runs: list[dict]) -> str:
 
 
 def runs(folder: Path = NOTEBOOKS, file: Path = RUNS) -> str:
-    """The README's table of what ran where: for each notebook the seeds on which all its claims held.
+    """The table of what ran where: for each notebook the seeds on which all its claims held.
 
     A run in which something fell is named, and so is one of older code.
     """
@@ -122,7 +136,7 @@ def runs(folder: Path = NOTEBOOKS, file: Path = RUNS) -> str:
     rows = ["| " + " | ".join(["", *places]) + " |", "|---" * (1 + len(places)) + "|"]
     for path in built([], folder):
         now = fingerprint.of_notebook(nbformat.read(path, as_version=4))
-        cells = [f"[{path.stem[:2]}](notebooks/{path.name})"]
+        cells = [f"[{path.stem[:2]}](../notebooks/{path.name})"]
         for place in places:
             mine = [run for run in done if (run["notebook"], run["where"]) == (path.stem, place)]
             new, old = (seeds([run for run in mine if (run["code"] == now) == same]) for same in (True, False))
@@ -132,7 +146,7 @@ def runs(folder: Path = NOTEBOOKS, file: Path = RUNS) -> str:
 
 
 def measured() -> str:
-    """README's sentence on the tables of data/measured/: which of their rows were made by older code."""
+    """A sentence on the tables of data/measured/: which of their rows were made by older code."""
     counts, older = {}, {}
     for name in measure.names():
         rows, now = measure.read(measure.MEASURED / f"{name}.csv"), measure.code(name)
@@ -142,33 +156,40 @@ def measured() -> str:
     return f"{len(counts)} tables of {sum(counts.values()):,} runs. Made by older code: {which}."
 
 
-def readme(text: str) -> str:
-    """README.md with its generated parts written anew: the clone line and the tables."""
+def clone() -> str:
+    """The lines that fetch the course."""
     repo = tokens()["@REPO@"]
-    clone = f"```bash\ngit clone {repo}\ncd {repo.split('/')[-1]}\n```"
-    for name, make in {
-        "clone": lambda: clone,
-        "notebooks": table,
-        "topics": topics,
-        "plans": plans,
-        "runs": runs,
-        "measured": measured,
-    }.items():
-        text = between(text, name, make())
+    return f"```bash\ngit clone --depth 1 {repo}\ncd {repo.split('/')[-1]}\n```"
+
+
+PARTS = {
+    README: {"clone": clone, "notebooks": table},
+    DOCS / "topics.md": {"topics": topics},
+    DOCS / "teaching.md": {"plans": plans},
+    DOCS / "evidence.md": {"runs": runs, "measured": measured},
+}
+
+
+def page(path: Path) -> str:
+    """A page with its generated parts written anew."""
+    text = path.read_text(encoding="utf-8")
+    for name, make in PARTS[path].items():
+        text = between(text, name, make(), path.name)
     return text
 
 
-def between(text: str, name: str, content: str) -> str:
+def between(text: str, name: str, content: str, page: str) -> str:
     """A page with what stands between the marks <!-- name --> and <!-- /name --> replaced. Raises SystemExit where they
     are missing."""
     start, end = f"<!-- {name} -->", f"<!-- /{name} -->"
     if start not in text or end not in text:
-        raise SystemExit(f"README.md has lost its marks {start} ... {end}: its tables are written between them.")
+        raise SystemExit(f"{page} has lost its marks {start} ... {end}: its tables are written between them.")
     return text.split(start)[0] + f"{start}\n{content}\n{end}" + text.split(end, 1)[1]
 
 
 def main() -> None:
-    README.write_text(readme(README.read_text(encoding="utf-8")), encoding="utf-8")
+    for path in PARTS:
+        path.write_text(page(path), encoding="utf-8")
 
 
 if __name__ == "__main__":

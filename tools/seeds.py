@@ -8,7 +8,7 @@ the worst of them clear of the threshold and the mean three standard deviations 
 printed so that this can be seen. Outputs marked NBVAL_CHECK_OUTPUT are compared with the stored ones: they must be the
 same for every seed and version.
 
-What ran where is kept in data/runs.csv, with the fingerprint of the code that decided its results, and README.md
+What ran where is kept in data/runs.csv, with the fingerprint of the code that decided its results, and docs/evidence.md
 shows it (tools/readme.py): what ran on older code is shown as older. To run with the versions of another environment:
 OTHER/bin/python -m ipykernel install --prefix DIR, then this with JUPYTER_PATH=DIR/share/jupyter.
 """
