@@ -21,7 +21,7 @@ LAB_FLAGS = $$([ "$$(id -u)" = 0 ] && echo --allow-root) \
 # No question about news and no word on updates: a projector shows them.
 QUIET = --LabApp.news_url=None --LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate
 
-.PHONY: help lab check test test-photos notebooks address seeds measure bench slides preflight live
+.PHONY: help lab check test test-photos test-site notebooks address seeds measure bench slides site preflight live
 
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' Makefile
@@ -71,6 +71,12 @@ bench: $(VENV)/.requirements  ## the course's speed against the usual recipe, wr
 slides: $(VENV)/.requirements  ## the notebooks as slides with speaker notes, in slides/ (looked through where Chromium is installed)
 	$(PY) -m tools.slides $(NOTEBOOK)
 	$(PY) -m pytest -q tests/test_slides.py
+
+site: $(VENV)/.requirements  ## the course as a website in site/ (FRAMES=0: explorers stay still pictures, a minute)
+	$(PY) -m tools.site
+
+test-site: site  ## every page of the site in a browser without a network (needs playwright and Chromium)
+	$(PY) -m pytest -m site -rs tests/test_site.py
 
 preflight: $(VENV)/.requirements  ## before a lecture: is this machine ready? (NOTEBOOK=05, COURSE_DATA as in the lecture)
 	$(PY) -m tools.preflight $(NOTEBOOK)

@@ -18,15 +18,11 @@ VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 REPO, REF = tokens()["@REPO@"], tokens()["@REF@"]
 
 project = html_title = "Deep learning for images"
-html_last_updated_fmt = None
 copyright = (
     f"{VERSION}, built on {datetime.date.today()} with torch {torch.__version__.split('+')[0]}. "
     "Text and figures: CC BY 4.0, code: MIT"
 )
 extensions = ["myst_nb"]
-exclude_patterns = ["slides"]
-html_extra_path = []
-html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_js_files = ["explorer.js"]
 html_copy_source = False
@@ -42,9 +38,10 @@ html_theme_options = {
     "use_download_button": False,
     "launch_buttons": {"colab_url": "https://colab.research.google.com"},
     "show_toc_level": 2,
+    "navbar_persistent": [],  # the sidebar has a search already
 }
 mathjax_path = "tex-svg-full.js"  # one file with all in it
-myst_enable_extensions = ["dollarmath", "amsmath", "attrs_inline", "deflist"]
+myst_enable_extensions = ["dollarmath", "amsmath", "linkify"]
 myst_heading_anchors = 3
 nb_execution_mode = "off"
 nb_render_markdown_format = "myst"
@@ -73,10 +70,13 @@ def _buttons(app, page, template, context, doctree):
     for group in context.get("header_buttons", []):
         for button in group.get("buttons", []):
             if button.get("label") == "source-edit-button":
-                button["url"] = f"{REPO}/edit/{REF}/" + {
-                    True: f"notebooks/source/{name}.py",
-                    False: "docs/index.md" if page == "index" else f"{page}.md",
-                }[page.startswith("notebooks/")]
+                button["url"] = (
+                    f"{REPO}/edit/{REF}/"
+                    + {
+                        True: f"notebooks/source/{name}.py",
+                        False: "docs/index.md" if page == "index" else f"{page}.md",
+                    }[page.startswith("notebooks/")]
+                )
         if group.get("label") == "launch-buttons" and page.startswith("notebooks/"):
             look = {"type": "link", "text": "Kaggle", "tooltip": "Open in Kaggle", "icon": "_static/kaggle.svg"}
             group["buttons"].append(look | {"url": opened(name)["Kaggle"]})

@@ -3,7 +3,7 @@
     torchrun --nproc-per-node 2 docs/two_processes.py
 
 Each process computes half of a batch, on the CPU, with the backend gloo; DistributedDataParallel (DDP) averages the
-gradients. Then the first process takes the same step alone on the whole batch, and prints how far the weights are apart.
+gradients. Then each takes the same step alone on the whole batch, and the first prints how far the weights are apart.
 With batch normalisation they are not the same: each process normalises by its own half. SyncBatchNorm, which asks all
 processes for their sums, works on GPUs only.
 """

@@ -23,6 +23,8 @@ def pytest_collection_modifyitems(config, items):
             item.add_marker(pytest.mark.skip(reason="needs an NVIDIA GPU"))
         if item.get_closest_marker("live") and config.option.markexpr != "live":
             item.add_marker(pytest.mark.skip(reason="runs whole notebooks for many minutes: make live"))
+        if item.get_closest_marker("site") and config.option.markexpr != "site":
+            item.add_marker(pytest.mark.skip(reason="drives the built site in a browser: make test-site"))
         if item.get_closest_marker("photos") and not ON_PHOTOS:
             item.add_marker(pytest.mark.skip(reason="needs real photos: make test-photos"))
 

@@ -1,4 +1,4 @@
-"""docs/two_processes.py does what docs/machines.md says: without batch normalisation two processes take the same step."""
+"""docs/two_processes.py does what docs/machines.md says."""
 
 import os
 import re

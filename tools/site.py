@@ -192,7 +192,7 @@ def course_map() -> str:
         depth[number] = 1 + max((depth[n] for n in before), default=-1)
         columns.setdefault(depth[number], []).append(number)
     cards = []
-    for level, numbers in sorted(columns.items()):
+    for _, numbers in sorted(columns.items()):
         boxes = []
         for number in numbers:
             path = notebooks[number]
@@ -209,19 +209,25 @@ def course_map() -> str:
     return '<nav class="course-map" aria-label="The course as a map">' + "".join(cards) + "</nav>"
 
 
+def slides() -> str:
+    """Links to the notebooks as slides, where `make slides` has made them."""
+    links = [f'<a href="../slides/{path.name}">{path.stem[:2]}</a>' for path in sorted(SLIDES.glob("*.html"))]
+    return f"```{{raw}} html\n<p>The slides: {' · '.join(links)}.</p>\n```" if links else ""
+
+
 def claims(notebook: NotebookNode) -> list[dict[str, str]]:
     """What a stored run claims, in order: {"kind", "text", "figures", "same", "section"}."""
     found, section = [], ""
-    shape = re.compile(r"^(✓ holds|✗ does not hold|= exact): (.*?)(?:  \[(.*?)\])?(?:  \[The same for all: (.*?)\])?$", re.S)
+    shape = r"^(✓ holds|✗ does not hold|= exact): (.*?)(?:  \[(.*?)\])?(?:  \[The same for all: (.*?)\])?$"
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
             if heads := re.findall(r"^## (\d+)\. ", cell.source, re.M):
                 section = heads[-1]
             continue
         for output in cell.get("outputs", []):
-            if m := shape.match(output.get("data", {}).get("text/plain", "")):
-                kind = "fact" if "exact" in m[1] else "claim"
-                found.append({"kind": kind, "text": m[2], "figures": m[3] or "", "same": m[4] or "", "section": section})
+            if m := re.match(shape, output.get("data", {}).get("text/plain", ""), re.S):
+                claim = {"kind": "fact" if "exact" in m[1] else "claim", "section": section}
+                found.append(claim | {"text": m[2], "figures": m[3] or "", "same": m[4] or ""})
     return found
 
 
@@ -239,7 +245,7 @@ def evidence() -> str:
             where.setdefault("{data}, {device}, torch {torch}, Python {python}".format_map(run), []).append(run)
         ran = "; ".join(f"{place}: seeds {readme.seeds(runs)}" for place, runs in where.items())
         parts.append(f"## {number} · {readme.headed(notebook, path.name)[0]}\n")
-        parts.append(f"All claims held on the stored run (drawings, seed 0). Runs of the same code: {ran or 'none yet'}.\n")
+        parts.append(f"All held on the stored run (drawings, seed 0). Runs of the same code: {ran or 'none yet'}.\n")
         for claim in claims(notebook):
             link = f"[§{claim['section']}](#nb{number}-s{claim['section']})" if claim["section"] else ""
             lines = [f"- **{claim['text']}** {link}"]
@@ -251,7 +257,9 @@ def evidence() -> str:
             if claim["kind"] == "claim" and not claim["same"]:
                 alone.append(f"- {number}: {claim['text']}")
         parts.append("")
-    parts += ["## Claims that say of nothing that it was the same\n", "They compare nothing, or leave it open what else differs.\n", *alone]
+    parts.append("## Claims that say of nothing that it was the same\n")
+    parts.append("They compare nothing, or leave it open what else differs.\n")
+    parts += alone
     return "\n".join(parts)
 
 
@@ -264,12 +272,10 @@ def stage(source: Path) -> None:
     shutil.copytree(DOCS / "_static", static)
     (mathjax,) = (file for file in files("sphinx-mathjax-offline") if file.name == "tex-svg-full.js")
     shutil.copy(mathjax.locate(), static)
-    if SLIDES.is_dir():
-        shutil.copytree(SLIDES, source / "slides")
     for folder in ("notebooks", "docs"):
         (source / folder).mkdir()
-    pages = {path: Path("docs") / path.name for path in DOCS.glob("*.md")} | {ROOT / "CONTRIBUTING.md": Path("CONTRIBUTING.md")}
-    pages[DOCS / "index.md"] = Path("index.md")
+    pages = {path: Path("docs") / path.name for path in DOCS.glob("*.md")}
+    pages |= {DOCS / "index.md": Path("index.md"), ROOT / "CONTRIBUTING.md": Path("CONTRIBUTING.md")}
     for path in built([]):  # so that a link can be told to lead to a page
         (source / "notebooks" / path.name).touch()
     for page in pages.values():
@@ -282,6 +288,7 @@ def stage(source: Path) -> None:
         text = listed if path.name == "glossary.md" else path.read_text("utf-8")
         text = text.replace("<!-- map -->", f"```{{raw}} html\n{course_map()}\n```" if "<!-- map -->" in text else "")
         text = text.replace("<!-- claims -->", evidence() if "<!-- claims -->" in text else "")
+        text = text.replace("<!-- slides -->", slides())
         text = addressed(sections_linked(text), str(page.parent), source)
         (source / page).write_text(text, encoding="utf-8")
     for path in built([]):
@@ -300,12 +307,15 @@ def main() -> None:
         source, target = Path(work) / "source", Path(work) / "site"
         source.mkdir()
         stage(source)
-        if sphinx(["-q", "-b", "html", "-c", str(DOCS), "-W", "--keep-going", str(source), str(target)]):
+        settings = ["-c", str(DOCS), "-D", f"html_static_path={source / '_static'}"]
+        if sphinx(["-q", "-b", "html", "-W", "--keep-going", *settings, str(source), str(target)]):
             sys.exit("The site was not built: Sphinx says above what it could not read.")
         for useless in (*target.rglob("*.map"), target / ".buildinfo", target / "objects.inv"):
             useless.unlink(missing_ok=True)
         for useless in (".doctrees", "_sources"):
             shutil.rmtree(target / useless, ignore_errors=True)
+        if SLIDES.is_dir():
+            shutil.copytree(SLIDES, target / "slides")
         shutil.rmtree(SITE, ignore_errors=True)
         shutil.move(target, SITE)
     size = sum(file.stat().st_size for file in SITE.rglob("*") if file.is_file())
