@@ -4,6 +4,7 @@ VENV ?= .venv
 NOTEBOOK ?=
 SEEDS ?= 10
 TABLE ?=
+ADDRESS ?=
 AGAIN ?=
 
 PY = "$(VENV)/bin/python"
@@ -55,7 +56,8 @@ notebooks: $(VENV)/.requirements  ## build and run the notebooks from their sour
 	$(PY) -m tools.build $(NOTEBOOK)
 	$(PY) -m tools.readme
 
-address: $(VENV)/.requirements  ## write texts, address and version into the notebooks without running them
+address: $(VENV)/.requirements  ## write texts, address and version into the notebooks without running them (ADDRESS=, else git's remote)
+	$(PY) -m tools.address $(ADDRESS)
 	$(PY) -m tools.build --no-run $(NOTEBOOK)
 	$(PY) -m tools.readme
 

@@ -140,7 +140,9 @@ def browser():
         browser.close()
 
 
-PAGES = sorted(p.relative_to(site.SITE).as_posix() for p in site.SITE.rglob("*.html") if not {"slides", "_static"} & set(p.parts))
+PAGES = sorted(
+    p.relative_to(site.SITE).as_posix() for p in site.SITE.rglob("*.html") if not {"slides", "_static"} & set(p.parts)
+)
 # The contrast of each text that is seen with what lies behind it, where both are plain colours.
 CONTRAST = """() => {
   const read = c => (c.match(/[\\d.]+/g) || []).map(Number);
