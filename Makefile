@@ -5,6 +5,7 @@ NOTEBOOK ?=
 SEEDS ?= 10
 TABLE ?=
 ADDRESS ?=
+SUBMISSIONS ?=
 AGAIN ?=
 
 PY = "$(VENV)/bin/python"
@@ -22,7 +23,7 @@ LAB_FLAGS = $$([ "$$(id -u)" = 0 ] && echo --allow-root) \
 # No question about news and no word on updates: a projector shows them.
 QUIET = --LabApp.news_url=None --LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate
 
-.PHONY: help lab check test test-photos test-site notebooks address seeds measure bench slides site preflight live
+.PHONY: help lab check test test-photos test-site notebooks address seeds measure bench slides handout grade site preflight live
 
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' Makefile
@@ -73,6 +74,12 @@ bench: $(VENV)/.requirements  ## the course's speed against the usual recipe, wr
 slides: $(VENV)/.requirements  ## the notebooks as slides with speaker notes, in slides/ (looked through where Chromium is installed)
 	$(PY) -m tools.slides $(NOTEBOOK)
 	$(PY) -m pytest -q tests/test_slides.py
+
+handout: $(VENV)/.requirements  ## a notebook to hand out, without hints, also as Python and PDF, and its answers, in handout/
+	$(PY) -m tools.handout $(NOTEBOOK)
+
+grade: $(VENV)/.requirements  ## run and check a folder of students' notebooks (SUBMISSIONS=folder): grades.csv, grades.html
+	$(PY) -m tools.grade $(SUBMISSIONS)
 
 site: $(VENV)/.requirements  ## the course as a website in site/ (FRAMES=0: explorers stay still pictures, a minute)
 	$(PY) -m tools.site

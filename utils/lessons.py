@@ -208,13 +208,17 @@ class Exercise:
         display(_Card(verdict, self.title, sentence))
 
     def hint(self) -> None:
-        """Show the next hint; after the last one, start again."""
+        """Show the next hint; after the last one, start again. With COURSE_HINTS=0 neither hints nor solutions."""
+        if os.environ.get("COURSE_HINTS") == "0":
+            return display(_Card("hint", self.title, "Hints and solutions are switched off here."))
         number = self._hints_given % len(self.hints)
         self._hints_given += 1
         display(_Card("hint", f"{self.title} ({number + 1} of {len(self.hints)})", self.hints[number]))
 
     def solution(self) -> None:
         """Show the reference solution: the very code that the tests of this course check."""
+        if os.environ.get("COURSE_HINTS") == "0":
+            return self.hint()
         display(_Card("solution", self.title, code=textwrap.dedent(inspect.getsource(self.reference)).strip()))
 
     @staticmethod
