@@ -7,6 +7,7 @@ TABLE ?=
 ADDRESS ?=
 SUBMISSIONS ?=
 AGAIN ?=
+JOBS ?= 1
 
 PY = "$(VENV)/bin/python"
 # The course's notebooks are those that have a source; copies beside them are left out.
@@ -65,8 +66,8 @@ address: $(VENV)/.requirements  ## write texts, address and version into the not
 seeds: $(VENV)/.requirements  ## do the claims hold on 10 seeds? (NOTEBOOK=05, SEEDS=10)
 	$(PY) -m tools.seeds $(NOTEBOOK) --seeds $(SEEDS)
 
-measure: $(VENV)/.requirements  ## measure what is missing of data/measured/ (TABLE=degradation for one; AGAIN=1 also what older code made)
-	$(PY) -m tools.measure $(TABLE) $(if $(AGAIN),--again)
+measure: $(VENV)/.requirements  ## measure what is missing of data/measured/ (TABLE=degradation for one; AGAIN=1 also what older code made; JOBS=8 at once)
+	$(PY) -m tools.measure $(TABLE) $(if $(AGAIN),--again) --jobs $(JOBS)
 
 bench: $(VENV)/.requirements  ## the course's speed against the usual recipe, written into docs/speed.md (20 minutes, quiet machine)
 	$(PY) -m tools.bench

@@ -192,6 +192,20 @@ def test_ctrl_c_while_a_network_is_trained_stores_no_row(small, tmp_path):
     assert not measure.read(tmp_path / "small.csv")
 
 
+@pytest.mark.slow
+def test_a_row_comes_out_the_same_however_many_are_run_at_once(tmp_path, monkeypatch):
+    table = TABLES["shortcuts"]
+    monkeypatch.setattr(table, "RUNS", table.RUNS[:3])
+    results = []
+    for jobs in (1, 2):
+        monkeypatch.setattr(measure, "MEASURED", tmp_path / str(jobs))
+        (tmp_path / str(jobs)).mkdir()
+        measure.measure("shortcuts", jobs=jobs)
+        rows = measure.read(tmp_path / str(jobs) / "shortcuts.csv")
+        results.append([{name: row[name] for name in row if name not in ("seconds", "date")} for row in rows])
+    assert len(results[0]) == 3 and results[0] == results[1]
+
+
 def test_lesson_holds_what_the_tagged_cells_define(tmp_path, monkeypatch):
     source = tmp_path / "99_small.py"
     source.write_text(

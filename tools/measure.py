@@ -30,6 +30,7 @@ from types import ModuleType
 from unittest import mock
 
 import torch
+from joblib import Parallel, delayed, parallel_config
 from nbformat import NotebookNode
 from tqdm import tqdm
 
@@ -97,6 +98,17 @@ def rerun(name: str, runs: list[dict]) -> list[dict]:
     return [measured(table, cells, settings) for settings in runs]
 
 
+@cache
+def _cells(notebook: str) -> ModuleType:
+    """A lesson, made once in each process that measures."""
+    return lesson(notebook)
+
+
+def _row(name: str, settings: dict) -> dict:
+    table = load_table(name)
+    return measured(table, _cells(table.NOTEBOOK), settings)
+
+
 def key(row: dict, settings: dict) -> tuple[str, ...]:
     """What tells a row from the others: its settings, as the file holds them."""
     return tuple(str(row.get(name)) for name in settings)
@@ -118,19 +130,26 @@ def write(path: Path, rows: list[dict]) -> None:
     scratch.replace(path)  # a run that is stopped here leaves the old file whole
 
 
-def measure(name: str, again: bool = False) -> None:
+def measure(name: str, again: bool = False, jobs: int = 1) -> None:
     """Run what is missing of a table, with `again` also what older code has made, and write each row as it comes.
 
-    Rows of runs that are no longer asked for are dropped.
+    `jobs` rows are run at once, each in a process of its own; a row comes out the same. Rows of runs that are no longer
+    asked for are dropped.
     """
-    table, now = load_table(name), code(name)
-    path, cells = MEASURED / f"{name}.csv", lesson(table.NOTEBOOK)
+    _cells.cache_clear()
+    table, now, path = load_table(name), code(name), MEASURED / f"{name}.csv"
     stored = {key(row, table.RUNS[0]): row for row in read(path)}
-    for settings in tqdm(table.RUNS, desc=name):
-        row = key(settings, settings)
-        if row not in stored or (again and stored[row]["code"] != now):
-            stored[row] = measured(table, cells, settings) | {"code": now}
+
+    def write_down() -> None:
         write(path, [stored[place] for run in table.RUNS if (place := key(run, run)) in stored])
+
+    old = (lambda row: row["code"] != now) if again else (lambda row: False)
+    missing = [run for run in table.RUNS if (place := key(run, run)) not in stored or old(stored[place])]
+    rows = Parallel(n_jobs=jobs, return_as="generator")(delayed(_row)(name, run) for run in missing)
+    for run, row in zip(missing, tqdm(rows, desc=name, total=len(missing)), strict=True):
+        stored[key(run, run)] = row | {"code": now}
+        write_down()
+    write_down()
     if older := sum(row["code"] != now for row in stored.values()):
         print(f"{name}: {older} of {len(table.RUNS)} rows were made by older code; --again measures them again.")
 
@@ -138,12 +157,20 @@ def measure(name: str, again: bool = False) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", help=f"default all: {', '.join(names())}")
+    parser.add_argument("--jobs", type=int, default=1, help="rows that are run at once (default 1)")
+    parser.add_argument("--dask", metavar="ADDRESS", help="of a Dask scheduler, whose workers have this checkout")
     parser.add_argument("--again", action="store_true", help="measure also what older code has made")
     arguments = parser.parse_args()
+    if unknown := [name for name in arguments.names if name not in names()]:
+        raise SystemExit(f"There is no table {unknown[0]}. There are: {', '.join(names())}.")
+    if arguments.dask:
+        from dask.distributed import Client  # only for this
+
+        client = Client(arguments.dask)
+        parallel_config(backend="dask")
+        arguments.jobs = len(client.ncores())
     for name in arguments.names or names():
-        if name not in names():
-            raise SystemExit(f"There is no table {name}. There are: {', '.join(names())}.")
-        measure(name, arguments.again)
+        measure(name, arguments.again, arguments.jobs)
 
 
 if __name__ == "__main__":
