@@ -8,7 +8,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 OURS = {"utils", "tools", "tests"}
-WHERE_THERE = {"google", "skimage"}  # used where they are installed (google: on Colab)
+WHERE_THERE = {"dask", "google", "skimage"}  # used where they are installed (google: on Colab)
 
 
 def imported(tree: ast.AST) -> set[str]:
