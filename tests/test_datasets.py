@@ -146,7 +146,11 @@ def test_microsoft_archive(data, capsys):
     splits = datasets.dogs_vs_cats(size=32)
     assert sum(map(len, splits)) == 40 and all(min(split.counts().values()) for split in splits)
     assert splits.train.classes == ["cat", "dog"]
-    assert re.search(r"^dogs_vs_cats: left out: 1 unreadable \(first: 666.jpg: Unid.* cannot identify .*\), 1 .db.$", capsys.readouterr().out, re.M)
+    assert re.search(
+        r"^dogs_vs_cats: left out: 1 unreadable \(first: 666.jpg: Unid.* cannot identify .*\), 1 .db.$",
+        capsys.readouterr().out,
+        re.M,
+    )
     assert_apart(splits)
 
 
@@ -181,33 +185,46 @@ def test_dark_cats_are_cats_and_bright_dogs_are_dogs(data, layout):
                 file.parent.mkdir(parents=True, exist_ok=True)
                 Image.new("RGB", (40, 40), (level, 10 * k + i, 0)).save(file)
     for split in datasets.dogs_vs_cats(size=16):
-        assert ((split.images[:, 0].float().mean(dim=(1, 2)) > 120).long() == split.targets["label"]).all() and len(split)
+        assert ((split.images[:, 0].float().mean(dim=(1, 2)) > 120).long() == split.targets["label"]).all() and len(
+            split
+        )
         assert split.classes == ["cat", "dog"]
 
 
 LAYOUTS = {
     "dogs_vs_cats": [
-        "dogs-vs-cats/{split}/{name}s/{name}.{i}.jpg", "PetImages/{Name}/{i}.jpg", "cat-and-dog/{split}ing_set/{split}ing_set/{name}s/{i}.jpg",
-        "dogs-cats-images/dataset/{split}ing_set/{name}s/{i}.jpg", "microsoft-catsvsdogs-dataset/PetImages/{Name}/{i}.jpg",
-        "dogs-vs-cats/{split}/{split}/{name}.{i}.jpg", "kagglecatsanddogs_5340/PetImages/{Name}/{i}.jpg", "Cats and Dogs/{name}/{i}.jpg",
+        "dogs-vs-cats/{split}/{name}s/{name}.{i}.jpg", "PetImages/{Name}/{i}.jpg",
+        "cat-and-dog/{split}ing_set/{split}ing_set/{name}s/{i}.jpg",
+        "dogs-cats-images/dataset/{split}ing_set/{name}s/{i}.jpg",
+        "microsoft-catsvsdogs-dataset/PetImages/{Name}/{i}.jpg",
+        "dogs-vs-cats/{split}/{split}/{name}.{i}.jpg",
+        "kagglecatsanddogs_5340/PetImages/{Name}/{i}.jpg", "Cats and Dogs/{name}/{i}.jpg",
         "cats_and_dogs_filtered/cats_and_dogs_filtered/{split}/{name}s/{i}.jpg",
     ],
-    "lesions": ["Dataset_BUSI_with_GT/{name}/{i}.jpg", "breast-ultrasound-images-dataset/Dataset_BUSI_with_GT/{name}/{i}.jpg"],
+    "lesions": ["Dataset_BUSI_with_GT/{name}/{i}.jpg",
+    "breast-ultrasound-images-dataset/Dataset_BUSI_with_GT/{name}/{i}.jpg"],
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("name, layout", [(name, layout) for name, layouts in LAYOUTS.items() for layout in layouts])
-@pytest.mark.parametrize("place", ["checkout/data", "kaggle", "kaggle/competitions", "kaggle/datasets/someone", "kaggle/mine"])
+@pytest.mark.parametrize(
+    "place", ["checkout/data", "kaggle", "kaggle/competitions", "kaggle/datasets/someone", "kaggle/mine"]
+)
 def test_other_layouts(tmp_path, place, name, layout):
     for k, split in enumerate(("train", "test")):
         for j, label in enumerate(datasets._CLASSES[name]):
             for i in range(5):
-                save(tmp_path / place / layout.format(split=split, name=label, Name=label.title(), i=i + 5 * k), 100 * k + 10 * j + i)
+                save(
+                    tmp_path / place / layout.format(split=split, name=label, Name=label.title(), i=i + 5 * k),
+                    100 * k + 10 * j + i,
+                )
                 if name == "lesions":
                     file = tmp_path / place / layout.format(name=label, i=i + 5 * k)
                     Image.new("1", (50, 40)).save(file.with_name(f"{file.stem}_mask.png"))
     splits = getattr(datasets, name)(size=16)
-    assert splits.train.source == "photos" and sum(map(len, splits)) == (10 if "train/train" in layout.format(split="train", name="", Name="", i=0) and "ing_set" not in layout else 20)
+    assert splits.train.source == "photos" and sum(map(len, splits)) == (
+        10 if "train/train" in layout.format(split="train", name="", Name="", i=0) and "ing_set" not in layout else 20
+    )
 
 
 @pytest.mark.parametrize("nested", [True, False])
@@ -230,10 +247,14 @@ def pack(root: Path, archive: Path) -> None:
 
 
 @pytest.mark.parametrize("name, layout, archive", [
-    ("dogs_vs_cats", "PetImages/{Name}/{i}.jpg", "kagglecatsanddogs_5340.zip"), ("dogs_vs_cats", "PetImages/{Name}/{i}.jpg", "archive.zip"),
-    ("dogs_vs_cats", "PetImages/{Name}/{i}.jpg", "kagglecatsanddogs_5340 (1).zip"), ("dogs_vs_cats", "{Name}/{i}.jpg", "PetImages.zip"),
-    ("dogs_vs_cats", "train/{name}.{i}.jpg", "dogs-vs-cats/train.zip"), ("dogs_vs_cats", "train/{name}.{i}.jpg", "train.zip"),
-    ("lesions", "Dataset_BUSI_with_GT/{name}/{i}.jpg", "Dataset_BUSI.zip"), ("lesions", "Dataset_BUSI_with_GT/{name}/{i}.jpg", "archive (2).zip"),
+    ("dogs_vs_cats", "PetImages/{Name}/{i}.jpg", "kagglecatsanddogs_5340.zip"),
+    ("dogs_vs_cats", "PetImages/{Name}/{i}.jpg", "archive.zip"),
+    ("dogs_vs_cats", "PetImages/{Name}/{i}.jpg", "kagglecatsanddogs_5340 (1).zip"),
+    ("dogs_vs_cats", "{Name}/{i}.jpg", "PetImages.zip"),
+    ("dogs_vs_cats", "train/{name}.{i}.jpg", "dogs-vs-cats/train.zip"),
+    ("dogs_vs_cats", "train/{name}.{i}.jpg", "train.zip"),
+    ("lesions", "Dataset_BUSI_with_GT/{name}/{i}.jpg", "Dataset_BUSI.zip"),
+    ("lesions", "Dataset_BUSI_with_GT/{name}/{i}.jpg", "archive (2).zip"),
 ])  # fmt: skip
 @pytest.mark.parametrize("mode", ["auto", "photos"])
 def test_archives_at_hand_are_unpacked_once(data, tmp_path, monkeypatch, capsys, name, layout, archive, mode):
@@ -277,7 +298,10 @@ def test_a_folder_that_was_asked_for_and_has_nothing_is_named(tmp_path, monkeypa
         (tmp_path / "empty").mkdir(exist_ok=True)
         assert datasets.source_line().startswith("data: drawings")
         assert datasets.pets(2, 2, 2, 32).train.source == "critters"
-        assert f"pets: no photos are in {tmp_path / folder}; data/README.md says what goes there.\nDrawings are used" in capsys.readouterr().out
+        assert (
+            f"pets: no photos are in {tmp_path / folder}; data/README.md says what goes there.\nDrawings are used"
+            in capsys.readouterr().out
+        )
 
 
 def test_a_relative_data_dir_begins_at_the_checkout(empty_checkout, tmp_path, monkeypatch):
@@ -349,10 +373,7 @@ def test_pets_that_lack_a_trimap_or_photo_are_left_out(data, capsys):
     (data / "oxford-iiit-pet/annotations/trimaps/pug_te0.png").unlink()
     (data / "oxford-iiit-pet/images/pug_te1.jpg").unlink()
     assert len(datasets.pets().test) == 18
-    assert (
-        "pets: left out: 2 unreadable (first: pug_te"
-        in capsys.readouterr().out
-    )
+    assert "pets: left out: 2 unreadable (first: pug_te" in capsys.readouterr().out
 
 
 def test_masks_boxes_and_xml_that_do_not_fit_are_left_out_and_counted(data, capsys):
@@ -462,7 +483,9 @@ def test_a_zip_of_photos_that_is_cut_short(data, monkeypatch, capsys):
     (data / "dogs-vs-cats").mkdir()
     (data / "dogs-vs-cats/train.zip").write_bytes(b"PK\x03\x04 and no end")
     assert datasets.dogs_vs_cats(2, 2, 2, 32).train.source == "critters"
-    assert re.search(r"Unpacking .*train.zip, once, to .*\n.*train could not be made: .*\nDrawings", capsys.readouterr().out)
+    assert re.search(
+        r"Unpacking .*train.zip, once, to .*\n.*train could not be made: .*\nDrawings", capsys.readouterr().out
+    )
     assert sorted(os.listdir(data / "dogs-vs-cats")) == [".train.lock", "train.zip"]
     monkeypatch.setenv("COURSE_DATA", "photos")
     with pytest.raises(OSError, match="train could not be made: File is not a zip file"):
@@ -492,7 +515,10 @@ def test_drawings():
     splits = datasets.dogs_vs_cats(6, 4, 5, size=32)
     assert [len(split) for split in splits] == [6, 4, 5] and splits.train.classes == ["cat", "dog"]
     assert splits.train.noun == "drawing" and splits.train.source == "critters"
-    assert list(splits.train.targets) == ["label", "mask", "box", "parts"] and splits.train.counts() == {"cat": 3, "dog": 3}
+    assert list(splits.train.targets) == ["label", "mask", "box", "parts"] and splits.train.counts() == {
+        "cat": 3,
+        "dog": 3,
+    }
     assert_apart(splits)
     assert pixels(splits.train) < pixels(datasets.pets(9, 1, 1, size=32).train)  # nested, and the same in both
     assert list(datasets.pets(2, 2, 2, size=32).train.targets) == ["label", "mask", "box", "parts"]
@@ -518,7 +544,9 @@ def test_critters():
 
 
 def test_parts_are_a_mask_that_moves_with_the_picture():
-    train = datasets.critters(["cat"], 3, 0, 0, size=32).train.with_transform(v2.RandomHorizontalFlip(1), ["parts", "mask"])
+    train = datasets.critters(["cat"], 3, 0, 0, size=32).train.with_transform(
+        v2.RandomHorizontalFlip(1), ["parts", "mask"]
+    )
     _, target = train[0]
     assert type(target["parts"]) is tv_tensors.Mask and target["parts"].dtype == torch.uint8
     assert torch.equal(target["parts"], train.targets["parts"][0].flip(-1))
@@ -574,7 +602,7 @@ def test_folder_with_splits(tmp_path, parts, sizes):
 
 
 def test_photos_keep_their_detail(tmp_path):
-    """Of a chessboard with fields two pixels wide (once the photo has its size) the fields are still black and white."""
+    """Of a chessboard with fields two pixels wide, once the photo has its size, the fields stay black and white."""
     board = np.kron(np.indices((32, 32)).sum(0) % 2, np.ones((4, 4)))
     for i in range(40):
         path = tmp_path / f"own/{'ab'[i % 2]}/{i}.jpg"
@@ -630,7 +658,8 @@ def own(root: Path, *folders: str, num: int = 6, suffix: str = "jpg") -> Path:
     ("training", "dev", "testing"), ("TrainImages", "ValImages", "TestImages"), ("trainA", "valA", "testA"),
     ("train2017", "val2017", "test2017"), ("dataset/train", "dataset/val", "dataset/test"), ("01_train", "", "02_test"),
     ("train-data", "dev-data", "eval-data"), ("Training images", "Validation images", "Test images"),
-    ("Data/train_dir", "", "Data/test_dir"), ("asl_alphabet_train/asl_alphabet_train", "", "asl_alphabet_test/asl_alphabet_test"),
+    ("Data/train_dir", "", "Data/test_dir"),
+    ("asl_alphabet_train/asl_alphabet_train", "", "asl_alphabet_test/asl_alphabet_test"),
 ])  # fmt: skip
 def test_splits_are_recognised_in_any_common_spelling(tmp_path, capsys, train, val, test):
     own(tmp_path / "own", *(f"{split}/{name}" for split in (train, val, test) if split for name in NAMES))
@@ -641,14 +670,17 @@ def test_splits_are_recognised_in_any_common_spelling(tmp_path, capsys, train, v
 
 
 @pytest.mark.parametrize("folders, classes, said", [
-    (("Lernen/cat", "Lernen/dog", "Pruefen/cat", "Pruefen/dog"), ["Lernen", "Pruefen"], "Lernen, Pruefen are taken for the classes. Are"),
+    (("Lernen/cat", "Lernen/dog", "Pruefen/cat", "Pruefen/dog"),
+    ["Lernen", "Pruefen"], "Lernen, Pruefen are taken for the classes. Are"),
     (("bus", "car", "train"), ["bus", "car", "train"], "bus, car, train are taken for the classes. Are"),
     (("train", "test"), ["test", "train"], "test, train are taken for the classes. Are"),
     (("val/cat", "val/dog", "test/cat", "test/dog"), ["test", "val"], "test, val are taken for the classes. Are"),
     (("trainA", "trainB", "testA", "testB"), ["testA", "testB", "trainA", "trainB"], "are taken for the classes. Are"),
-    (("train/cat", "train/dog", "holdout/cat", "holdout/dog"), ["cat", "dog"], "12 pictures in holdout/, which is no class"),
+    (("train/cat", "train/dog", "holdout/cat", "holdout/dog"),
+    ["cat", "dog"], "12 pictures in holdout/, which is no class"),
     (("train/cat", "train/dog", "test"), ["cat", "dog"], "left out: 6 pictures in test/, which is no class."),
-    (("seg_train/a", "seg_train/b", "seg_test/a", "seg_test/b", "seg_pred"), ["a", "b"], "6 pictures in seg_pred/, which"),
+    (("seg_train/a", "seg_train/b", "seg_test/a", "seg_test/b", "seg_pred"),
+    ["a", "b"], "6 pictures in seg_pred/, which"),
 ])  # fmt: skip
 def test_what_may_be_a_misunderstanding_is_said(tmp_path, capsys, folders, classes, said):
     splits = datasets.folder(own(tmp_path / "own", *folders), size=16)
@@ -670,7 +702,9 @@ def test_all_that_image_folder_takes_is_taken_and_the_rest_is_counted(tmp_path, 
     assert left_out in capsys.readouterr().out  # from the cache as well
 
 
-@pytest.mark.parametrize("name, there", [("a.heic", "{'.heic': 1}"), (".DS_Store", "nothing"), ("a/b.avif", "{'.avif': 1}")])
+@pytest.mark.parametrize(
+    "name, there", [("a.heic", "{'.heic': 1}"), (".DS_Store", "nothing"), ("a/b.avif", "{'.avif': 1}")]
+)
 def test_a_class_without_pictures_is_named(tmp_path, name, there):
     own(tmp_path / "own", "cat", "dog")
     (tmp_path / "own/bird" / name).parent.mkdir(parents=True)
@@ -681,8 +715,10 @@ def test_a_class_without_pictures_is_named(tmp_path, name, there):
 
 def test_links_are_followed_unless_they_lead_back(tmp_path, capsys):
     own(tmp_path, "own/cat", "own/dog", "store/cat", "store/deep/er")
-    for link, target in {"cat/more": "../../store/cat", "cat/again": "../cat", "cat/up": "..", "dog/round": "../../other",
-                         "dog/deep": "../../store/deep", "cat/gone": "nowhere", "cat/self": "self"}.items():  # fmt: skip
+    for link, target in {"cat/more": "../../store/cat", "cat/again": "../cat", "cat/up": "..",
+    "dog/round": "../../other",
+                         "dog/deep": "../../store/deep",
+                         "cat/gone": "nowhere", "cat/self": "self"}.items():  # fmt: skip
         (tmp_path / "own" / link).symlink_to(target)
     own(tmp_path, "other")
     (tmp_path / "other/back").symlink_to(tmp_path / "own")
@@ -707,7 +743,13 @@ def test_a_folder_that_may_not_be_read_is_counted(tmp_path, monkeypatch, capsys)
 
 
 def test_names_that_look_alike_are_one_class(tmp_path):
-    own(tmp_path / "own", *(f"{split}/{name}" for split, name in (("train", "\u00fc"), ("test", "u\u0308"), ("train", "a"), ("test", "a"))))
+    own(
+        tmp_path / "own",
+        *(
+            f"{split}/{name}"
+            for split, name in (("train", "\u00fc"), ("test", "u\u0308"), ("train", "a"), ("test", "a"))
+        ),
+    )
     assert datasets.folder(tmp_path / "own", size=16).train.classes == ["a", "\u00fc"]
 
 
@@ -868,7 +910,8 @@ def test_the_same_picture_is_never_in_two_splits(data, capsys):
     assert "left out: 4 that another split has as well." in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("kind", [LookupError, TypeError, AssertionError, AttributeError, KeyError, MemoryError, OverflowError,
+@pytest.mark.parametrize("kind", [LookupError, TypeError, AssertionError, AttributeError, KeyError,
+MemoryError, OverflowError,
                                   RecursionError, IndexError, struct.error, ZeroDivisionError])  # fmt: skip
 def test_whatever_a_decoder_raises_the_others_are_read(tmp_path, monkeypatch, capsys, kind):
     own(tmp_path / "own", "cat", "dog")
@@ -893,7 +936,10 @@ def test_what_is_transparent_is_white(tmp_path, mode):
     image, options, file = Image.fromarray(drawn), {}, tmp_path / f"a.{mode if mode.islower() else 'png'}"
     if mode in ("P", "L", "RGB", "1"):
         shown = Image.fromarray(np.where(drawn[..., 3] > 0, 0, 255).astype(np.uint8))
-        image, options = shown.convert(mode), {"transparency": {"L": 255, "P": 255, "RGB": (255, 255, 255), "1": 1}[mode]}
+        image, options = (
+            shown.convert(mode),
+            {"transparency": {"L": 255, "P": 255, "RGB": (255, 255, 255), "1": 1}[mode]},
+        )
     elif mode == "LA":
         image = image.convert("LA")
     image.save(file, **options | ({"lossless": True} if mode == "webp" else {}))
@@ -934,7 +980,8 @@ def mask_file(path: Path, how: str, background: int, lesion: int) -> Path:
 
 
 @pytest.mark.parametrize("how, values", [
-    ("palette", (0, 255)), ("L", (0, 255)), ("L", (0, 1)), ("L", (0, 128)), ("RGB", (0, 255)), ("RGBA", (0, 255)), ("1", (0, 255)),
+    ("palette", (0, 255)), ("L", (0, 255)), ("L", (0, 1)), ("L", (0, 128)), ("RGB", (0, 255)), ("RGBA", (0, 255)),
+    ("1", (0, 255)),
     ("LA", (0, 255)), ("transparent", (0, 255)), ("16 bits", (0, 255)), ("L", (50, 200)), ("palette", (10, 90)),
 ])  # fmt: skip
 def test_of_two_values_in_a_mask_the_brighter_is_the_lesion(tmp_path, how, values):
@@ -950,12 +997,17 @@ def test_a_mask_of_more_than_two_values_gets_a_sentence(data, capsys):
             mask_file(file.with_name(f"{file.stem}_mask.png"), "L", 0, 255)
     save(file.with_name(f"{file.stem}_mask.png"), 5, (40, 40))
     assert sum(map(len, datasets.lesions(size=32))) == 15
-    assert re.search(r"1 unreadable \(first: malignant \(7\).png: ValueError, its mask has \d+ values: expected two", capsys.readouterr().out)
+    assert re.search(
+        r"1 unreadable \(first: malignant \(7\).png: ValueError, its mask has \d+ values: expected two",
+        capsys.readouterr().out,
+    )
 
 
 def test_a_jpeg_is_decoded_no_smaller_than_twice_the_size(tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (512, 512, 3), np.uint8)
-    Image.fromarray(pixels).resize((128, 128), Image.Resampling.BOX).resize((512, 512)).save(tmp_path / "a.jpg", quality=95)
+    Image.fromarray(pixels).resize((128, 128), Image.Resampling.BOX).resize((512, 512)).save(
+        tmp_path / "a.jpg", quality=95
+    )
     found = read(Photo(tmp_path / "a.jpg", 0), 128)["images"].astype(int)
     with Image.open(tmp_path / "a.jpg") as whole:
         fitted = np.asarray(whole.convert("RGB").resize((128, 128), Image.Resampling.BILINEAR)).transpose(2, 0, 1)
@@ -1001,7 +1053,9 @@ def test_the_cache_has_a_size_and_what_was_used_last_stays(data, monkeypatch):
     datasets.pets(8, 2, 2, size=32)  # whatever the name
     assert first.exists() and not second.exists() and len(cache_files(data)) == 2
     monkeypatch.setattr(datasets.cache, "MAX_GB", 1e-9)
-    assert len(datasets.dogs_vs_cats(10, 2, 2, size=32).train) == 10 and len(cache_files(data)) == 1  # the newest always
+    assert (
+        len(datasets.dogs_vs_cats(10, 2, 2, size=32).train) == 10 and len(cache_files(data)) == 1
+    )  # the newest always
 
 
 @pytest.mark.parametrize("place", [0, 1])
@@ -1118,7 +1172,8 @@ def brighter(image):
 
 
 @pytest.mark.parametrize("transform", [
-    MobileNet_V2_Weights.IMAGENET1K_V1.transforms(), nn.Sequential(v2.Grayscale(3), v2.ToDtype(torch.float32, scale=True)),
+    MobileNet_V2_Weights.IMAGENET1K_V1.transforms(),
+    nn.Sequential(v2.Grayscale(3), v2.ToDtype(torch.float32, scale=True)),
     brighter, transforms.Compose([transforms.Grayscale(3)]),
 ])  # fmt: skip
 def test_a_transform_of_the_image_alone_gets_it_alone(animals, transform):

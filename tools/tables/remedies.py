@@ -1,4 +1,5 @@
-"""Each remedy against vanishing gradients at depths of 5 to 50 layers, a linear classifier and one hidden layer beside them: learning rate and epochs chosen on validation digits."""
+"""Each remedy against vanishing gradients at depths of 5 to 50 layers, a linear classifier and one hidden layer beside
+them: learning rate and epochs chosen on validation digits."""
 
 NOTEBOOK = "01"
 SHALLOW = {"linear classifier": 1, "one hidden layer": 2}
@@ -24,7 +25,12 @@ RUNS += [
     for seed in range(10, 10 + seeds)
     for remedy in COMPARED[2:] + OTHERS
 ]
-TOLERANCE = {"val": 15.0, "test": 15.0, "lr": 0.01, "epochs": 30}  # in per cent; where training hardly succeeds, chance has its say
+TOLERANCE = {
+    "val": 15.0,
+    "test": 15.0,
+    "lr": 0.01,
+    "epochs": 30,
+}  # in per cent; where training hardly succeeds, chance has its say
 
 
 def run(lesson, remedy: str, depth: int, seed: int) -> dict[str, float]:

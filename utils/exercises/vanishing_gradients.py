@@ -74,7 +74,9 @@ def saturated_share(a):
 def _check_saturated_share(saturated_share):
     a = torch.tanh(torch.tensor([[-4.0, -2.6, -1.0, -0.2], [0.1, 1.5, 2.0, 5.0], [0.4, 0.8, 2.9, 8.0]]))
     answer = torch.as_tensor(saturated_share(a.clone()))
-    assert answer.numel() == 1, f"Expected one number, the share of all units; {tuple(answer.shape)} came. Average them."
+    assert answer.numel() == 1, (
+        f"Expected one number, the share of all units; {tuple(answer.shape)} came. Average them."
+    )
     answer = answer.double()
 
     def is_(share):
@@ -140,15 +142,21 @@ def _check_dead_units(dead_units):
     rows = [[0, 2.0, 0, 0, 1.0], [0, 0, 0, 0, 0], [0, 0.5, 0, 3.0, 0], [0, 0, 0, 0, 0.2]]  # 4 digits, 5 units
     activations = torch.tensor(rows)
     answer = torch.as_tensor(dead_units(activations.clone()))
-    assert answer.numel() == 1, f"Expected one number; a result of shape {tuple(answer.shape)} came. Count the dead ones."
+    assert answer.numel() == 1, (
+        f"Expected one number; a result of shape {tuple(answer.shape)} came. Count the dead ones."
+    )
     count = answer.item()
     zero = activations == 0
     assert count != zero.all(dim=1).sum(), "You counted the digits for which every unit is zero. A unit is a column."
-    assert count != zero.any(dim=0).sum(), "You counted units that are zero for *some* digit. Dead is zero for all of them."
+    assert count != zero.any(dim=0).sum(), (
+        "You counted units that are zero for *some* digit. Dead is zero for all of them."
+    )
     assert count != zero.sum(), "You counted zeros. Count the columns that hold nothing else."
     assert count != zero.all(dim=0).float().mean(), "This is the share of dead units. Their number was asked for."
     assert count == 2, f"For 4 digits and 5 units, of which 2 are zero for every digit, {count:g} came."
-    return "A unit that is zero for every digit passes no gradient to its weights. With the data as it is, it stays dead."
+    return (
+        "A unit that is zero for every digit passes no gradient to its weights. With the data as it is, it stays dead."
+    )
 
 
 dead_units = Exercise(
@@ -180,7 +188,9 @@ def _check_conv_std(std):
     }
     for value, message in mistakes.items():
         assert abs(std / value - 1) > 0.01, message
-    assert abs(std / math.sqrt(2 / n) - 1) < 0.01, f"Expected the root of 2 / n, n the inputs of one output; {std:.4g} came."
+    assert abs(std / math.sqrt(2 / n) - 1) < 0.01, (
+        f"Expected the root of 2 / n, n the inputs of one output; {std:.4g} came."
+    )
     return "Each output of the convolution is a sum of 16 · 3 · 3 = 144 products: n = 144."
 
 
@@ -212,7 +222,9 @@ def _check_chain_with_skips(chain_with_skips):
     def is_(value):
         return torch.isclose(answer, value.double(), rtol=1e-4)
 
-    assert not is_(slopes.prod()), "This is the chain without skip connections. With one, each layer's factor is 1 + f'."
+    assert not is_(slopes.prod()), (
+        "This is the chain without skip connections. With one, each layer's factor is 1 + f'."
+    )
     assert not is_(1 + slopes.prod()), "This is one skip connection around the whole chain. Each layer has its own."
     assert not is_(1 + slopes.sum()), "Nearly, while the slopes are small. But the factors are multiplied, not added."
     assert not is_((1 + slopes).sum()), "These are the right factors, added up. The chain rule multiplies them."
@@ -224,7 +236,10 @@ def _check_chain_with_skips(chain_with_skips):
 chain_with_skips = Exercise(
     "A chain with skip connections",
     test=_check_chain_with_skips,
-    hints=("One layer with a skip connection has the factor 1 + f'.", "(1 + slopes) are all factors. Multiply: .prod()"),
+    hints=(
+        "One layer with a skip connection has the factor 1 + f'.",
+        "(1 + slopes) are all factors. Multiply: .prod()",
+    ),
     reference=chain_with_skips,
 )
 
@@ -263,7 +278,8 @@ def _check_clip(clip):
 
     norm, clipped = after(1.0)
     assert not untouched(clipped) or untouched(after(1.0, give=list)[1]), (
-        "With a list of parameters this works, with model.parameters() nothing is clipped: that is a generator, empty after one "
+        "With a list of parameters this works, with model.parameters() nothing is clipped: that is a generator, empty "
+        "after one "
         "loop. Begin with parameters = list(parameters)."
     )
     assert not untouched(clipped), (
@@ -288,11 +304,13 @@ def _check_clip(clip):
     )
     norm_value = torch.as_tensor(norm).float()
     assert torch.isclose(norm_value, joint, rtol=1e-3), (
-        f"Expected the joint norm from before, {joint:.2f}; {norm_value.item():.2f} came. The root of the sum of all squares, taken before scaling."
+        f"Expected the joint norm from before, {joint:.2f}; {norm_value.item():.2f} came. The root of the sum of all "
+        "squares, taken before scaling."
     )
     _, short = after(1000.0)
     assert all(torch.allclose(a, b) for a, b in zip(short, grads, strict=True)), (
-        "Gradients shorter than max_norm were changed too. They stay as they are: clipping never makes a gradient longer."
+        "Gradients shorter than max_norm were changed too. They stay as they are: clipping never makes a gradient "
+        "longer."
     )
     return "Direction kept, length limited: what nn.utils.clip_grad_norm_ does."
 
@@ -301,7 +319,8 @@ clip = Exercise(
     "Clip the gradient",
     test=_check_clip,
     hints=(
-        "The joint norm is the root of the sum of the squares of all numbers in all gradients. (Begin with a list: a generator is empty after one loop.)",
+        "The joint norm is the root of the sum of the squares of all numbers in all gradients. (Begin with a list: a "
+        "generator is empty after one loop.)",
         "Only where it is above max_norm: multiply every parameter.grad in place by max_norm / norm.",
         "parameter.grad.mul_(max_norm / norm) for each; return the norm that you computed first.",
     ),
@@ -421,7 +440,8 @@ def _check_group_norm(group_norm):
     )
     expected = F.group_norm(x, 2)
     assert is_(expected), (
-        f"The largest difference from nn.GroupNorm(2, 6) is {(result - expected).abs().max():.2f}. Mean and variance are taken over the "
+        f"The largest difference from nn.GroupNorm(2, 6) is {(result - expected).abs().max():.2f}. Mean and variance "
+        "are taken over the "
         "channels of a group and all its pixels, for each image by itself."
     )
     for num_groups in (1, 3, 6):
@@ -469,11 +489,13 @@ def _check_make_block(make_block):
     x = torch.randn(32, 16)
     y = block(x)
     assert isinstance(y, torch.Tensor) and y.shape == x.shape, (
-        f"Inputs of shape (32, 16) gave {tuple(y.shape) if isinstance(y, torch.Tensor) else y}; expected the same shape. Does forward return x + f(x)?"
+        f"Inputs of shape (32, 16) gave {tuple(y.shape) if isinstance(y, torch.Tensor) else y}; expected the same "
+        "shape. Does forward return x + f(x)?"
     )
     assert not (y == 0).all(), "At the start the block gives zeros: f is zero, and the x of x + f(x) is missing."
     assert torch.equal(y, x), (
-        f"At the start the block should return x exactly; the largest difference is {(y - x).abs().max():.2f}. f(x) must be zero: "
+        f"At the start the block should return x exactly; the largest difference is {(y - x).abs().max():.2f}. f(x) "
+        "must be zero: "
         "which layer of f has the last word?"
     )
     other = _with_random_weights(block)
@@ -485,7 +507,8 @@ def _check_make_block(make_block):
             "The ReLU comes after the last layer of f. It belongs between the two linear layers."
         )
         assert torch.allclose(f, last(F.relu(hidden)), atol=1e-4), (
-            "With other weights, y is not x + W2 relu(W1 x + b1) + b2. Expected two linear layers, one ReLU between them, and x added at "
+            "With other weights, y is not x + W2 relu(W1 x + b1) + b2. Expected two linear layers, one ReLU between "
+            "them, and x added at "
             "the end."
         )
     zero = [bool((linear.weight == 0).all()) for linear in linears]
@@ -498,15 +521,18 @@ def _check_make_block(make_block):
         optimizer.step()
     moved = [not torch.equal(linear.weight, old) for linear, old in zip(linears, before, strict=True)]
     assert any(moved) or not all(zero), (
-        "After five steps of training both layers' weights are as they were. With both layers at zero every gradient is zero too: "
+        "After five steps of training both layers' weights are as they were. With both layers at zero every gradient "
+        "is zero too: "
         "set only the last one to zero."
     )
     assert any(moved) or not any(zero), (
-        "After five steps of training both layers' weights are as they were. The first layer is zero, so the ReLU gives zero, "
+        "After five steps of training both layers' weights are as they were. The first layer is zero, so the ReLU "
+        "gives zero, "
         "and passes no gradient back. Set the last layer to zero, not the first."
     )
     assert all(moved), (
-        f"After five steps {2 - sum(moved)} of the two layers has not moved. Are the weights of both trainable, and both used in f?"
+        f"After five steps {2 - sum(moved)} of the two layers has not moved. Are the weights of both trainable, and "
+        "both used in f?"
     )
     return "The last layer is zero, so f is; the first is not, so the last one gets a gradient and wakes the first."
 
@@ -521,7 +547,7 @@ def _with_random_weights(block: nn.Module) -> nn.Module:
 
 
 def _in_order(block: nn.Module, x: torch.Tensor) -> list[nn.Linear]:
-    """The linear layers of a block in the order in which x passes them, which need not be that in which they were made."""
+    """The linear layers of a block in the order in which x passes them, which may not be that of their making."""
     passed: list[nn.Linear] = []
     linears = [module for module in block.modules() if isinstance(module, nn.Linear)]
     hooks = [linear.register_forward_hook(lambda module, *_: passed.append(module)) for linear in linears]
@@ -540,14 +566,18 @@ make_block = Exercise(
     hints=(
         "f(x) = W2 relu(W1 x + b1) + b2. What has to be zero so that f(x) is zero for every x?",
         "The gradient of W2 is proportional to relu(W1 x + b1). So W1 must not be zero, if W2 is.",
-        "In __init__: nn.init.zeros_ on weight and bias of the last linear layer only. In forward: return x + self.f(x).",
+        "In __init__: nn.init.zeros_ on weight and bias of the last linear layer only. In forward: return x + "
+        "self.f(x).",
     ),
     reference=make_block,
 )
 
 # ---- lab -------------------------------------------------------------------------------------------------------------
 
-LAB_GOOD, LAB_VERY_GOOD = 0.975, 0.985  # shares of right answers; a linear classifier alone has 0.960 to 0.972 on ten seeds
+LAB_GOOD, LAB_VERY_GOOD = (
+    0.975,
+    0.985,
+)  # shares of right answers; a linear classifier alone has 0.960 to 0.972 on ten seeds
 
 
 def train_deep():
@@ -594,18 +624,22 @@ def _check_lab(train_deep):
         assert not bends, f"The network has {' and '.join(sorted(bends))}; the sigmoid is to stay the only activation."
         assert calls["Linear"] == 50, f"A digit passes {calls['Linear']} linear layers; the depth is to stay 50."
         assert calls["Sigmoid"] == 49, (
-            f"A digit passes {calls['Sigmoid']} sigmoids; expected 49, one after each linear layer but the last (as modules, nn.Sigmoid())."
+            f"A digit passes {calls['Sigmoid']} sigmoids; expected 49, one after each linear layer but the last (as "
+            "modules, nn.Sigmoid())."
         )
         outputs = model(x)
         idle = _without_gradient(model, F.cross_entropy(outputs, y))
         assert not idle, (
-            f"{len(idle)} of the 50 linear layers get no gradient (the first of them is layer {idle[0]}), so they take no part. "
-            "Look at the gradient profile of your network. (A skip connection past layers that count for nothing is a linear classifier.)"
+            f"{len(idle)} of the 50 linear layers get no gradient (the first of them is layer {idle[0]}), so they take "
+            "no part. "
+            "Look at the gradient profile of your network. (A skip connection past layers that count for nothing is a "
+            "linear classifier.)"
         )
         share = (outputs.argmax(dim=1) == y).float().mean().item()
     score = f"{share:.1%} of {len(y)} held-out digits are right"
     assert share >= LAB_GOOD, (
-        f"{score}; a linear classifier alone has about 96.5 %, and {LAB_GOOD:.1%} counts as good. Is the profile level? Then it is the "
+        f"{score}; a linear classifier alone has about 96.5 %, and {LAB_GOOD:.1%} counts as good. Is the profile "
+        "level? Then it is the "
         "training: learning rate, schedule, epochs, label smoothing."
     )
     return f"{score}; {LAB_GOOD:.1%} is good, {LAB_VERY_GOOD:.1%} is very good."
