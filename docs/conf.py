@@ -18,7 +18,8 @@ VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 REPO, REF = tokens()["@REPO@"], tokens()["@REF@"]
 
 project = html_title = "Deep learning for images"
-copyright = (
+author = "the authors"
+copyright = (  # the footer: what was run, and when
     f"{VERSION}, built on {datetime.date.today()} with torch {torch.__version__.split('+')[0]}. "
     "Text and figures: CC BY 4.0, code: MIT"
 )

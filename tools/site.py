@@ -29,10 +29,6 @@ from tools import fingerprint, measure, readme
 from tools.build import NOTEBOOKS, ROOT, built, code_cells, draw_frames, sources, substitute, tokens
 
 SITE, FRAMES, SLIDES, DOCS = ROOT / "site", ROOT / "frames", ROOT / "slides", ROOT / "docs"
-NEEDS = {  # notebook -> those that it builds on, for the map
-    "01": "00", "02": "01", "03": "00", "04": "02 03", "05": "02", "06": "05", "07": "04 05", "08": "05",
-    "09": "03", "10": "06", "11": "04", "12": "02",
-}  # fmt: skip
 OUTSIDE = re.compile(r"(`+).*?\1|\$\$?[^$]+\$\$?|!?\[[^\]]*\]\([^)]*\)|<[^>]+>|^#.*?$|\{[^}]*\}`", re.M | re.S)
 
 
@@ -183,30 +179,22 @@ def words_linked(texts: list[str], words: dict[str, str]) -> list[str]:
 
 
 def course_map() -> str:
-    """The notebooks as a map: each a box with its question's title and time; lines from what it builds on."""
-    columns: dict[int, list[str]] = {}
+    """The notebooks as a map: a box each, below those that its line "Before this" names."""
     depth: dict[str, int] = {}
-    notebooks = {path.stem[:2]: path for path in built([])}
-    for number in notebooks:
-        before = [n for n in NEEDS.get(number, "").split() if n in depth]
+    levels: dict[int, list[str]] = {}
+    for path in built([]):
+        notebook, number = nbformat.read(path, as_version=4), path.stem[:2]
+        line = re.search(r"\*\*Before this:\*\* (.*)", notebook.cells[0].source)[1]
+        before = sorted(set(re.findall(r"\b\d\d\b", line)) & depth.keys())
         depth[number] = 1 + max((depth[n] for n in before), default=-1)
-        columns.setdefault(depth[number], []).append(number)
-    cards = []
-    for _, numbers in sorted(columns.items()):
-        boxes = []
-        for number in numbers:
-            path = notebooks[number]
-            notebook = nbformat.read(path, as_version=4)
-            title, _ = readme.headed(notebook, path.name)
-            before = [n for n in NEEDS.get(number, "").split() if n in notebooks]
-            after = f"<small>after {' and '.join(before)}</small>" if before else "<small>begin here</small>"
-            time = html.escape(readme.run_time(notebook))
-            boxes.append(
-                f'<a class="box" href="notebooks/{path.stem}.html"><b>{number}</b> {html.escape(title)}<br>'
-                f"{after} <small>· runs in {time}</small></a>"
-            )
-        cards.append(f'<div class="level">{"".join(boxes)}</div>')
-    return '<nav class="course-map" aria-label="The course as a map">' + "".join(cards) + "</nav>"
+        title, _ = readme.headed(notebook, path.name)
+        after = f"after {', '.join(before)}" if before else "begin here"
+        levels.setdefault(depth[number], []).append(
+            f'<a class="box" href="notebooks/{path.stem}.html"><b>{number}</b> {html.escape(title)}<br>'
+            f"<small>{after} · runs in {html.escape(readme.run_time(notebook))}</small></a>"
+        )
+    rows = "".join(f'<div class="level">{"".join(boxes)}</div>' for _, boxes in sorted(levels.items()))
+    return f'<nav class="course-map" aria-label="The course as a map">{rows}</nav>'
 
 
 def slides() -> str:
