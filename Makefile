@@ -2,6 +2,9 @@
 PYTHON ?= python3
 VENV ?= .venv
 NOTEBOOK ?=
+# TORCH=cpu: without CUDA's libraries. LOCKED=1: the versions of constraints.txt. Both where the environment is made.
+TORCH ?=
+LOCKED ?=
 SEEDS ?= 10
 TABLE ?=
 ADDRESS ?=
@@ -24,7 +27,7 @@ LAB_FLAGS = $$([ "$$(id -u)" = 0 ] && echo --allow-root) \
 # No question about news and no word on updates: a projector shows them.
 QUIET = --LabApp.news_url=None --LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate
 
-.PHONY: help lab check test test-photos test-site notebooks address seeds measure bench slides handout grade site preflight live
+.PHONY: help lab check test lock test-photos test-site notebooks address seeds measure bench slides handout grade site preflight live
 
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' Makefile
@@ -36,7 +39,8 @@ $(VENV)/.requirements: requirements.txt $(LOSABLE)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, but $(PYTHON) is " + \
 	  sys.version.split()[0] + ": install a newer one and name it, as in make PYTHON=python3.13")'
 	@[ -x "$(VENV)/bin/pip" ] || $(PYTHON) -m venv "$(VENV)"
-	$(PY) -m pip install --disable-pip-version-check -r requirements.txt
+	$(if $(filter cpu,$(TORCH)),$(PY) -m pip install torch torchvision --index-url https://download.pytorch.org/whl/cpu)
+	$(PY) -m pip install --disable-pip-version-check -r requirements.txt $(if $(LOCKED),-c constraints.txt)
 	@touch "$@"
 
 lab: $(VENV)/.requirements  ## open JupyterLab at the first notebook
@@ -48,6 +52,9 @@ check: $(VENV)/.requirements  ## unit tests and the form of the notebooks (under
 test: $(VENV)/.requirements  ## check, the slow tests, then every notebook from top to bottom on the embedded data
 	COURSE_DATA=critters COURSE_SEED=0 COURSE_STRICT=1 \
 	$(PY) -m pytest -m "slow or not slow" $(NBVAL) --nbval-cell-timeout=300 tests $(BUILT)
+
+lock: test  ## after a green run of everything: its versions, into constraints.txt
+	(sed 1q constraints.txt; $(PY) -m pip freeze --exclude-editable | grep -v ' @ ') > constraints.tmp && mv constraints.tmp constraints.txt
 
 test-photos: $(VENV)/.requirements  ## the photo notebooks and tests on real photos (COURSE_DATA_DIR, default data)
 	@[ -n "$(PHOTO_BUILT)" ] || { echo "No notebook named $(NOTEBOOK)* uses photos."; exit 1; }
