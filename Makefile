@@ -27,10 +27,10 @@ LAB_FLAGS = $$([ "$$(id -u)" = 0 ] && echo --allow-root) \
 # No question about news and no word on updates: a projector shows them.
 QUIET = --LabApp.news_url=None --LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate
 
-.PHONY: help lab check test lock test-photos test-site notebooks address seeds measure bench slides handout grade site preflight live
+.PHONY: help lab test site preflight slides handout grade check notebooks address measure seeds live test-photos test-site bench lock
 
 help:  ## list these targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^##@/ {print "\n" substr($$0, 5)} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
 
 # Made once, and again when requirements.txt changes or something has taken packages away; one that has all is looked through.
 LOSABLE = $(addprefix $(VENV)/bin/,jupyter-lab torchrun jupytext pytest ruff)
@@ -43,41 +43,22 @@ $(VENV)/.requirements: requirements.txt $(LOSABLE)
 	$(PY) -m pip install --disable-pip-version-check -r requirements.txt $(if $(LOCKED),-c constraints.txt)
 	@touch "$@"
 
+##@ For everyone
+
 lab: $(VENV)/.requirements  ## open JupyterLab at the first notebook
 	$(PY) -m jupyterlab --ip 127.0.0.1 $(LAB_FLAGS) $(QUIET) --LabApp.default_url=/lab/tree/$(firstword $(BUILT))
-
-check: $(VENV)/.requirements  ## unit tests and the form of the notebooks (under 2 minutes on two cores)
-	$(PY) -m pytest tests
 
 test: $(VENV)/.requirements  ## check, the slow tests, then every notebook from top to bottom on the embedded data
 	COURSE_DATA=critters COURSE_SEED=0 COURSE_STRICT=1 \
 	$(PY) -m pytest -m "slow or not slow" $(NBVAL) --nbval-cell-timeout=300 tests $(BUILT)
 
-lock: test  ## after a green run of everything: its versions, into constraints.txt
-	(sed 1q constraints.txt; $(PY) -m pip freeze --exclude-editable | grep -v ' @ ') > constraints.tmp && mv constraints.tmp constraints.txt
+site: $(VENV)/.requirements  ## the course as a website in site/ (FRAMES=0: explorers stay still pictures, a minute)
+	$(PY) -m tools.site
 
-test-photos: $(VENV)/.requirements  ## the photo notebooks and tests on real photos (COURSE_DATA_DIR, default data)
-	@[ -n "$(PHOTO_BUILT)" ] || { echo "No notebook named $(NOTEBOOK)* uses photos."; exit 1; }
-	photos=$$(cd "$${COURSE_DATA_DIR:-data}" && pwd) && export COURSE_DATA_DIR="$$photos" COURSE_DATA=photos COURSE_STRICT=1 && \
-	$(PY) -m pytest -m photos tests && $(PY) -m pytest $(NBVAL) --nbval-cell-timeout=900 $(PHOTO_BUILT)
+##@ For a class
 
-notebooks: $(VENV)/.requirements  ## build and run the notebooks from their sources (NOTEBOOK=05 for one)
-	$(PY) -m tools.build $(NOTEBOOK)
-	$(PY) -m tools.readme
-
-address: $(VENV)/.requirements  ## write texts, address and version into the notebooks without running them (ADDRESS=, else git's remote)
-	$(PY) -m tools.address $(ADDRESS)
-	$(PY) -m tools.build --no-run $(NOTEBOOK)
-	$(PY) -m tools.readme
-
-seeds: $(VENV)/.requirements  ## do the claims hold on 10 seeds? (NOTEBOOK=05, SEEDS=10)
-	$(PY) -m tools.seeds $(NOTEBOOK) --seeds $(SEEDS)
-
-measure: $(VENV)/.requirements  ## measure what is missing of data/measured/ (TABLE=degradation for one; AGAIN=1 also what older code made; JOBS=8 at once)
-	$(PY) -m tools.measure $(TABLE) $(if $(AGAIN),--again) --jobs $(JOBS)
-
-bench: $(VENV)/.requirements  ## the course's speed against the usual recipe, written into docs/speed.md (20 minutes, quiet machine)
-	$(PY) -m tools.bench
+preflight: $(VENV)/.requirements  ## before a lecture: is this machine ready? (NOTEBOOK=05, COURSE_DATA as in the lecture)
+	$(PY) -m tools.preflight $(NOTEBOOK)
 
 slides: $(VENV)/.requirements  ## the notebooks as slides with speaker notes, in slides/ (looked through where Chromium is installed)
 	$(PY) -m tools.slides $(NOTEBOOK)
@@ -89,14 +70,39 @@ handout: $(VENV)/.requirements  ## a notebook to hand out, without hints, also a
 grade: $(VENV)/.requirements  ## run and check a folder of students' notebooks (SUBMISSIONS=folder): grades.csv, grades.html
 	$(PY) -m tools.grade $(SUBMISSIONS)
 
-site: $(VENV)/.requirements  ## the course as a website in site/ (FRAMES=0: explorers stay still pictures, a minute)
-	$(PY) -m tools.site
+##@ For those who change the course
+
+check: $(VENV)/.requirements  ## unit tests and the form of the notebooks (under 2 minutes on two cores)
+	$(PY) -m pytest tests
+
+notebooks: $(VENV)/.requirements  ## build and run the notebooks from their sources (NOTEBOOK=05 for one)
+	$(PY) -m tools.build $(NOTEBOOK)
+	$(PY) -m tools.readme
+
+address: $(VENV)/.requirements  ## write texts, address and version into the notebooks without running them (ADDRESS=, else git's remote)
+	$(PY) -m tools.address $(ADDRESS)
+	$(PY) -m tools.build --no-run $(NOTEBOOK)
+	$(PY) -m tools.readme
+
+measure: $(VENV)/.requirements  ## measure what is missing of data/measured/ (TABLE=degradation for one; AGAIN=1 also what older code made; JOBS=8 at once)
+	$(PY) -m tools.measure $(TABLE) $(if $(AGAIN),--again) --jobs $(JOBS)
+
+seeds: $(VENV)/.requirements  ## do the claims hold on 10 seeds? (NOTEBOOK=05, SEEDS=10)
+	$(PY) -m tools.seeds $(NOTEBOOK) --seeds $(SEEDS)
+
+live: $(VENV)/.requirements  ## every explorer driven in a browser, every kernel interrupted and restarted (NOTEBOOK=03 for one)
+	$(PY) -m pytest -m live -k "$(NOTEBOOK)" -rP tests/test_live.py
+
+test-photos: $(VENV)/.requirements  ## the photo notebooks and tests on real photos (COURSE_DATA_DIR, default data)
+	@[ -n "$(PHOTO_BUILT)" ] || { echo "No notebook named $(NOTEBOOK)* uses photos."; exit 1; }
+	photos=$$(cd "$${COURSE_DATA_DIR:-data}" && pwd) && export COURSE_DATA_DIR="$$photos" COURSE_DATA=photos COURSE_STRICT=1 && \
+	$(PY) -m pytest -m photos tests && $(PY) -m pytest $(NBVAL) --nbval-cell-timeout=900 $(PHOTO_BUILT)
 
 test-site: site  ## every page of the site in a browser without a network (needs playwright and Chromium)
 	$(PY) -m pytest -m site -rs tests/test_site.py
 
-preflight: $(VENV)/.requirements  ## before a lecture: is this machine ready? (NOTEBOOK=05, COURSE_DATA as in the lecture)
-	$(PY) -m tools.preflight $(NOTEBOOK)
+bench: $(VENV)/.requirements  ## the course's speed against the usual recipe, written into docs/speed.md (20 minutes, quiet machine)
+	$(PY) -m tools.bench
 
-live: $(VENV)/.requirements  ## every explorer driven in a browser, every kernel interrupted and restarted (NOTEBOOK=03 for one)
-	$(PY) -m pytest -m live -k "$(NOTEBOOK)" -rP tests/test_live.py
+lock: test  ## after a green run of everything: its versions, into constraints.txt
+	(sed 1q constraints.txt; $(PY) -m pip freeze --exclude-editable | grep -v ' @ ') > constraints.tmp && mv constraints.tmp constraints.txt
