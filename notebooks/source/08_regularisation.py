@@ -692,13 +692,13 @@ exercises.best_and_last.check(best_and_last)
 # %% tags=["measure"]
 WAYS = {  # from weak to strong
     "none": [{}],
-    "fewer neurons": [{"width": n} for n in (64, 32, 16, 8, 4)],
-    "dropout": [{"p": p} for p in (0.1, 0.3, 0.5, 0.7, 0.9)],
-    "L1": [{"l1": s} for s in (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)],
-    "L2": [{"l2": s} for s in (1e-3, 3e-3, 1e-2, 3e-2, 1e-1)],
-    "elastic net": [{"l1": s, "l2": 10 * s} for s in (3e-5, 1e-4, 3e-4, 1e-3, 3e-3)],
-    "weight decay": [{"decay": s} for s in (1, 3, 10, 30, 100)],
-    "early stopping": [{"steps": n} for n in (300, 150, 80, 40, 20)],
+    "fewer neurons": [{"width": n} for n in (32, 16, 8, 4, 2)],
+    "dropout": [{"p": p} for p in (0.2, 0.5, 0.7, 0.8, 0.9)],
+    "L1": [{"l1": s} for s in (3e-4, 1e-3, 2e-3, 4e-3, 8e-3)],
+    "L2": [{"l2": s} for s in (3e-3, 1e-2, 3e-2, 1e-1, 3e-1)],
+    "elastic net": [{"l1": s, "l2": 10 * s} for s in (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)],
+    "weight decay": [{"decay": s} for s in (2, 6, 20, 70, 200)],
+    "early stopping": [{"steps": n} for n in (200, 100, 50, 25, 12)],
     "batch norm": [{"norm": "before"}],
 }
 TASKS = {
@@ -836,7 +836,7 @@ def lead_figure(ways=None):
             ax.set_yticks(range(len(found)), found)
             none = column("test", data, task, "none").mean()
             ax.set_title(f"{data}, {task} (none: {none:.1%})", fontsize=14)
-        line[0].invert_yaxis() if line is axes[0] else None
+    axes[0, 0].invert_yaxis()
     for ax in axes[1]:
         ax.set_xlabel("points ahead of none, on new pictures")
     return fig
@@ -1081,7 +1081,7 @@ WITH_NORM = {
     "batch norm after ReLU": [{"norm": "after"}],
     "batch norm + dropout": [{"norm": "before"} | way for way in WAYS["dropout"]],
     "batch norm + dropout at the end": [
-        {"norm": "before", "p_end": p} for p in (0.1, 0.3, 0.5, 0.7, 0.9)
+        {"norm": "before", "p_end": way["p"]} for way in WAYS["dropout"]
     ],
 }
 
