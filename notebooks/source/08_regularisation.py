@@ -383,7 +383,7 @@ def penalty(model, l1=0.0, l2=0.0):
 # </details>
 
 # %%
-penalties = {"none": {}, "L1": {"l1": 1e-3}, "L2": {"l2": 1e-2}}
+penalties = {"none": {}, "L1": {"l1": 2e-3}, "L2": {"l2": 1e-2}}  # as section 6 chooses
 x, labels, truth = labelled(digits, num=300, wrong=0.2, seed=seeds[0])
 penalised = {}
 for name, how in penalties.items():
@@ -427,7 +427,7 @@ def pruned(model, share):
 
 
 # %%
-removed = [0, 0.2, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95]
+removed = [0, 0.2, 0.4, 0.6, 0.7, 0.8, 0.85, 0.9, 0.94, 0.97]
 after_pruning = {name: [] for name in penalties}
 for seed in seeds:
     x, labels, truth = labelled(digits, num=300, wrong=0.2, seed=seed)
@@ -440,22 +440,21 @@ for seed in seeds:
 # %%
 # extra code: accuracy on new digits against the share of weights that were set to zero
 fig, ax = plt.subplots(figsize=(9, 4.6))
-ax.set(xlim=(0, 0.97), ylim=(0, 1))
-curves(ax, after_pruning, x=removed, xlabel="weights set to zero, the smallest first", ylabel="new digits right", title="Of L1's weights, four in five can go")
+ax.set(xlim=(0, 0.975), ylim=(0, 1))
+curves(ax, after_pruning, x=removed, xlabel="weights set to zero, the smallest first", ylabel="new digits right", title="Of L1's weights, nine in ten can go")
 for axis in (ax.xaxis, ax.yaxis):
     axis.set_major_formatter(PercentFormatter(1))
 kept = {name: np.mean(after_pruning[name], axis=0) for name in penalties}
-show(fig, "Accuracy on new digits against the share of weights set to zero, bands over three runs. With 80 % gone: " + ", ".join(f"{name} from {line[0]:.0%} to {line[6]:.0%}" for name, line in kept.items()) + ".")
+show(fig, "Accuracy on new digits against the share of weights set to zero, bands over three runs. With 90 % gone: " + ", ".join(f"{name} from {line[0]:.0%} to {line[7]:.0%}" for name, line in kept.items()) + ".")
 
 # %%
-lost = {}  # by setting the smallest 70 % to zero
+lost = {}  # by setting the smallest 90 % to zero
 for name, runs in after_pruning.items():
-    lost[name] = np.array(runs)[:, removed.index(0.7)] - np.array(runs)[:, 0]
+    lost[name] = np.array(runs)[:, removed.index(0.9)] - np.array(runs)[:, 0]
 claim(
-    "L1 makes most weights superfluous; L2 makes them small, which is not the same",
-    lost["L1"].min() > -0.02
-    and max(lost["L2"].mean(), lost["none"].mean()) < lost["L1"].mean(),
-    "without the smallest 70 %: "
+    "L1 makes nine in ten weights superfluous; L2 makes weights small, not superfluous",
+    lost["L1"].min() > -0.02 and max(lost["L2"].max(), lost["none"].max()) < -0.04,
+    "without the smallest 90 %: "
     + ", ".join(f"{name} {100 * of.mean():+.1f} points" for name, of in lost.items()),
     same=f"{len(x)} digits, 600 steps, {len(seeds)} runs",
 )
@@ -806,7 +805,8 @@ explore(draw_tuning, data=list(SETS), task=list(TASKS))
 #
 # <details><summary>Answer</summary>
 #
-# ANSWER6
+# With wrong labels all seven help, but not in the same order: dropout is far ahead on digits, and behind on drawings. Batch normalisation does next to nothing. With few right labels, nothing moves by much more
+# than a point: there the network lacks knowledge, and no penalty on weights supplies it.
 #
 # </details>
 
@@ -820,6 +820,14 @@ def leads(data, task, of="test", ways=None):
 
 def interval(difference):
     return 2.26 * difference.std(ddof=1) / math.sqrt(len(difference))
+
+
+def lower(difference):
+    return difference.mean() - interval(difference)
+
+
+def points(difference):
+    return f"{100 * difference.mean():+.1f} ± {100 * interval(difference):.1f} points"
 
 
 def lead_figure(ways=None):
@@ -845,7 +853,7 @@ def lead_figure(ways=None):
 # %%
 # extra code: the four panels and their alternative text
 fig = lead_figure()
-fig.suptitle("TITLE6", x=0.01, ha="left", fontweight="bold", fontsize=16)
+fig.suptitle("Wrong labels: all seven help. Few right ones: nothing does", x=0.01, ha="left", fontweight="bold", fontsize=16)
 words = [f"{data}, {task}: " + ", ".join(f"{way} {100 * d.mean():+.1f}" for way, d in leads(data, task).items()) for data in SETS for task in TASKS]
 show(fig, "Points ahead of no regularisation on new pictures, means and 95 % intervals over ten seeds, measured earlier; blue above zero, orange below. " + ". ".join(words) + ".")
 
@@ -859,6 +867,53 @@ for way in tqdm(live, leave=False):
         live[way].append(judged(digits, TASKS["wrong labels"], WAYS[way], seed)["test"])
 for way, found in live.items():
     print(f"{way:15}", ", ".join(f"{share:.1%}" for share in found))
+
+# %%
+seven = list(WAYS)[1:8]  # all but none and batch norm
+wrong = {data: leads(data, "wrong labels") for data in SETS}
+lowest = min(wrong[data][way].mean() for data in SETS for way in seven)
+certain = all(lower(wrong[data][way]) > 0 for data in SETS for way in seven)
+here = min(np.mean(live[way]) for way in list(live)[1:]) - np.mean(live["none"])
+claim(
+    "With a fifth of the labels wrong, each of the seven helps, on both data sets",
+    certain and lowest > 0.02 and here > 0,
+    f"by {100 * lowest:.1f} points or more; in this run by {100 * here:.1f} or more",
+    same="300 labels, those to choose by among them; 5 strengths; 10 seeds",
+)
+
+# %%
+few = [lead for data in SETS for lead in leads(data, "few labels").values()]
+most = max(abs(lead.mean()) + interval(lead) for lead in few)
+claim(
+    "With 60 right labels none of them changes the accuracy by three points",
+    most < 0.03 and lowest > 0.03,
+    f"all intervals end below {100 * most:.1f} points;"
+    f" with wrong labels the same set-up finds {100 * lowest:.1f} or more",
+    same="60 labels, those to choose by among them; 5 strengths; 10 seeds",
+)
+
+# %%
+swap = {data: wrong[data]["dropout"] - wrong[data]["L2"] for data in SETS}
+claim(
+    "Which is best depends on the data: on digits dropout beats L2, on drawings not",
+    lower(swap["digits"]) > 0 and lower(-swap["drawings"]) > 0,
+    "dropout minus L2: " + ", ".join(f"{d} {points(swap[d])}" for d in SETS),
+    same="300 labels, a fifth wrong; 5 strengths; 10 seeds",
+)
+
+# %% [markdown]
+# So there is no best regulariser, and only one rule: try two or three of different kinds, with a few strengths each, on labels that you keep back. Three more questions to the table.
+
+# %%
+for data in SETS:
+    decay_lead = wrong[data]["weight decay"] - wrong[data]["L2"]
+    print(f"{data}: weight decay minus L2 {points(decay_lead)}")
+    first = leads(data, "wrong labels", "first")["early stopping"]
+    print("  early stopping, begun anew", points(wrong[data]["early stopping"] - first))
+    for way in ("none", "dropout"):
+        long = column("test", data, "wrong labels", way, steps=2400).mean()
+        short = column("test", data, "wrong labels", way)[:3].mean()
+        print(f"  {way}: {short:.1%} after 600 steps, {long:.1%} after 2,400")
 
 # %% [markdown]
 # **Exercise 6** (3 min): a lead and its interval. `way` and `none` hold the accuracies of two ways for the same ten seeds, tensors (10,). Return the mean lead of
@@ -1233,7 +1288,7 @@ print(tuple(x_lab.shape), tuple(labels_lab.shape))
 # Train on them what you like, with any regulariser, with several at once, with several networks. Write `classify`: it gets features (N, 192) and returns labels (N,), 0 for cat and 1 for dog. Choose by labels of
 # these 300 that you keep back, wrong ones among them. Other labels do not exist.
 #
-# The check makes new drawings on the spot, which nobody has seen, and scores your answer on them. The network of section 1 without regularisation gets LABNONE. **87 % is good, 91 % is very good.**
+# The check makes new drawings on the spot, which nobody has seen, and scores your answer on them. The network of section 1 without regularisation gets about 70 %. **85 % is good, 92 % is very good.**
 
 
 # %%

@@ -417,7 +417,7 @@ early_stopping = Exercise(
 
 # ---- lab -------------------------------------------------------------------------------------------------------------
 
-LAB_GOOD, LAB_VERY_GOOD = 0.87, 0.91  # shares of right answers
+LAB_GOOD, LAB_VERY_GOOD = 0.85, 0.92  # shares of right answers; without regularisation some 0.70
 
 
 def _features(num: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -437,10 +437,11 @@ def make_classifier():
     with one_thread():
         networks = []
         for _ in range(10):
-            model = nn.Sequential(nn.Linear(192, 64), nn.ReLU(), nn.Dropout(0.5), nn.Linear(64, 2))
-            optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=1.0)
-            for _ in range(60):
-                batch = torch.randint(300, (100,))
+            hidden = [nn.Linear(192, 128), nn.ReLU(), nn.Dropout(0.5), nn.Linear(128, 128), nn.ReLU(), nn.Dropout(0.5)]
+            model = nn.Sequential(*hidden, nn.Linear(128, 2))
+            optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+            for _ in range(30):  # stopped early
+                batch = torch.randint(300, (50,))
                 loss = F.cross_entropy(model(x[batch]), labels[batch])
                 optimizer.zero_grad()
                 loss.backward()
@@ -449,7 +450,7 @@ def make_classifier():
 
     @torch.no_grad()
     def classify(features):
-        return sum(model(features) for model in networks).argmax(dim=1)
+        return sum(model(features).softmax(dim=1) for model in networks).argmax(dim=1)
 
     return classify
 
@@ -463,7 +464,7 @@ def _check_lab(classify):
     share = (answers == y).float().mean().item()
     score = f"{share:.1%} of {len(y)} drawings, drawn just now, are right"
     assert share >= LAB_GOOD, (
-        f"{score}; guessing gives 50 %, no regularisation some 65 %, and {LAB_GOOD:.0%} is good. How many of the wrong "
+        f"{score}; guessing gives 50 %, no regularisation some 70 %, and {LAB_GOOD:.0%} is good. How many of the wrong "
         "labels does your network repeat? Choose the strength on labels that you keep back."
     )
     return f"{score}; {LAB_GOOD:.0%} is good, {LAB_VERY_GOOD:.0%} is very good."
