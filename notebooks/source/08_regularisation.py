@@ -1151,11 +1151,9 @@ show(fig, "Points ahead of no regularisation on new pictures, as in section 6. "
 
 # %%
 for data in SETS:
-    both, at_end, dropout_lead = (
-        leads(data, "wrong labels", ways=with_norm)[way]
-        for way in ("batch norm + dropout", "batch norm + dropout at the end", "dropout")
-    )
-    print(f"{data}: both minus dropout alone {points(both - dropout_lead)}")
+    found = leads(data, "wrong labels", ways=with_norm)
+    both, at_end = (found[way] for way in list(WITH_NORM)[1:])
+    print(f"{data}: both minus dropout alone {points(both - found['dropout'])}")
     print(f"  dropout in both layers minus at the end only {points(both - at_end)}")
 
 # %% [markdown]
