@@ -890,12 +890,12 @@ claim(
 )
 
 # %%
-few = [lead for data in SETS for lead in leads(data, "few labels").values()]
-most = max(abs(lead.mean()) + interval(lead) for lead in few)
+few = {data: leads(data, "few labels") for data in SETS}
+upper = {(d, w): few[d][w].mean() + interval(few[d][w]) for d in SETS for w in seven}
 claim(
-    "With 60 right labels none of them changes the accuracy by three points",
-    most < 0.03 and lowest > 0.03,
-    f"all intervals end below {100 * most:.1f} points;"
+    "With 60 right labels none of the seven gains three points",
+    max(upper.values()) < 0.03 < lowest,
+    f"all intervals end below {100 * max(upper.values()):.1f} points;"
     f" with wrong labels the same set-up finds {100 * lowest:.1f} or more",
     same=f"60 labels, those to choose by among them; 5 strengths; {num_seeds} seeds",
 )
@@ -910,8 +910,10 @@ claim(
 )
 
 # %% [markdown]
-# On drawings no such order is certain. There, on one seed or another, the labels kept back (of which a fifth is wrong, too) chose far too weak a strength; a choice by 100 labels is a noisy one. So there is no best
-# regulariser. Try two or three of different kinds, with a few strengths each, on labels that you keep back. Three more questions to the table:
+# On drawings no such order is certain. There, on one seed, the labels kept back (of which a fifth is wrong, too) chose far too weak an L1 and L2: a choice by 100 labels is a noisy one. And with few right labels
+# one rival even harms: fewer neurons cost two points on digits.
+#
+# So there is no best regulariser. Try two or three of different kinds, with a few strengths each, on labels that you keep back. Three more questions to the table:
 
 # %%
 for data in SETS:
@@ -920,9 +922,13 @@ for data in SETS:
     first = leads(data, "wrong labels", "first")["early stopping"]
     print("  early stopping, begun anew", points(wrong[data]["early stopping"] - first))
     for way in ("none", "dropout"):
-        long = column("test", data, "wrong labels", way, steps=2400).mean()
-        short = column("test", data, "wrong labels", way)[:3].mean()
-        print(f"  {way}: {short:.1%} after 600 steps, {long:.1%} after 2,400")
+        long = column("test", data, "wrong labels", way, steps=2400)
+        short = column("test", data, "wrong labels", way)[: len(long)]
+        print(f"  {way}: {short.mean():.1%} in 600 steps, {long.mean():.1%} in 2,400")
+
+# %% [markdown]
+# Each at its best strength, weight decay is two points ahead of L2 on digits, and level with it on drawings. Labels that were kept back are worth training on, on digits more than on drawings. And no regulariser but early stopping says when to stop: with four times the steps dropout lets wrong
+# labels in again, and loses a part of its lead.
 
 # %% [markdown]
 # **Exercise 6** (3 min): a lead and its interval. `way` and `none` hold the accuracies of two ways for the same ten seeds, tensors (10,). Return the mean lead of
@@ -1270,10 +1276,9 @@ def pixels_data():
 
 # %%
 conv_rows = measured("regularisers_conv")
-conv = {
-    way: np.array([row["test"] for row in conv_rows if row["way"] == way])
-    for way in CONV_WAYS
-}
+conv = {}
+for way in CONV_WAYS:
+    conv[way] = np.array([row["test"] for row in conv_rows if row["way"] == way])
 
 
 # %%
@@ -1289,7 +1294,9 @@ def conv_figure():
         ax.annotate(f"{conv[way].mean():.1%}", (1.01, place), xycoords=("axes fraction", "data"), va="center", fontweight="bold", color=colour)
     ax.set_yticks(range(len(order)), order)
     ax.invert_yaxis()
-    ax.set(xlabel="right, of 1,000 new drawings", title="TITLE9")
+    lead = {way: 100 * (conv[way].mean() - conv["none"].mean()) for way in order if way != "none"}
+    best = next(way for way in lead if way != "flip")
+    ax.set(xlabel="right, of 1,000 new drawings", title=f"A flip: {lead['flip']:+.1f} points. {best}: {lead[best]:+.1f}")
     ax.title.set_x(-0.3)
     ax.xaxis.set_major_formatter(PercentFormatter(1))
     return fig, order
@@ -1299,7 +1306,7 @@ fig, order = conv_figure()
 show(fig, "Accuracy on new drawings after learning 200 from scratch, a dot for each of three seeds, sorted by their means: " + ", ".join(f"{way} {conv[way].mean():.1%}" for way in order) + ". Orange: augmentation.")
 
 # %% [markdown]
-# TEXT9
+# One line of augmentation beside all regularisers: compare the two. Three seeds are not enough to rank regularisers that lie this close together.
 
 # %% [markdown]
 # ## 10. Exercises (20 min)
