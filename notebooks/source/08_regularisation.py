@@ -22,7 +22,7 @@
 #
 # - **Core:** sections 1, 2, 3, 4, 5 and 6: wrong labels learned by heart, dropout, penalties, weight decay, early stopping, and all of them side by
 #   side.
-# - **Optional:** 7 (three sentences on dropout, tested), 8 (batch normalisation, and with dropout), 9 (`Dropout2d` in a convolutional network).
+# - **Optional:** 7 (three sentences on dropout, tested), 8 (batch normalisation, and with dropout), 9 (`Dropout2d`).
 # - **Where to stop:** after the second claim of section 6. If you are late, show of section 4 only the table of four optimizers.
 
 # %% slideshow={"slide_type": "skip"}
@@ -1176,7 +1176,7 @@ for data in SETS:
 # where labels are few. On other networks Li et al. did measure harm. So try both orders on yours.
 
 # %% [markdown]
-# ## 9. Dropout2d in a convolutional network (10 min, optional)
+# ## 9. Dropout2d turns off channels (5 min, optional)
 #
 # In the maps of a convolutional layer, a pixel and its neighbour say much the same. Turn one off, and nobody misses it. So **`Dropout2d`** (Tompson et al. 2015) turns off
 # whole **channels**.
@@ -1214,99 +1214,8 @@ fact(
 )
 
 # %% [markdown]
-# Does it help? A network of four blocks learns 200 drawings of 48 x 48 pixels from scratch, all labels right. The rules are those of section 6, with three strengths each. Beside the
-# regularisers stands a flip, which is augmentation (notebook 06): the network knows *more* there, that an animal may look to either side.
-
-
-# %% tags=["measure"]
-def block(in_channels, out_channels, p, norm):
-    convolution = nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=not norm)
-    batch_norm = [nn.BatchNorm2d(out_channels)] if norm else []
-    return [convolution, *batch_norm, nn.ReLU(), nn.Dropout2d(p), nn.MaxPool2d(2)]
-
-
-def conv_network(p=0.0, p_end=0.0, norm=True):
-    sizes = [(3, 16), (16, 32), (32, 64), (64, 64)]
-    blocks = [layer for i, o in sizes for layer in block(i, o, p, norm)]
-    head = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(p_end), nn.Linear(64, 2)]
-    return nn.Sequential(*blocks, *head)
-
-
-# %% tags=["measure"]
-def trained_conv(images, labels, seed, steps=280, decay=0.0, flip=False, **how):
-    torch.manual_seed(seed)
-    model = conv_network(**how)
-    optimizer = adamw(model, decay, lr=3e-3)
-    scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=steps)
-    for _ in range(steps):
-        batch = torch.randint(len(images), (32,))
-        x = images[batch]
-        if flip:
-            x = torch.where(torch.rand(32, 1, 1, 1) < 0.5, x.flip(3), x)
-        loss = F.cross_entropy(model(x), labels[batch])
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        scheduler.step()
-    return model.eval()
-
-
-# %% tags=["measure"]
-CONV_WAYS = {  # from weak to strong
-    "none": [{}],
-    "dropout at the end": [{"p_end": p} for p in (0.2, 0.5, 0.8)],
-    "Dropout2d in each block": [{"p": p} for p in (0.05, 0.1, 0.2)],
-    "weight decay": [{"decay": s} for s in (0.1, 1, 10)],
-    "early stopping": [{"steps": n} for n in (210, 140, 70)],
-    "no batch norm": [{"norm": False}],
-    "flip": [{"flip": True}],
-}
-
-
-def pixels_data():
-    numbers = {"num_train": 600, "num_val": 0, "num_test": 1000, "size": 48}
-    parts = datasets.critters(["cat", "dog"], **numbers)
-    x = [(part.images.float() - 127) / 64 for part in (parts.train, parts.test)]
-    x = [images.contiguous(memory_format=torch.channels_last) for images in x]
-    return Data(x[0], parts.train.targets["label"], x[1], parts.test.targets["label"])
-
-
-# %% [markdown]
-# One training takes some seconds, so this, too, was measured earlier.
-
-# %%
-conv_rows = measured("regularisers_conv")
-conv = {}
-for way in CONV_WAYS:
-    conv[way] = np.array([row["test"] for row in conv_rows if row["way"] == way])
-
-
-# %%
-# extra code: a row for each way, a dot for each seed, the mean at the right
-def conv_figure():
-    fig, ax = plt.subplots(figsize=(9, 4.8))
-    order = sorted(conv, key=lambda way: conv[way].mean(), reverse=True)
-    ax.axvline(conv["none"].mean(), color="gray", linestyle=":")
-    for place, way in enumerate(order):
-        colour = "C1" if way == "flip" else "gray" if way == "none" else "C0"
-        ax.plot([conv[way].min(), conv[way].max()], [place] * 2, color=colour, linewidth=7, alpha=0.35, solid_capstyle="round")
-        ax.plot(conv[way], [place] * len(conv[way]), "o", color=colour, markersize=8)
-        ax.annotate(f"{conv[way].mean():.1%}", (1.01, place), xycoords=("axes fraction", "data"), va="center", fontweight="bold", color=colour)
-    ax.set_yticks(range(len(order)), order)
-    ax.invert_yaxis()
-    lead = {way: 100 * (conv[way].mean() - conv["none"].mean()) for way in order if way != "none"}
-    best = next(way for way in lead if way != "flip")
-    ax.set(xlabel="right, of 1,000 new drawings", title=f"A flip: {lead['flip']:+.1f} points. {best}: {lead[best]:+.1f}")
-    ax.title.set_x(-0.3)
-    ax.xaxis.set_major_formatter(PercentFormatter(1))
-    return fig, order
-
-
-fig, order = conv_figure()
-show(fig, "Accuracy on new drawings after learning 200 from scratch, a dot for each of three seeds, sorted by their means: " + ", ".join(f"{way} {conv[way].mean():.1%}" for way in order) + ". Orange: augmentation.")
-
-# %% [markdown]
-# One line of augmentation beside all regularisers: compare the two. Three seeds are not enough to rank regularisers that lie this close together.
+# Tompson et al. used it to find the joints of a body in a picture. Where it stands in a network of your own, choose its $p$ as in section 6. And compare with a flip of the pictures (notebook 06), one line that gives the network knowledge which no
+# regulariser has.
 
 # %% [markdown]
 # ## 10. Exercises (20 min)
