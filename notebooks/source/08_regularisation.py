@@ -927,7 +927,7 @@ for data in SETS:
         print(f"  {way}: {short.mean():.1%} in 600 steps, {long.mean():.1%} in 2,400")
 
 # %% [markdown]
-# Each at its best strength, weight decay is two points ahead of L2 on digits, and level with it on drawings. Labels that were kept back are worth training on, on digits more than on drawings. And no regulariser but early stopping says when to stop: with four times the steps dropout lets wrong
+# Each at its best strength, weight decay is two points ahead of L2 on digits, and level with it on drawings. What early stopping gains by beginning anew on all labels, these seeds cannot tell: the interval holds zero. And no regulariser but early stopping says when to stop: with four times the steps dropout lets wrong
 # labels in again, and loses a part of its lead.
 
 # %% [markdown]
@@ -1173,7 +1173,7 @@ for data in SETS:
 # %% [markdown]
 # Three things came out otherwise than one might expect. Batch norm is no remedy for wrong labels: with it the network repeats every one of them. The variance shift is there and does no visible harm: dropout
 # in both layers, in front of a batch norm, too, does better with wrong labels than dropout at the end. (Two places turn off more than one; at the end the strongest $p$ was often the one chosen.) And batch norm *behind* the activation is worse than before it
-# where labels are few. On other networks Li et al. did measure harm. So try both orders on yours.
+# where labels are few, on digits. On other networks Li et al. did measure harm. So try both orders on yours.
 
 # %% [markdown]
 # ## 9. Dropout2d turns off channels (5 min, optional)
