@@ -204,3 +204,13 @@ def test_a_measured_table_is_read_and_says_where_it_comes_from(tmp_path, monkeyp
     assert capsys.readouterr().out == (
         "2 runs, measured earlier (2026-11-21 to 2026-11-22, torch 2.15.0). Again: make measure TABLE=errors\n"
     )
+
+
+def test_hints_and_solutions_can_be_switched_off(monkeypatch, capsys):
+    monkeypatch.setenv("COURSE_HINTS", "0")
+    exercise = Exercise("Double", lambda answer: None, ("Add it to itself.",), lambda x: x + x)
+    exercise.hint()
+    exercise.solution()
+    said = capsys.readouterr().out
+    assert said.count("Hints and solutions are switched off here.") == 2
+    assert "itself" not in said and "x + x" not in said

@@ -120,6 +120,7 @@ SETTINGS = {
     "COURSE_DEVICE": "gpu",
     "COURSE_SEED": "seven",
     "COURSE_STRICT": "yes",
+    "COURSE_HINTS": "off",
     "COURSE_CLAIMS": None,  # a file that `make seeds` names: any name will do
     "COURSE_VERDICTS": None,  # likewise
 }

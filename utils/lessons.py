@@ -45,8 +45,16 @@ class ClaimFailed(AssertionError):
     """A claim or a fact of the lesson did not hold, and COURSE_STRICT=1 asked for an error."""
 
 
+def _on(setting: str, default: str) -> bool:
+    value = os.environ.get(setting) or default
+    if value not in ("0", "1"):
+        raise ValueError(f"{setting}={value!r}: expected 1 (on) or 0 (off).")
+    return value == "1"
+
+
 def begin() -> None:
     """Forget the claims, facts and exercises of another notebook in this kernel, or of an earlier run of this one."""
+    _on("COURSE_HINTS", "1")  # an unknown value is said now, not at the first hint
     _claims.clear()
     _exercises.clear()
 
@@ -82,9 +90,7 @@ def claim(text: str, condition, figures: str = "", same: str = "", kind: str = "
     Raises ValueError for an unknown COURSE_STRICT, TypeError where the condition is not one truth value (a number would
     be true unless zero, so a claim on it could hardly fail), ClaimFailed where it is false and COURSE_STRICT=1.
     """
-    strict = os.environ.get("COURSE_STRICT") or "0"
-    if strict not in ("0", "1"):
-        raise ValueError(f"COURSE_STRICT={strict!r}: expected 1 (on) or 0 (off).")
+    strict = _on("COURSE_STRICT", "0")
     value = condition.tolist() if hasattr(condition, "tolist") else condition  # NumPy's and torch's booleans
     if not isinstance(value, bool):
         raise TypeError(
@@ -96,7 +102,7 @@ def claim(text: str, condition, figures: str = "", same: str = "", kind: str = "
     _claims.pop(text, None)  # a cell run again moves its claim to the end instead of standing twice
     _claims[text] = verdict, figures
     _append("COURSE_CLAIMS", {"kind": kind, "text": text, "held": value, "figures": figures, "same": same})
-    if strict == "1" and not value:
+    if strict and not value:
         raise ClaimFailed(f"{text}  [{figures}]" if figures else text)
 
 
@@ -209,7 +215,7 @@ class Exercise:
 
     def hint(self) -> None:
         """Show the next hint; after the last one, start again. With COURSE_HINTS=0 neither hints nor solutions."""
-        if os.environ.get("COURSE_HINTS") == "0":
+        if not _on("COURSE_HINTS", "1"):
             return display(_Card("hint", self.title, "Hints and solutions are switched off here."))
         number = self._hints_given % len(self.hints)
         self._hints_given += 1
@@ -217,7 +223,7 @@ class Exercise:
 
     def solution(self) -> None:
         """Show the reference solution: the very code that the tests of this course check."""
-        if os.environ.get("COURSE_HINTS") == "0":
+        if not _on("COURSE_HINTS", "1"):
             return self.hint()
         display(_Card("solution", self.title, code=textwrap.dedent(inspect.getsource(self.reference)).strip()))
 
