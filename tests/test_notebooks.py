@@ -37,7 +37,6 @@ from utils.lessons import Exercise
 OLD = [
     "06_augmentation",
     "07_multi_task",
-    "09_gans",
     "10_winning_tricks",
 ]
 SLIDE_TYPES = {"slide", "subslide", "fragment", "skip", "notes", "-"}

@@ -1,7 +1,10 @@
 """Wrong answers to the exercises of notebook 09: (exercise, answer, a piece of the message that fits the mistake)."""
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from sklearn.mixture import GaussianMixture
+from threadpoolctl import threadpool_limits
 from torch import nn
 
 from utils.exercises import gans as right
@@ -104,16 +107,88 @@ def with_bias(layers, *_):
     ]
 
 
+def relu_first(layers, *_):
+    for place in [place for place, layer in enumerate(layers) if isinstance(layer, nn.BatchNorm2d)]:
+        layers[place : place + 2] = reversed(layers[place : place + 2])
+    return layers
+
+
+def kernel_of_two(layers, *_):
+    return [
+        nn.ConvTranspose2d(a.in_channels, a.out_channels, 2, 2, bias=a.bias is not None)
+        if isinstance(a, nn.ConvTranspose2d) and a.stride == (2, 2)
+        else a
+        for a in layers
+    ]
+
+
+def no_last_bias(layers, *_):
+    last = layers[-2]
+    return [*layers[:-2], nn.ConvTranspose2d(last.in_channels, last.out_channels, 4, 2, 1, bias=False), layers[-1]]
+
+
+class Functional(nn.Module):
+    """A right generator, with one ReLU object or none, and tanh as a function."""
+
+    def __init__(self, z_dim, side, channels, width, relu=torch.relu):
+        super().__init__()
+        layers = right.any_generator.reference(z_dim, side, channels, width)
+        self.layers = nn.ModuleList(a for a in layers if not isinstance(a, (nn.ReLU, nn.Tanh)))
+        self.relu = relu
+
+    def forward(self, z):
+        for layer in self.layers:
+            z = self.relu(layer(z)) if isinstance(layer, nn.BatchNorm2d) else layer(z)
+        return z.tanh()
+
+
 class Copies(nn.Module):
     """An artist that copies training digits, with a little noise."""
 
-    def __init__(self, images, noise=0.02, chosen=slice(None)):
+    def __init__(self, images, noise=0.02):
         super().__init__()
-        self.images, self.noise = images[chosen], noise
+        self.images, self.noise = images, noise
 
     def forward(self, z):
         pictures = self.images[torch.randint(len(self.images), (len(z),))]
         return pictures + self.noise * torch.randn_like(pictures)
+
+
+class Mixture(nn.Module):
+    """Gaussians: `count` for each of the digits, or for all together where labels is None."""
+
+    def __init__(self, images, labels, count, reg=0.01, digits=range(10)):
+        super().__init__()
+        parts = [images] if labels is None else [images[labels == digit] for digit in digits]
+        with threadpool_limits(1):
+            self.parts = [
+                GaussianMixture(count, reg_covar=reg, random_state=0).fit(x.flatten(1).double().numpy()) for x in parts
+            ]
+
+    def forward(self, z):
+        drawn = [part.sample(len(z) // len(self.parts) + 1)[0] for part in self.parts]
+        pictures = torch.as_tensor(np.concatenate(drawn)).float().clamp(-1, 1)
+        return pictures[torch.randperm(len(pictures))[: len(z)]].reshape(-1, 1, 8, 8)
+
+
+class Cleaned(Mixture):
+    """Dark pixels made black, and as many grey levels as the digits have."""
+
+    def forward(self, z):
+        pictures = super().forward(z)
+        return torch.where(pictures < -0.8, -1.0, ((pictures + 1) * 8).round() / 8 - 1)
+
+
+class HalfCopies(nn.Module):
+    """Half copies, half drawn from 30 Gaussians."""
+
+    def __init__(self, images, labels):
+        super().__init__()
+        self.copies, self.mixture = Copies(images), Mixture(images, None, 30)
+
+    def forward(self, z):
+        pictures = torch.cat([self.copies(z[::2]), self.mixture(z[1::2])])
+        return pictures[torch.randperm(len(pictures))]
 
 
 def one_gaussian(images, labels):
@@ -125,22 +200,6 @@ def one_gaussian(images, labels):
         linear.weight.copy_(v[:32].T * s[:32] / len(x) ** 0.5)
         linear.bias.copy_(x.mean(0))
     return nn.Sequential(linear, nn.Unflatten(1, (1, 8, 8)))
-
-
-def seven_digits(images, labels):
-    """A Gaussian for each of the digits 0 to 6, as a network."""
-
-    class Mixture(nn.Module):
-        def forward(self, z):
-            pictures = []
-            for digit in range(7):
-                x = images[labels == digit].flatten(1)
-                root = torch.linalg.cholesky(torch.cov(x.T) + 1e-3 * torch.eye(64))
-                noise = torch.cat([z, torch.randn_like(z)], dim=1)[digit::7]
-                pictures.append((x.mean(0) + noise @ root.T).reshape(-1, 1, 8, 8))
-            return torch.cat(pictures)
-
-    return Mixture()
 
 
 WRONG = [
@@ -256,11 +315,41 @@ WRONG = [
     (
         "any_generator",
         generator(lambda layers, *_: [nn.LeakyReLU() if isinstance(a, nn.ReLU) else a for a in layers]),
-        "ReLUs and one Tanh",
+        "something else than a ReLU",
     ),
+    ("any_generator", generator(relu_first), "ReLU comes before the batch normalisation"),
+    ("any_generator", generator(kernel_of_two), "Each doubling has kernel 4"),
+    ("any_generator", generator(no_last_bias), "The last transposed convolution has no bias"),
+    ("any_generator", generator(lambda layers, *_: [a for a in layers if not isinstance(a, nn.ReLU)]), "is missing"),
+    ("any_generator", generator(lambda layers, *_: [*layers, nn.Tanh()]), "not the Tanh of the last"),
+    ("slopes", lambda a: a, "Return two tensors"),
+    ("slopes", lambda a: (a.sigmoid(), (-a).sigmoid()), "The signs are missing"),
+    ("slopes", lambda a: (-(-a).sigmoid(), -a.sigmoid()), "The two are swapped"),
+    ("slopes", lambda a: (-softplus(a), softplus(-a)), "the losses themselves"),
+    ("slopes", lambda a: (-a.sigmoid() / len(a), -(-a).sigmoid() / len(a)), "without the mean"),
+    ("slopes", lambda a: (-a.sigmoid(), -torch.ones_like(a)), "Of the non-saturating loss"),
+    ("slopes", lambda a: (-a.sigmoid().mean(), -(-a).sigmoid().mean()), "One slope for each logit"),
     ("lab", lambda images, labels: images, "expected the generator"),
     ("lab", lambda images, labels: nn.Linear(32, 64), "expected pictures (2000, 1, 8, 8)"),
-    ("lab", lambda images, labels: Copies(images), "that is copying"),
-    ("lab", one_gaussian, "should be recognised"),
-    ("lab", seven_digits, "Which digits are missing"),
+    ("lab", lambda images, labels: Copies(images), "are copies"),
+    ("lab", HalfCopies, "are copies"),
+    ("lab", lambda images, labels: Mixture(images, labels, 30), "are copies"),
+    ("lab", lambda images, labels: Mixture(images, None, 30), "the best mixture of Gaussians"),
+    ("lab", lambda images, labels: Cleaned(images, labels, 5, reg=0.003), "the best mixture of Gaussians"),
+    ("lab", lambda images, labels: Cleaned(images, labels, 6, reg=0.003), "the best mixture of Gaussians"),
+    ("lab", one_gaussian, "Which digits are missing"),
+    ("lab", lambda images, labels: Mixture(images, labels, 1, digits=range(7)), "Which digits are missing"),
+]
+
+RIGHT = [
+    ("any_generator", Functional),
+    ("any_generator", lambda *sizes: Functional(*sizes, relu=nn.ReLU(inplace=True))),
+    ("slopes", lambda a: [-1 / (1 + (-a).exp()), a.sigmoid() - 1]),
+    ("slopes", lambda a: (-a.sigmoid().numpy(), (a.sigmoid() - 1).numpy())),
+    (
+        "effective_classes",
+        lambda logits: torch.special.entr(logits.argmax(1).bincount(minlength=9) / len(logits)).sum().exp(),
+    ),
+    ("effective_classes", lambda logits: right.effective_classes.reference(logits) * np.float32(1)),
+    ("effective_classes", lambda logits: np.array(right.effective_classes.reference(logits))),
 ]
