@@ -27,4 +27,4 @@ def run(lesson, removed: str, steps: int, seed: int) -> dict[str, float]:
     lesson.play(gan, steps, [lesson.images], progress=None)
     z = lesson.torch.randn(2000, lesson.Z)
     pictures = lesson.sample(gan.generator if removed == "averaged weights" else gan.average, z)
-    return lesson.verdict(pictures) | {"new": lesson.newness(pictures)}
+    return lesson.verdict(pictures) | {"new": lesson.newness(pictures, quantile=0.5)}
