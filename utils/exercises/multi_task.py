@@ -1,16 +1,25 @@
 """Exercises of notebook 07, multi-task learning."""
 
+from collections.abc import Callable
 from functools import cache
+from numbers import Real
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
 from torchvision.ops import roi_align
 
 from utils import datasets
-from utils.exercises import share_right
+from utils.exercises import not_used, share_right
 from utils.lessons import Exercise
 from utils.models import num_parameters
+
+
+def _came(value) -> str:
+    """What came, for a message: a tensor's shape, else the type."""
+    return f"shape {tuple(value.shape)}" if isinstance(value, torch.Tensor) else f"a {type(value).__name__}"
+
 
 # ---- 1. mirror boxes -------------------------------------------------------------------------------------------------
 
@@ -21,12 +30,15 @@ def mirror_boxes(boxes, width):
 
 
 def _check_mirror_boxes(mirror_boxes):
+    not_used(
+        mirror_boxes, "v2", "transforms", "horizontal_flip", "horizontal_flip_bounding_boxes", "RandomHorizontalFlip"
+    )
     boxes = torch.tensor([[10.0, 5.0, 30.0, 25.0], [0.0, 40.0, 64.0, 60.0], [50.0, 1.0, 60.0, 9.0]])
     x1, y1, x2, y2 = boxes.unbind(dim=1)
     result = mirror_boxes(boxes.clone(), 64)
     assert isinstance(result, torch.Tensor) and result.shape == (3, 4), (
         "Expected a tensor of 3 boxes, (3, 4); "
-        f"{f'shape {tuple(result.shape)}' if isinstance(result, torch.Tensor) else type(result).__name__} came. "
+        f"{_came(result)} came. "
         "torch.stack(columns, dim=1) puts columns side by side."
     )
     assert not torch.equal(result, boxes), "The boxes have not moved."
@@ -56,59 +68,301 @@ mirror_boxes = Exercise(
     reference=mirror_boxes,
 )
 
-# ---- 2. a masked mean ------------------------------------------------------------------------------------------------
+# ---- 2. only what is asked -------------------------------------------------------------------------------------------
 
 
-def masked_mean(losses, known):
-    return losses[known].sum() / known.sum().clamp(min=1)
+def ask(network, images, tasks):
+    features = network.encoder(images)
+    return {task: network.heads[task](features) for task in tasks}
 
 
-def _check_masked_mean(masked_mean):
-    losses = torch.tensor([1.0, torch.nan, 3.0, 8.0, torch.nan], requires_grad=True)
-    known = torch.tensor([True, False, True, True, False])
-    result = masked_mean(losses, known)
-    assert isinstance(result, torch.Tensor) and result.shape == (), (
-        "Expected one number, a tensor of shape (); "
-        f"{f'shape {tuple(result.shape)}' if isinstance(result, torch.Tensor) else type(result).__name__} came."
-    )
-    assert not result.isnan(), (
-        "The result is NaN. Multiplying by known does not help: 0 x NaN is NaN. Take the known rows: losses[known]."
-    )
-    assert abs(result.item() - 12 / 5) > 1e-4, (
-        "You have divided by the number of all pictures. Divide by the number of known ones."
-    )
-    assert abs(result.item() - 4) < 1e-5, f"The mean of 1, 3 and 8 is 4; {result.item():.3g} came."
-    assert result.requires_grad, (
-        "The result has lost its graph, so nothing can be learned from it. No .item() and no torch.tensor(...)."
-    )
-    (gradient,) = torch.autograd.grad(result, losses)
-    assert gradient[~known].eq(0).all() and torch.allclose(gradient[known], torch.tensor(1 / 3)), (
-        f"The gradient is {gradient.tolist()}; expected 1/3 for the three known pictures and 0 for the others."
-    )
-    half = torch.tensor([True, False, False, False, False])
-    assert abs(masked_mean(losses, half).item() - 1) < 1e-5, (
-        "Only the first of five pictures was known, with a loss of 1, and that is the mean too. "
-        "Is `known` used, or only whether a number is NaN?"
-    )
-    none = masked_mean(losses, torch.zeros(5, dtype=torch.bool))
-    assert none.item() == 0, (
-        f"Where nobody's answer is known, the loss should be 0; {none.item()} came. Divide by known.sum().clamp(min=1)."
-    )
-    return "Right, also for the batch in which nobody's answer is known."
+class _Tiny(nn.Module):
+    """An encoder and heads that count how often they run."""
+
+    def __init__(self, heads):
+        super().__init__()
+        self.encoder, self.heads, self.runs = nn.Linear(6, 5), nn.ModuleDict(heads), []
+        for name, part in [("encoder", self.encoder), *self.heads.items()]:
+            part.register_forward_hook(lambda *_, name=name: self.runs.append(name))
+
+    def forward(self, images):
+        features = self.encoder(images)
+        return {task: head(features) for task, head in self.heads.items()}
 
 
-masked_mean = Exercise(
-    "A masked mean",
-    test=_check_masked_mean,
+def _check_ask(ask):
+    torch.manual_seed(0)
+    network = _Tiny({"age": nn.Linear(5, 1), "mood": nn.Linear(5, 4), "size": nn.Linear(5, 2)})
+    images = torch.randn(3, 6)
+    for tasks in (["mood", "age"], ["size"]):
+        expected = network(images)
+        network.runs.clear()
+        outputs, runs = ask(network, images, list(tasks)), list(network.runs)
+        assert isinstance(outputs, dict), f"Expected a dict, task: answer; {_came(outputs)} came."
+        assert not (more := set(runs) - {"encoder", *tasks}), (
+            f"{' and '.join(sorted(more))} was not asked for, and its head ran all the same. "
+            "network(images) runs every head: call network.encoder and the heads yourself."
+        )
+        assert set(outputs) == set(tasks), f"Asked for {tasks}; the dict has {sorted(outputs)}."
+        assert runs.count("encoder") == 1, (
+            f"The encoder ran {runs.count('encoder')} times for one call. Run it once, before the loop over the tasks."
+        )
+        for task in tasks:
+            same_shape = isinstance(outputs[task], torch.Tensor) and outputs[task].shape == expected[task].shape
+            assert same_shape and torch.allclose(outputs[task], expected[task]), (
+                f"The answer to {task!r} is not what its head gives for the encoder's features."
+            )
+    return "The encoder's work is shared, and only what is asked for is done."
+
+
+ask = Exercise(
+    "Only what is asked",
+    test=_check_ask,
     hints=(
-        "losses[known] are the losses of the known pictures. Sum them, and divide by how many there are.",
-        "How many: known.sum(). What if that is 0?",
-        "losses[known].sum() / known.sum().clamp(min=1)",
+        "features = network.encoder(images), once. Then a loop over the tasks that were asked for.",
+        "network.heads[task](features) is one answer.",
+        "return {task: network.heads[task](features) for task in tasks}",
     ),
-    reference=masked_mean,
+    reference=ask,
 )
 
-# ---- 3. uncertainty weights ------------------------------------------------------------------------------------------
+# ---- 3. a masked loss ------------------------------------------------------------------------------------------------
+
+
+def masked_loss(loss_fn, outputs, targets):
+    known = targets.flatten(start_dim=1).isfinite().all(dim=1)
+    return loss_fn(outputs[known], targets[known]) if known.any() else 0 * outputs.sum()
+
+
+def _check_masked_loss(masked_loss):
+    x = torch.tensor([[1.0, 0.5], [2.0, -1.0], [0.0, 1.0], [3.0, 2.0], [1.0, 1.0]])
+    nan = torch.nan
+    targets = torch.tensor([[1.0, 2.0, 0.0], [nan, nan, nan], [0.0, -1.0, 2.0], [2.0, nan, 1.0], [1.0, 0.0, 1.0]])
+    known = torch.tensor([True, False, True, False, True])
+
+    def run(loss_fn, targets, x=x):
+        """(loss, gradient of a weight) with this answer; a small network stands before the loss."""
+        weight = torch.tensor([[0.3, -0.2, 0.5], [0.1, 0.4, -0.3]], requires_grad=True)
+        outputs = (x @ weight).reshape(targets.shape)
+        loss = masked_loss(loss_fn, outputs, targets.clone())
+        one = isinstance(loss, torch.Tensor) and loss.shape == ()
+        assert one, f"Expected one number, a tensor of shape (); {_came(loss)} came."
+        assert loss.requires_grad, (
+            "The loss has lost its graph, so nothing can be learned from it. No .item() and no torch.tensor(...)."
+        )
+        (gradient,) = torch.autograd.grad(loss, weight, allow_unused=True)
+        return loss.detach(), torch.zeros(2, 3) if gradient is None else gradient
+
+    for loss_fn in (F.mse_loss, F.smooth_l1_loss):
+        loss, gradient = run(loss_fn, targets)
+        wanted, right = _by_hand(loss_fn, x, targets, known)
+        assert not loss.isnan(), "The loss is NaN: rows with NaN in them have reached the loss."
+        assert not gradient.isnan().any(), (
+            f"The loss is {loss:.3f}, and the gradient of the weight is NaN: it went through loss_fn with the NaN in "
+            "it, and 0 x NaN is NaN. Take the known rows of outputs and targets before the loss."
+        )
+        assert not torch.isclose(loss, wanted * 3 / 5), (
+            "You have divided by the number of all rows. Where rows were filled in rather than left out, they count "
+            "in the mean."
+        )
+        assert torch.isclose(loss, wanted, atol=1e-5), (
+            f"The loss is {loss:.4f}; {wanted:.4f} is the mean over the three rows without any NaN. "
+            "A row counts as known only if all of it is there."
+        )
+        assert torch.allclose(gradient, right, atol=1e-5), "The loss is right, but not the gradient of the weight."
+    loss, gradient = run(F.mse_loss, torch.full((5, 3), nan))
+    assert loss == 0 and gradient.eq(0).all(), (
+        f"Where no row is known, expected the loss 0 and a gradient of 0; {loss} came. The mean of nothing is NaN: "
+        "0 * outputs.sum() is 0, and keeps the graph."
+    )
+    loss, _ = run(F.mse_loss, targets[:, None].expand(5, 2, 3).clone(), x=x.repeat_interleave(2, dim=0))
+    assert loss.isfinite(), "With targets (N, 2, 3), as masks have them, the loss is not a number."
+    return "Right in the loss and in the gradient, also for the batch in which nothing is known."
+
+
+def _by_hand(loss_fn: Callable, x, targets, known):
+    weight = torch.tensor([[0.3, -0.2, 0.5], [0.1, 0.4, -0.3]], requires_grad=True)
+    loss = loss_fn((x @ weight)[known], targets[known])
+    return loss.detach(), torch.autograd.grad(loss, weight)[0]
+
+
+masked_loss = Exercise(
+    "A masked loss",
+    test=_check_masked_loss,
+    hints=(
+        "Which rows are known? targets.flatten(start_dim=1).isfinite().all(dim=1) says it, (N,).",
+        "loss_fn(outputs[known], targets[known]): what was left out before the loss has no gradient.",
+        "And if known.any() is false: return 0 * outputs.sum().",
+    ),
+    reference=masked_loss,
+)
+
+# ---- 4. ask twice ----------------------------------------------------------------------------------------------------
+
+
+def ask_twice(network, images):
+    first, second = network(images), network(images.flip(3))
+    return {
+        "label": (first["label"] + second["label"]) / 2,
+        "mask": (first["mask"] + second["mask"].flip(2)) / 2,
+    }
+
+
+def _check_ask_twice(ask_twice):
+    torch.manual_seed(0)
+    pixels, classes = nn.Conv2d(3, 1, 3, padding=1), nn.Linear(3 * 6 * 8, 2)
+    images = torch.randn(4, 3, 6, 8)
+
+    def network(images):
+        return {"label": classes(images.flatten(1)), "mask": pixels(images)[:, 0]}
+
+    with torch.no_grad():
+        outputs, first, second = ask_twice(network, images.clone()), network(images), network(images.flip(3))
+        assert isinstance(outputs, dict) and set(outputs) >= {"label", "mask"}, (
+            "Expected a dict with 'label' and 'mask'; "
+            f"{f'the keys {sorted(outputs)}' if isinstance(outputs, dict) else _came(outputs)} came."
+        )
+        label, mask = outputs["label"], outputs["mask"]
+        assert label.shape == (4, 2) and mask.shape == (4, 6, 8), (
+            f"Expected the shapes (4, 2) and (4, 6, 8); {tuple(label.shape)} and {tuple(mask.shape)} came."
+        )
+        assert not torch.allclose(label, first["label"]), "The label is that of the first answer alone."
+        assert not torch.allclose(label, first["label"] + second["label"]), "A sum came. Divide by 2: a mean is asked."
+        upside = (first["label"] + network(images.flip(2))["label"]) / 2
+        assert not torch.allclose(label, upside), (
+            "You have turned the pictures upside down. images are (N, C, H, W): left and right is the last axis, 3."
+        )
+        assert torch.allclose(label, (first["label"] + second["label"]) / 2, atol=1e-5), (
+            "The label is not the mean of the logits of images and of images.flip(3)."
+        )
+        assert not torch.allclose(mask, (first["mask"] + second["mask"]) / 2), (
+            "The second mask is that of the mirror image: mirror it back before you take the mean. It is (N, H, W)."
+        )
+        assert not torch.allclose(mask, (first["mask"] + second["mask"].flip(1)) / 2), (
+            "You have turned the second mask upside down. It is (N, H, W): left and right is axis 2."
+        )
+        assert torch.allclose(mask, (first["mask"] + second["mask"].flip(2)) / 2, atol=1e-5), (
+            "The mask is not the mean of the first mask and the second one, mirrored back."
+        )
+    return "It costs a second look and no training."
+
+
+ask_twice = Exercise(
+    "Ask twice",
+    test=_check_ask_twice,
+    hints=(
+        "images.flip(3) are the mirror images. Ask the network about both.",
+        "The second mask lies where the mirrored animal is. Mirror it back: .flip(2), since a mask is (N, H, W).",
+        "The label has no place, so its two logits can be averaged as they are.",
+    ),
+    reference=ask_twice,
+)
+
+# ---- 5. equal pull ---------------------------------------------------------------------------------------------------
+
+
+def equal_pull(loss_a, loss_b, shared):
+    def length(loss):
+        gradients = torch.autograd.grad(loss, shared, retain_graph=True)
+        return torch.cat([gradient.flatten() for gradient in gradients]).norm()
+
+    return length(loss_a) / length(loss_b)
+
+
+def _check_equal_pull(equal_pull):
+    torch.manual_seed(0)
+    encoder, heads = nn.Sequential(nn.Linear(6, 5), nn.Tanh()), [nn.Linear(5, 2), nn.Linear(5, 3)]
+    shared, features = list(encoder.parameters()), encoder(torch.randn(8, 6))
+    loss_a, loss_b = heads[0](features).square().mean(), 30 * heads[1](features)[:2].sum(dim=1).square().mean()
+    gradients = [torch.autograd.grad(loss, shared, retain_graph=True) for loss in (loss_a, loss_b)]
+    a, b = (torch.cat([g.flatten() for g in of_loss]).norm().item() for of_loss in gradients)
+    result = equal_pull(loss_a, loss_b, shared)
+    assert isinstance(result, Real) or isinstance(result, torch.Tensor) and result.numel() == 1, (
+        f"Expected one number; {_came(result)} came."
+    )
+    assert all(parameter.grad is None for parameter in shared), (
+        "The parameters' .grad has changed: backward() adds to it, and the next training step would use it. "
+        "Use torch.autograd.grad(loss, shared, retain_graph=True)."
+    )
+    w, parts = float(result), [[g.norm().item() for g in of_loss] for of_loss in gradients]
+
+    def close(other):
+        return abs(w - other) < 1e-3 * abs(other)
+
+    assert not close(b / a), "The other way round: it is loss_b that is multiplied by w."
+    assert not close(loss_a.item() / loss_b.item()), (
+        "This makes the losses equal, not the lengths of their gradients in the shared parameters."
+    )
+    assert not close(sum(parts[0]) / sum(parts[1])), (
+        "You have added the lengths of the parts. The length of the whole: "
+        "put all parts into one long vector (flatten, torch.cat), then .norm()."
+    )
+    assert not close((a / b) ** 2), "These are squared lengths: the root is missing."
+    assert not any(close(x / y) for x, y in zip(*parts, strict=True)), (
+        "This is right for one of the shared tensors. Take all of `shared`: weights and biases."
+    )
+    assert close(a / b), f"The lengths are {a:.4f} and {b:.4f}, so w is {a / b:.5f}; {w:.5f} came."
+    return f"Unweighted, the second loss pulls {b / a:.0f} times as hard as the first."
+
+
+equal_pull = Exercise(
+    "Equal pull",
+    test=_check_equal_pull,
+    hints=(
+        "The gradient of w times a loss is w times its gradient, and so is its length.",
+        "So w is the one length divided by the other. gradient_length(loss, shared) gives a length.",
+        "return gradient_length(loss_a, shared) / gradient_length(loss_b, shared)",
+    ),
+    reference=equal_pull,
+)
+
+# ---- 6. a gain, seed by seed -----------------------------------------------------------------------------------------
+
+
+def paired_gain(ours, theirs):
+    gains = ours - theirs
+    return gains.mean(), gains.std(ddof=1)
+
+
+def _check_paired_gain(paired_gain):
+    theirs = np.array([0.61, 0.74, 0.69, 0.80, 0.66])
+    ours = theirs + np.array([0.03, 0.02, 0.04, 0.03, 0.01])
+    gains = ours - theirs
+    result = paired_gain(ours.copy(), theirs.copy())
+    assert isinstance(result, tuple | list) and len(result) == 2, (
+        f"Expected two numbers, the mean gain and its standard deviation; {_came(result)} came."
+    )
+    mean, deviation = (float(value) for value in result)
+    assert abs(mean + gains.mean()) > 1e-6, "The sign: a gain is ours minus theirs."
+    assert abs(mean - gains.mean()) < 1e-6, f"The mean gain is {gains.mean():.4f}; {mean:.4f} came."
+    a, b = ours.std(ddof=1), theirs.std(ddof=1)
+    seeds_in = {np.hypot(a, b), a + b, abs(a - b), a, b, ours.std(), theirs.std(), np.hypot(ours.std(), theirs.std())}
+    assert not any(abs(deviation - other) < 1e-6 for other in seeds_in), (
+        f"{deviation:.4f} is made of how far the seeds lie apart. Both ways share each seed: "
+        "take the differences first, seed by seed, and then their standard deviation."
+    )
+    assert abs(deviation - gains.std()) > 1e-6, "Divided by n. Of a sample one divides by n - 1: .std(ddof=1)."
+    assert abs(deviation - gains.std(ddof=1) / 5**0.5) > 1e-6, (
+        "This is the standard error of the mean, the deviation divided by the root of 5. Return the deviation."
+    )
+    assert abs(deviation - gains.std(ddof=1)) < 1e-6, (
+        f"The standard deviation of the gains is {gains.std(ddof=1):.4f}; {deviation:.4f} came."
+    )
+    return f"Alone the seeds differ by {b:.3f}; the gain differs by {deviation:.3f} only."
+
+
+paired_gain = Exercise(
+    "A gain, seed by seed",
+    test=_check_paired_gain,
+    hints=(
+        "Some seeds are hard for both ways. What is left when you subtract seed by seed?",
+        "gains = ours - theirs; then its mean and its standard deviation.",
+        "return gains.mean(), gains.std(ddof=1)",
+    ),
+    reference=paired_gain,
+)
+
+# ---- 7. uncertainty weights ------------------------------------------------------------------------------------------
 
 
 def uncertainty_loss(losses, log_variances):
@@ -159,65 +413,7 @@ uncertainty_loss = Exercise(
     reference=uncertainty_loss,
 )
 
-# ---- 4. lengths of gradients -----------------------------------------------------------------------------------------
-
-
-def gradient_lengths(losses, shared):
-    lengths = []
-    for loss in losses:
-        gradients = torch.autograd.grad(loss, shared, retain_graph=True)
-        lengths.append(torch.cat([gradient.flatten() for gradient in gradients]).norm())
-    return torch.stack(lengths)
-
-
-def _check_gradient_lengths(gradient_lengths):
-    torch.manual_seed(0)
-    encoder, heads = nn.Sequential(nn.Linear(6, 5), nn.Tanh()), [nn.Linear(5, 2), nn.Linear(5, 3)]
-    shared = list(encoder.parameters())
-    features = encoder(torch.randn(8, 6))
-    losses = [scale * head(features).square().mean() for scale, head in zip((1.0, 50.0), heads, strict=True)]
-    gradients = [torch.autograd.grad(loss, shared, retain_graph=True) for loss in losses]
-    expected = torch.stack([torch.cat([g.flatten() for g in of_task]).norm() for of_task in gradients])
-    result = gradient_lengths(losses, shared)
-    assert isinstance(result, torch.Tensor) and result.shape == (2,), (
-        "Expected one length for each of 2 losses, a tensor (2,); "
-        f"{f'shape {tuple(result.shape)}' if isinstance(result, torch.Tensor) else type(result).__name__} came."
-    )
-    assert all(parameter.grad is None for parameter in shared), (
-        "The parameters' .grad has changed: backward() adds to it, and the next training step would use it. "
-        "Use torch.autograd.grad(loss, shared, retain_graph=True)."
-    )
-    of_parts = torch.stack([sum(g.norm() for g in of_task) for of_task in gradients])
-    assert not torch.allclose(result, of_parts, rtol=1e-4), (
-        "You have added the lengths of the parts. The length of the whole: "
-        "put all parts into one long vector (flatten, torch.cat), then .norm()."
-    )
-    assert not torch.allclose(result, expected.square(), rtol=1e-4), "These are squared lengths: the root is missing."
-    last = torch.stack([of_task[-1].norm() for of_task in gradients])
-    first = torch.stack([of_task[0].norm() for of_task in gradients])
-    assert not (torch.allclose(result, last, rtol=1e-4) or torch.allclose(result, first, rtol=1e-4)), (
-        "This is the length for one of the shared tensors. Take all of `shared`: weights and biases."
-    )
-    assert torch.allclose(result, expected, rtol=1e-4), (
-        f"Expected {[round(x, 4) for x in expected.tolist()]}, {[round(x, 4) for x in result.tolist()]} came. "
-        "Is it the gradient in the shared parameters, for each loss by itself?"
-    )
-    return f"The second loss pulls {(expected[1] / expected[0]).item():.0f} times as hard as the first."
-
-
-gradient_lengths = Exercise(
-    "Lengths of gradients",
-    test=_check_gradient_lengths,
-    hints=(
-        "torch.autograd.grad(loss, shared) gives a tensor for each shared parameter, and leaves .grad alone.",
-        "The second loss needs the graph too: retain_graph=True.",
-        "torch.cat([gradient.flatten() for gradient in gradients]).norm() is the length of the whole; "
-        "torch.stack the two lengths.",
-    ),
-    reference=gradient_lengths,
-)
-
-# ---- 5. one encoder, many heads --------------------------------------------------------------------------------------
+# ---- 8. one encoder, many heads --------------------------------------------------------------------------------------
 
 
 def shared_network(encoder, heads):
@@ -241,9 +437,11 @@ def _check_shared_network(shared_network):
         f"Expected an nn.Module; a {type(network).__name__} came. (Return an object, not its class.)"
     )
     calls, images = [], torch.randn(3, 6)
-    hook = encoder.register_forward_hook(lambda *_: calls.append(1))
+    inside = [part for part in network.modules() if isinstance(part, nn.Linear) and part.in_features == 6]
+    hooks = [part.register_forward_hook(lambda *_: calls.append(1)) for part in {encoder, *inside}]  # a copy counts too
     outputs = network(images)
-    hook.remove()
+    for hook in hooks:
+        hook.remove()
     assert isinstance(outputs, dict) and set(outputs) == set(heads), (
         f"Expected a dict with an answer to each of age, mood and size; "
         f"{f'the keys {sorted(outputs)}' if isinstance(outputs, dict) else f'a {type(outputs).__name__}'} came."
