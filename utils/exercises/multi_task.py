@@ -476,7 +476,7 @@ shared_network = Exercise(
 
 # ---- lab -------------------------------------------------------------------------------------------------------------
 
-# The share of right answers that counts as good: more than section 7's three tasks reach, and less than the reference.
+# The share of right answers that counts as good: more than three tasks at once reach, and less than the reference.
 # Of photos few are left to learn from and to test.
 LAB_GOOD = {"critters": 0.75, "photos": 0.6}
 
@@ -568,8 +568,8 @@ lab = Exercise(
     "Lab: the best classifier from 60 labels and 600 masks",
     test=_check_lab,
     hints=(
-        "Begin with Network(['label', 'mask']), Uncertainty weights and lab_data. What does it score on val_set?",
-        "Boxes are there too, and of no cost to you: a third task.",
+        "Begin with learn(['label', 'box'], lab_data, seed). What does it score on val_set?",
+        "Is it better to learn box and mask first, and then the class from that encoder? And for how many steps?",
         "Where on the animal do you look, to tell a cat from a dog? "
         "A network with 600 boxes to learn from can find that place. Cut it out "
         "(torchvision.ops.roi_align), and let a second network learn the 60 labels from it.",
