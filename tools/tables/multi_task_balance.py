@@ -12,7 +12,7 @@ WAYS = (
     "equal lengths, pixels",
     "uncertainty",
 )
-RUNS = [{"way": way, "seed": seed} for seed in SEEDS for way in WAYS]
+RUNS = [{"way": way, "seed": seed} for seed in SEEDS[:3] for way in WAYS]
 TOLERANCE = {"label": 0.06, "box": 0.06, "mask": 0.06}
 
 
