@@ -833,7 +833,7 @@ claim(
 )
 
 # %% [markdown]
-# And the mask? Its gradient is shorter than the class's, in both runs, and yet the mask is learned. So length alone does not decide who is lost. (A guess, which we have not tested: the mask says 4,096 things about each of its pictures, the class says
+# And the mask? Its gradient is no longer than the class's, in both runs, and yet the mask is learned. So length alone does not decide who is lost. (A guess, which we have not tested: the mask says 4,096 things about each of its pictures, the class says
 # one. What is told so often comes through.)
 #
 # Nobody has decided that boxes matter more. The unit has. So the first remedy costs nothing: **units in which all losses are about as large**. Section 8 has remedies that are learned.
@@ -1188,8 +1188,8 @@ curves(ax, lines, "step", "weight $e^{-s}$", "The smaller a training loss, the l
 show(fig, f"The three learned weights against the step, logarithmic. At the end the class has {weights[-1]['label']:.1f}, the mask {weights[-1]['mask']:.1f}, the box in squared pixels {weights[-1]['box']:.3f}.")
 
 # %% [markdown]
-# Do **not** read these weights as uncertainty. By that reading the network would be surest of its worst task, the class. What they follow is the **training** loss, and that of the class goes to zero because its pictures are
-# learned by heart.
+# Do **not** read these weights as uncertainty. By that reading the network would be about as sure of the class, whose answers are often wrong, as of the mask. What they follow is the **training** loss, and that of the class becomes small because its pictures
+# are learned by heart.
 #
 # On three other seeds, on drawings, beside the plain sum in both units:
 
