@@ -825,7 +825,7 @@ explore(draw_tuning, data=list(SETS), task=list(TASKS))
 #
 # <details><summary>Answer</summary>
 #
-# With wrong labels all seven help, by 6 to 14 points; on digits dropout most. Batch normalisation does next to nothing. With few right labels hardly anything moves: there the network lacks
+# With wrong labels all seven help, by 5 to 13 points; on digits dropout most. Batch normalisation does next to nothing. With few right labels hardly anything moves: there the network lacks
 # knowledge, and no penalty on weights supplies it.
 #
 # </details>
@@ -891,12 +891,13 @@ claim(
 
 # %%
 few = {data: leads(data, "few labels") for data in SETS}
-upper = {(d, w): few[d][w].mean() + interval(few[d][w]) for d in SETS for w in seven}
+gains = [few[data][way] for data in SETS for way in seven]
+best_mean, best_seed = (max(f(gain) for gain in gains) for f in (np.mean, np.max))
 claim(
-    "With 60 right labels none of the seven gains three points",
-    max(upper.values()) < 0.03 < lowest,
-    f"all intervals end below {100 * max(upper.values()):.1f} points;"
-    f" with wrong labels the same set-up finds {100 * lowest:.1f} or more",
+    "With 60 right labels none of the seven gains a point, and on no seed three",
+    best_mean < 0.01 and best_seed < 0.03 < lowest,
+    f"at most {100 * best_mean:+.1f} points, {100 * best_seed:+.1f} on the best seed;"
+    f" with wrong labels each gains {100 * lowest:.1f} or more",
     same=f"60 labels, those to choose by among them; 5 strengths; {num_seeds} seeds",
 )
 
@@ -910,8 +911,8 @@ claim(
 )
 
 # %% [markdown]
-# On drawings no such order is certain. There, on one seed, the labels kept back (of which a fifth is wrong, too) chose far too weak an L1 and L2: a choice by 100 labels is a noisy one. And with few right labels
-# one rival even harms: fewer neurons cost two points on digits.
+# On drawings no such order is certain. There, on one seed, the labels kept back (of which a fifth is wrong, too) chose far too weak an L1 and L2: a choice by 100 labels is a noisy one. By 20 labels it is worse:
+# with few labels one seed chose far too strong a decay and far too few steps, and lost 15 and 25 points. Fewer neurons cost about three points there.
 #
 # So there is no best regulariser. Try two or three of different kinds, with a few strengths each, on labels that you keep back. Three more questions to the table:
 
@@ -1172,7 +1173,7 @@ for data in SETS:
 
 # %% [markdown]
 # Three things came out otherwise than one might expect. Batch norm is no remedy for wrong labels: with it the network repeats every one of them. The variance shift is there and does no visible harm: dropout
-# in both layers, in front of a batch norm, too, does better with wrong labels than dropout at the end. (Two places turn off more than one; at the end the strongest $p$ was often the one chosen.) And batch norm *behind* the activation is worse than before it
+# in both layers, in front of a batch norm, too, does far better on drawings with wrong labels than dropout at the end; on digits the interval begins near zero. (Two places turn off more than one; at the end the strongest $p$ was often the one chosen.) And batch norm *behind* the activation is worse than before it
 # where labels are few, on digits. On other networks Li et al. did measure harm. So try both orders on yours.
 
 # %% [markdown]

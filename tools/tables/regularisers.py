@@ -31,6 +31,13 @@ RUNS += [  # whether the budget decides
     for data in ("digits", "drawings")
     for way in ("none", "dropout")
 ]
+RUNS += [
+    {"data": data, "task": task, "way": way, "steps": 600, "seed": seed}
+    for seed in range(15, 18)
+    for data in ("digits", "drawings")
+    for task in ("wrong labels", "few labels")
+    for way in WAYS
+]
 # Which strength is chosen hangs on one label or two, and so on rounding.
 TOLERANCE = {f"val_{k}": 0.15 for k in range(5)} | {"chosen": 4, "first": 0.12, "test": 0.12, "repeated": 0.6}
 
