@@ -87,8 +87,8 @@ address: $(VENV)/.requirements  ## write texts, address and version into the not
 measure: $(VENV)/.requirements  ## measure what is missing of data/measured/ (TABLE=degradation for one; AGAIN=1 also what older code made; JOBS=8 at once)
 	$(PY) -m tools.measure $(TABLE) $(if $(AGAIN),--again) --jobs $(JOBS)
 
-seeds: $(VENV)/.requirements  ## do the claims hold on 10 seeds? (NOTEBOOK=05, SEEDS=10)
-	$(PY) -m tools.seeds $(NOTEBOOK) --seeds $(SEEDS)
+seeds: $(VENV)/.requirements  ## do the claims hold on 10 seeds? (NOTEBOOK=05, SEEDS=10; JOBS=8 at once)
+	$(PY) -m tools.seeds $(NOTEBOOK) --seeds $(SEEDS) --jobs $(JOBS)
 
 live: $(VENV)/.requirements  ## every explorer driven in a browser, every kernel interrupted and restarted (NOTEBOOK=03 for one)
 	$(PY) -m pytest -m live -k "$(NOTEBOOK)" -rP tests/test_live.py

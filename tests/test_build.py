@@ -378,6 +378,7 @@ def test_what_ran_where_is_kept_and_shown(built, tmp_path, monkeypatch, done):
         seeds.record("03_small", seed, done[seed])
     assert len(lines := file.read_text().splitlines()) == 4
     assert lines[1].startswith("03_small,0,2,0,")  # two claims: the fact is not among them
+    assert lines[0].endswith(",what") and [line.split(",")[-1] for line in lines[1:]] == ["", "even", ""]
     assert readme.runs(tmp_path, file).endswith("| [03](../notebooks/03_small.ipynb) | 0, 2 (not: 1) |")
     notebook = read(built)  # a run of older code is shown as older, until it is made again
     notebook.cells.insert(1, new_code_cell("1"))

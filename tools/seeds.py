@@ -22,6 +22,7 @@ from collections import Counter
 from pathlib import Path
 
 import nbformat
+from joblib import Parallel, delayed
 from nbclient.exceptions import CellExecutionError
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell
@@ -73,6 +74,14 @@ def run(source: Path, seed: int, folder: Path = NOTEBOOKS) -> dict:
         "claims": claims,
         "changed": changed,
     }
+
+
+def attempt(source: Path, seed: int) -> dict | str:
+    """What `run` returns, or what the cell said that failed."""
+    try:
+        return run(source, seed)
+    except CellExecutionError as error:
+        return str(error)
 
 
 def differences(notebook: NotebookNode, stored: NotebookNode) -> list[str]:
@@ -128,6 +137,7 @@ def record(name: str, seed: int, done: dict) -> None:
     claims = [claim["kind"] for claim in done["claims"]].count("claim")  # without the facts, which fall also
     row = {"notebook": name, "seed": str(seed), "claims": str(claims), "fell": str(fell)}
     row |= {key: str(done[key]) for key in ("data", "device", "torch", "python", "code", "seconds")}
+    row["what"] = " | ".join(claim["text"] for claim in done["claims"] if not claim["held"])  # for the page of evidence
     before = []
     if RUNS.exists():
         with open(RUNS, newline="", encoding="utf-8") as file:
@@ -145,6 +155,7 @@ def main() -> int:
     parser.add_argument("notebook", help="the beginning of its name, such as 05")
     parser.add_argument("--seeds", type=int, default=10, help="how many (default 10)")
     parser.add_argument("--start", type=int, default=0, help="the first seed (default 0)")
+    parser.add_argument("--jobs", type=int, default=1, help="seeds that are run at once (default 1)")
     parser.add_argument("--csv", type=Path, help="also write the rows to this file")
     arguments = parser.parse_args()
     source, *others = sources([arguments.notebook])
@@ -153,12 +164,13 @@ def main() -> int:
         raise SystemExit(f"{arguments.notebook} names several notebooks: {names}. Choose one.")
 
     runs: dict[int, list[dict]] = {}
-    broken = []
-    for seed in range(arguments.start, arguments.start + arguments.seeds):
-        try:
-            done = run(source, seed)
-        except CellExecutionError as error:  # must not cost the other seeds; the command fails at its end
-            broken.append(f"seed {seed} broke off with an error: {error}")
+    broken, wanted = [], range(arguments.start, arguments.start + arguments.seeds)
+    if arguments.jobs > 1:
+        os.environ.setdefault("OMP_NUM_THREADS", "1")  # each run on a core of its own
+    tried = Parallel(n_jobs=arguments.jobs, return_as="generator")(delayed(attempt)(source, seed) for seed in wanted)
+    for seed, done in zip(wanted, tried, strict=True):
+        if isinstance(done, str):  # must not cost the other seeds; the command fails at its end
+            broken.append(f"seed {seed} broke off with an error: {done}")
             runs[seed] = []
             continue
         runs[seed] = done["claims"]
@@ -175,4 +187,6 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    from tools import seeds as by_name  # other processes find its functions there, and not in "__main__"
+
+    raise SystemExit(by_name.main())
