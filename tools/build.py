@@ -39,6 +39,7 @@ SETTINGS = {
     "COURSE_SEED": "0",
     "COURSE_STRICT": "1",
     "CUDA_VISIBLE_DEVICES": "",
+    "CUDA_PATH": "",  # where a toolkit lies without a GPU, torch.utils.benchmark would name it on stderr
     "OMP_NUM_THREADS": "2",
 }
 METADATA = {  # no versions: those of the machine that builds say nothing to those who open the notebook

@@ -612,7 +612,7 @@ for module in small_cnn():
 #
 # | ingredient | what changed |
 # |---|---|
-# | research | ReLU, dropout, better initialisation, residual connections: deep networks can be trained at all (notebooks 01, 02 and 06) |
+# | research | ReLU, dropout, better initialisation, residual connections: deep networks can be trained at all (notebooks 01, 02 and 08) |
 # | computers | GPUs: AlexNet (2012) was trained on two gaming cards, in five to six days |
 # | data | ImageNet: 1.2 million labelled photos of 1,000 classes in its yearly competition |
 # | open libraries | Torch, Theano, Caffe, then TensorFlow (2015) and PyTorch (2016): what took months takes an afternoon |

@@ -496,7 +496,7 @@ def he(model):
 
 # %% [markdown]
 # Every network gets the same **budget**: 12 epochs. The learning rate climbs to its highest value and falls again. The optimizer is SGD with momentum (each step also follows
-# the steps before it, as a rolling ball does), and later Adam. (`weight_decay` makes every weight a little smaller in each step: notebook 06, section 11.)
+# the steps before it, as a rolling ball does), and later Adam. (`weight_decay` makes every weight a little smaller in each step: notebook 08, section 4.)
 
 
 # %% tags=["measure"]

@@ -549,7 +549,7 @@ def bottleneck(width):
 # %% [markdown]
 # Note that the bottleneck adds a layer, too. To tell the two changes apart, a third network has the added $1 \times 1$ layer and **keeps** its 64 channels.
 #
-# All are trained alike. (The optimizer is AdamW, which is Adam with weight decay: notebook 06. Its learning rate climbs and falls, as in notebook 02.)
+# All are trained alike. (The optimizer is AdamW, which is Adam with weight decay: notebook 08. Its learning rate climbs and falls, as in notebook 02.)
 
 # %% tags=["measure"]
 def train(model, inputs, targets, lr, num_epochs, batch_size=32, **options):

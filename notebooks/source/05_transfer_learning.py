@@ -2432,4 +2432,4 @@ summary()
 # - J. Elson, J. R. Douceur, J. Howell, J. Saul. *Asirra: A CAPTCHA that Exploits Interest-Aligned Manual Image Categorization*. CCS 2007 (dogs-vs-cats)
 #
 # ### Next notebook
-# 06 · Augmentation and regularisation: the same small data set, made to go further.
+# 06 · Augmentation: the same small data set, made to go further.
