@@ -1,0 +1,1300 @@
+# %% [markdown]
+# # 11 · Detection: what is where
+#
+# [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/@SLUG@/blob/@REF@/notebooks/11_detection.ipynb)
+# [![Open in Kaggle](https://kaggle.com/static/images/open-in-kaggle.svg)](https://kaggle.com/kernels/welcome?src=https://github.com/@SLUG@/blob/@REF@/notebooks/11_detection.ipynb)
+#
+# **To keep what you write:** on Colab choose *File > Save a copy in Drive*, on Kaggle *Copy & Edit*, before you begin.
+#
+# **Question:** A classifier has one name for a whole picture. How does a network find *several* things, name each, and put a box around it?
+#
+# **You will be able to**
+# - say how well two boxes agree, place anchors, and decide which anchor learns which box,
+# - build and train a small detector, choose its thresholds, and score it by recall, precision and average precision,
+# - tell the detectors of the field apart by what each computes once and what for each region.
+#
+# **Time:** it runs in @TIME@ on two CPU cores, and takes no GPU; with all sections, the exercises and the lab, about two and a half hours.
+# **Before this:** notebook 03, section 8 (a classifier that slides); notebook 04, section 1 (IoU of masks).
+
+# %% [markdown] slideshow={"slide_type": "notes"}
+# **A plan for 75 minutes** (the core takes 69, with its exercises)
+#
+# - **Core:** sections 1, 2, 3, 4 and 5: boxes, anchors, a detector that is trained in class, its thresholds and its score, and the family tree.
+# - **Optional:** 6 (focal loss against cross-entropy, measured), 7 (torchvision's detectors: counted, run and timed).
+# - **Where to stop:** after the family tree of section 5. If you are late, stop after the claims of section 4, and show the tree as the last slide.
+
+# %% slideshow={"slide_type": "skip"}
+# Set-up: finds the course's files here, on Kaggle or on the net. Just run it.
+import os, shutil, subprocess, sys; from pathlib import Path
+
+repo, clone = "@REPO@", Path("deep-learning-for-images-@REF@").absolute()
+book = globals().get("__vsc_ipynb_file__") or os.environ.get("JPY_SESSION_NAME", "")
+near = [*clone.parents, *Path(book).absolute().parents, *Path("/kaggle/input").glob("**/"), clone]
+course = next((folder for folder in near if os.path.isfile(folder / "utils/lessons.py")), None)
+if not course:
+    git = shutil.which("git") or sys.exit("Install git: it fetches the course.")
+    got = subprocess.run([git, "clone", "--depth=1", "-b@REF@", repo, course := clone], stderr=-1, errors="replace")
+    got.returncode and sys.exit(f"No network (Kaggle: Settings)? Or a private address?\n{got.stderr}")
+sys.path.insert(0, str(course))
+if getattr(sys.modules.get("utils"), "__path__", None) != [str(course / "utils")]:
+    [sys.modules.pop(name) for name in [*sys.modules] if name.split(".")[0] == "utils"]
+import utils
+
+device = utils.start()
+
+# %% slideshow={"slide_type": "skip"} tags=["measure"]
+# What this notebook imports. Everything that is not PyTorch or torchvision is in the folder utils/.
+import math
+import random
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+import torch.nn.functional as F
+import torchvision
+from PIL import Image, ImageDraw
+from torch import nn
+from torch.utils import benchmark
+from torchvision.models import detection
+from torchvision.ops import Conv2dNormActivation, batched_nms, box_convert, box_iou
+from tqdm.auto import tqdm
+
+from utils import critters, datasets, models
+from utils.exercises import detection as exercises
+from utils.figures import curves, explore, show, to_picture
+from utils.lessons import claim, fact, measured, summary
+from utils.models import count_macs, num_parameters
+
+# %% slideshow={"slide_type": "skip"}
+course_seed = torch.initial_seed()  # as utils.start() has set it
+first_seed = 10 * course_seed  # so that runs of the notebook with other seeds share none
+
+# %% [markdown]
+# ## 1. Boxes (10 min)
+#
+# Our scenes have 128 x 128 pixels. In each are up to four animals, 16 to 52 pixels long: cats, owls and frogs. Between them lie triangles, boxes and
+# ellipses of the same fur, so that neither colour nor a sharp edge gives an animal away.
+
+# %% tags=["measure"]
+# extra code: how a scene is put together from drawn animals and pieces of their fur
+CLASSES, SIDE = ["cat", "owl", "frog"], 128
+
+
+def cut_out(species, rng):
+    """A drawn animal and its silhouette, both cut to its box."""
+    drawing = critters.draw(species, rng.getrandbits(62))
+    silhouette = Image.fromarray(drawing.mask).convert("L")
+    return Image.fromarray(drawing.image).crop(box := silhouette.getbbox()), silhouette.crop(box)
+
+
+def piece_of_fur(furs, rng):
+    """A triangle, a box or an ellipse of the same fur, as large as an animal."""
+    fur = rng.choice(furs).resize((64, rng.randint(40, 90)), Image.Resampling.BICUBIC)
+    (w, h), silhouette = fur.size, Image.new("L", fur.size)
+    outlines = [(0, h, w, h, rng.uniform(0, w), 0), (0, 0, w, 0, w, h, 0, h)]
+    pen, kind = ImageDraw.Draw(silhouette), rng.randrange(3)
+    pen.ellipse((0, 0, w, h), fill=255) if kind == 2 else pen.polygon(outlines[kind], fill=255)
+    return fur, silhouette
+
+
+def place(thing, rng, boxes, beside=None):
+    """A box for a thing of 16 to 52 pixels, apart from all boxes; or one that overlaps the box `beside`."""
+    for _ in range(100):
+        side = 16 * 3.25 ** rng.random()
+        x, y = rng.uniform(0, SIDE), rng.uniform(0, SIDE)
+        if beside:
+            left, top, right, bottom = beside
+            side = max(right - left, bottom - top) * rng.uniform(0.9, 1.1)
+            x, y = left + rng.uniform(-0.6, 0.6) * (right - left), top + rng.uniform(-0.2, 0.2) * (bottom - top)
+        w, h = (max(6, round(side * length / max(thing.size))) for length in thing.size)
+        box = round(x), round(y), round(x) + w, round(y) + h
+        overlaps = box_iou(torch.tensor([box]), torch.tensor(boxes).reshape(-1, 4))[0].tolist()
+        inside = min(box) >= 0 and max(box) <= SIDE
+        if inside and (0.3 < max(overlaps) < 0.5 if beside else max(overlaps, default=0) < 0.05):
+            return box
+    return None
+
+
+def draw_scene(rng, num, crowded, furs):
+    colours = rng.choices(range(90, 180), k=3)
+    soft = [min(255, max(0, colour + rng.randint(-45, 45))) for _ in range(16) for colour in colours]
+    picture = Image.frombytes("RGB", (4, 4), bytes(soft)).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
+    boxes, labels = [], []
+
+    def paste(thing, silhouette, box):
+        size = box[2] - box[0], box[3] - box[1]
+        picture.paste(thing.resize(size, reducing_gap=2), box, silhouette.resize(size))
+
+    for _ in range(rng.randint(3, 6)):
+        thing, silhouette = piece_of_fur(furs, rng)
+        paste(thing, silhouette, place(thing, rng, []))
+    for k in range(num):
+        second = crowded and k % 2 and len(boxes) == k
+        label = labels[-1] if second else rng.randrange(len(CLASSES))
+        thing, silhouette = cut_out(CLASSES[label], rng)
+        if box := place(thing, rng, boxes, boxes[-1] if second else None):
+            paste(thing, silhouette, box)
+            boxes.append(box)
+            labels.append(label)
+    noise = np.random.RandomState(rng.getrandbits(31)).normal(0, 5, (SIDE, SIDE, 1))
+    return np.clip(np.asarray(picture) + noise, 0, 255).astype(np.uint8), boxes, labels
+
+
+def draw_scenes(num, seed, animals=None, crowded=False):
+    """Scenes (num, 3, SIDE, SIDE), uint8, and a dict of "boxes" (K, 4) and "labels" (K,) for each.
+
+    animals: how many are in each, default 0 to 4. crowded: they come in pairs that overlap.
+    """
+    rng = random.Random(f"{seed} {animals} {crowded}")
+    furs = [cut_out(rng.choice(CLASSES), rng)[0] for _ in range(60)]
+    furs = [fur.crop([int(k * side) for k, side in zip((0.4, 0.5, 0.6, 0.7), 2 * fur.size, strict=True)]) for fur in furs]
+    rows = [draw_scene(rng, rng.randint(0, 4) if animals is None else animals, crowded, furs) for _ in range(num)]
+    images = torch.from_numpy(np.stack([image for image, *_ in rows])).permute(0, 3, 1, 2).contiguous()
+    return images, [
+        {"boxes": torch.tensor(boxes).float().reshape(-1, 4), "labels": torch.tensor(labels).long()} for _, boxes, labels in rows
+    ]
+
+# %%
+# extra code: how boxes are drawn
+COLOURS = ["C0", "C1", "C2"]  # of the three kinds
+
+
+def draw_boxes(ax, image, boxes, labels=None, scores=None, title="", **look):
+    """A picture with boxes in the colours of their kinds (without labels: grey) and, where there are scores, name and score."""
+    ax.imshow(to_picture(image))
+    for k, (x1, y1, x2, y2) in enumerate((boxes - 0.5).tolist()):  # matplotlib's pixel 0 begins at -0.5
+        colour = "white" if labels is None else COLOURS[labels[k]]
+        ax.add_patch(plt.Rectangle((x1, y1), x2 - x1, y2 - y1, **({"fill": False, "edgecolor": colour, "linewidth": 2.5} | look)))
+        if scores is not None:
+            ax.text(x1, max(y1, 6), f"{CLASSES[labels[k]]} {scores[k]:.0%}", color="white", fontsize=12, va="bottom", bbox={"facecolor": colour, "edgecolor": colour, "pad": 1})
+    ax.set(xticks=[], yticks=[])
+    ax.set_title(title, fontsize=14)
+    ax.grid(False)
+
+# %%
+train_images, train_truth = draw_scenes(800, seed=first_seed)
+val_images, val_truth = draw_scenes(200, seed=first_seed + 1)
+test_images, test_truth = draw_scenes(300, seed=first_seed + 2)
+
+# %%
+# extra code: four scenes with their boxes
+busy = [k for k, truth in enumerate(train_truth) if len(truth["boxes"]) > 2][:4]
+fig, axes = plt.subplots(1, 4, figsize=(13, 3.5))
+for ax, k in zip(axes, busy, strict=True):
+    draw_boxes(ax, train_images[k], **train_truth[k], title=f"{len(train_truth[k]['boxes'])} animals")
+for kind, colour in zip(CLASSES, COLOURS, strict=True):
+    axes[0].plot([], [], color=colour, label=kind)
+fig.legend(loc="outside right center")
+show(fig, f"Four of {len(train_images)} scenes to train on, each animal in its box. The pieces of fur between them are no animals, and have no box.")
+
+# %% [markdown]
+# A box is four numbers, in one of three formats. Ours are **corners**, $(x_1, y_1, x_2, y_2)$, with $y$ downwards. The data set COCO has corner and size,
+# $(x, y, w, h)$. YOLO has **centre and size**, $(c_x, c_y, w, h)$, as shares of the picture.
+
+# %%
+box = train_truth[busy[0]]["boxes"][:1]
+for name in ("xyxy", "xywh", "cxcywh"):
+    print(f"{name:7}", box_convert(box, "xyxy", name)[0].tolist())
+
+# %% [markdown]
+# Nothing in four numbers says which format they are in. A program that reads the wrong one raises no error; it learns nonsense. Draw some boxes before you train.
+#
+# ### How well do two boxes agree?
+#
+# By their **intersection over union**, as masks did in notebook 04:
+#
+# $$\text{IoU}(A, B) = \frac{|A \cap B|}{|A \cup B|}$$
+#
+# **Before you run it:** a detector puts its box of 40 x 40 pixels a quarter of its side, 10 pixels, too far to the right and 10 too low. What is the IoU? And what is it for the same
+# 10 pixels and a box of 20 x 20?
+#
+# <details><summary>Answer</summary>
+#
+# Lower than one would think: $30 \cdot 30 = 900$ pixels in common, $1600 + 1600 - 900 = 2300$ in the union, 0.39. For the small box $10 \cdot 10$ of
+# $400 + 400 - 100$: 0.14. The same error in pixels costs a small thing more.
+#
+# </details>
+
+# %%
+large, small = torch.tensor([[0, 0, 40, 40]]), torch.tensor([[0, 0, 20, 20]])
+of_large, of_small = (box_iou(box, box + 10).item() for box in (large, small))
+fact(
+    "Ten pixels off: an IoU of 0.39 for a box of 40 x 40, of 0.14 for one of 20 x 20",
+    round(of_large, 2) == 0.39 and round(of_small, 2) == 0.14,
+    f"{of_large:.4f} and {of_small:.4f}",
+)
+
+# %% [markdown]
+# The custom of the field: from an IoU of **0.5** on, a box counts as found.
+
+# %%
+# extra code: one box shifted further and further
+fig, axes = plt.subplots(1, 4, figsize=(13, 3.6))
+image, truth = train_images[busy[0]], train_truth[busy[0]]["boxes"][:1]
+side = (truth[0, 2:] - truth[0, :2]).repeat(2)
+for ax, shift in zip(axes, (0.05, 0.15, 0.25, 0.5), strict=True):
+    shifted = truth + shift * side
+    draw_boxes(ax, image, torch.cat([truth, shifted]), torch.tensor([0, 1]), title=f"IoU {box_iou(truth, shifted).item():.2f}")
+    ax.set(xlim=(truth[0, 0] - 25, truth[0, 2] + 35), ylim=(truth[0, 3] + 35, truth[0, 1] - 25))
+show(fig, "A true box (blue) and the same box shifted to the right and down by 5, 15, 25 and 50 % of its sides (orange). 15 % already cost half of the agreement.")
+
+# %% [markdown]
+# **Exercise 1** (3 min): intersection over union. `a` and `b` are two boxes, four numbers each: $x_1, y_1, x_2, y_2$. Return their IoU, without
+# `box_iou`. What if they do not touch?
+#
+# Write your answer in place of the dots and run the cell: the check says what it expected and what came. Stuck? Take away the `#` in
+# the cell below it.
+
+
+# %%
+def iou(a, b):
+    ...
+
+
+exercises.iou.check(iou)
+
+# %% slideshow={"slide_type": "skip"}
+# exercises.iou.hint()
+# exercises.iou.solution()
+
+# %% [markdown]
+# ## 2. Anchors (13 min)
+#
+# A network has a fixed number of outputs, and a scene has none, one or four animals. So we turn the question round. At *every* place of a grid we ask the same: is
+# there a thing here, **about this large and of about this shape?** Such a reference box is an **anchor**.
+#
+# We take two grids. The fine one has a place every 8 pixels, with anchors 22 pixels long, for small animals. The coarse one has a place every 16 pixels, with anchors of 42.
+# At each place there are three shapes of equal area: tall, square, wide.
+
+# %% tags=["measure"]
+strides, sides = (8, 16), (22, 42)  # pixels: between the places; of an anchor
+shapes = (0.7, 1.0, 1.4)  # width / height
+
+
+def make_anchors(stride, side):
+    """All anchors of one grid, as corners: (places * shapes, 4)."""
+    middle = torch.arange(stride / 2, SIDE, stride)
+    y, x = torch.meshgrid(middle, middle, indexing="ij")
+    centre = torch.stack([x, y], dim=-1).reshape(-1, 1, 2)
+    half = side / 2 * torch.tensor([[shape**0.5, shape**-0.5] for shape in shapes])
+    return torch.cat([centre - half, centre + half], dim=-1).reshape(-1, 4)
+
+
+# %% tags=["measure"]
+anchors = torch.cat([make_anchors(*grid) for grid in zip(strides, sides, strict=True)])
+
+# %%
+fact(
+    "Two grids with three anchors at each place are 960 questions to one scene",
+    len(anchors) == 3 * (16 * 16 + 8 * 8) == 960,
+    f"{len(anchors)} anchors",
+)
+
+# %%
+# extra code: both grids, and the anchors of one place of each
+def anchors_figure():
+    fig, axes = plt.subplots(1, 2, figsize=(11, 5.4))
+    first = 0
+    for ax, stride, place in zip(axes, strides, (8 * 16 + 7, 4 * 8 + 3), strict=True):
+        num = 3 * (SIDE // stride) ** 2
+        here = anchors[first : first + num]
+        draw_boxes(ax, train_images[busy[1]], here[3 * place : 3 * place + 3], torch.tensor([0, 1, 2]), title=f"every {stride} pixels: {num} anchors", linewidth=3)
+        middle = (here[::3, :2] + here[::3, 2:]) / 2 - 0.5
+        ax.plot(*middle.T, ".", color="white", markeredgecolor="black", markersize=7)
+        ax.set(xlim=(-0.5, SIDE - 0.5), ylim=(SIDE - 0.5, -0.5))
+        first += num
+    return fig
+
+
+show(anchors_figure(), "One scene twice, with the places of the fine grid and of the coarse one as dots. At one place of each the three anchors are drawn: tall, square and wide. All other places have the same three.")
+
+# %% [markdown]
+# ### Which anchor learns which box?
+#
+# Those that lie well on it. An anchor with an IoU of 0.5 or more learns the kind of that animal, and where its box is. One below 0.4 learns: *nothing here*. Those in between learn
+# nothing at all, as either answer would be half wrong. And so that no animal is forgotten, its best anchor learns it in any case.
+
+# %% tags=["measure"]
+BACKGROUND, IGNORED = -1, -2
+
+
+def assign(truth):
+    """The kind that each anchor learns (960,), and the number of its box (960,)."""
+    kind = torch.full((len(anchors),), BACKGROUND)
+    if not len(truth["boxes"]):
+        return kind, torch.zeros_like(kind)
+    overlaps = box_iou(anchors, truth["boxes"])  # (anchors, boxes)
+    best, which = overlaps.max(dim=1)
+    of_each_box = overlaps.argmax(dim=0)
+    which[of_each_box] = torch.arange(len(of_each_box))
+    best[of_each_box] = 1.0
+    kind[best >= 0.4] = IGNORED
+    kind[best >= 0.5] = truth["labels"][which[best >= 0.5]]
+    return kind, which
+
+
+# %%
+# extra code: the anchors that have something to learn in a scene
+kind, which = assign(train_truth[busy[1]])
+fig, axes = plt.subplots(1, 2, figsize=(11, 5.4))
+draw_boxes(axes[0], train_images[busy[1]], anchors[kind >= 0], kind[kind >= 0], title=f"{(kind >= 0).sum()} of {len(anchors)} anchors learn an animal", linewidth=1.5)
+draw_boxes(axes[1], train_images[busy[1]], anchors[kind == IGNORED], title=f"{(kind == IGNORED).sum()} are left out", linewidth=1)
+show(fig, f"The same scene. Left the anchors that learn an animal, in the colours of their kinds. Right those in between. All others, {(kind == BACKGROUND).float().mean():.0%}, learn that nothing is there.")
+
+# %% [markdown]
+# **Before you run it:** over all scenes, what share of the anchors learns "nothing here"?
+#
+# <details><summary>Answer</summary>
+#
+# Nearly all: an animal is learned by a handful of 960 anchors, and an empty scene by none. Section 6 asks what that does to the training.
+#
+# </details>
+
+# %%
+kinds, whiches = map(torch.stack, zip(*map(assign, train_truth), strict=True))
+animals = sum(len(truth["boxes"]) for truth in train_truth)
+nothing = (kinds == BACKGROUND).float().mean().item()
+each = (kinds >= 0).sum().item() / animals
+claim(
+    "Over 97 % of the anchors are background; an animal is learned by several",
+    nothing > 0.97 and 2 < each < 12,
+    f"{nothing:.1%} background; {each:.1f} anchors for each of {animals:,} animals",
+)
+
+# %% [markdown]
+# ### Where exactly?
+#
+# An anchor with an animal also learns four numbers: how to move its centre, in sides of its own, and how to stretch, as a logarithm. With $w_a, h_a$ the sides of the anchor and
+# $(x_a, y_a)$ its centre,
+#
+# $$t = \left(\frac{x - x_a}{w_a},\; \frac{y - y_a}{h_a},\; \log \frac{w}{w_a},\; \log \frac{h}{h_a}\right)$$
+#
+# All four are near zero for an anchor that fits, whether it is large or small. So one layer can serve all places.
+
+
+# %% tags=["measure"]
+def encode(boxes, anchors):
+    """Corners to offsets from the anchors."""
+    x, a = (box_convert(b, "xyxy", "cxcywh") for b in (boxes, anchors))
+    moved = (x[:, :2] - a[:, :2]) / a[:, 2:]
+    return torch.cat([moved, (x[:, 2:] / a[:, 2:]).log()], dim=1)
+
+
+def decode(offsets, anchors):
+    """Offsets from the anchors back to corners."""
+    a = box_convert(anchors, "xyxy", "cxcywh")
+    centre = a[:, :2] + offsets[:, :2] * a[:, 2:]
+    size = a[:, 2:] * offsets[:, 2:].clamp(max=2).exp()
+    return box_convert(torch.cat([centre, size], dim=1), "cxcywh", "xyxy")
+
+
+# %%
+of_scene = train_truth[busy[1]]["boxes"][which[kind >= 0]]
+there = anchors[kind >= 0]
+back = decode(encode(of_scene, there), there)
+fact(
+    "Decoding undoes encoding",
+    torch.allclose(back, of_scene, atol=1e-3),
+    f"{len(there)} anchors; largest difference {(back - of_scene).abs().max():.0e} pixels",
+)
+
+# %% [markdown]
+# **Exercise 2** (3 min): boxes that no anchor learns. `overlaps` (anchors, boxes) holds the IoU of each anchor with each box. Without the last rule, that the best anchor
+# learns in any case, some boxes would have no anchor at 0.5 or more. Return True for those and False for the others: (boxes,).
+
+
+# %%
+def orphans(overlaps):
+    ...
+
+
+exercises.orphans.check(orphans)
+
+# %% slideshow={"slide_type": "skip"}
+# exercises.orphans.hint()
+# exercises.orphans.solution()
+
+# %% [markdown]
+# ## 3. A detector of one stage (15 min)
+#
+# A **backbone** computes features: convolutions down to the fine grid, two more down to the coarse one. **Heads**, one convolution each, turn the features of a place
+# into numbers for its three anchors: a score for each kind of animal, and four offsets. That is all of it. One pass over the picture, and every anchor has its answer.
+
+
+# %% tags=["measure"]
+class Detector(nn.Module):
+    def __init__(self, prior=0.01):
+        super().__init__()
+        layer = Conv2dNormActivation  # convolution, batch normalisation, ReLU
+        widths = [(3, 16), (16, 32), (32, 64)]
+        down = [layer(i, o, stride=2) for i, o in widths]
+        self.fine = nn.Sequential(*down, layer(64, 64))
+        self.coarse = nn.Sequential(layer(64, 64, stride=2), layer(64, 64))
+        self.scores, self.offsets = heads(len(CLASSES)), heads(4)
+        for head in self.scores:  # a small score for everything to begin with
+            nn.init.constant_(head.bias, math.log(prior / (1 - prior)))
+
+    def forward(self, images):
+        fine = self.fine(images)
+        grids = fine, self.coarse(fine)
+        return answers(self.scores, grids), answers(self.offsets, grids)
+
+
+# %% tags=["measure"]
+def heads(numbers):
+    """A convolution for each grid, which gives so many numbers for each anchor."""
+    made = [nn.Conv2d(64, len(shapes) * numbers, 3, padding=1) for _ in strides]
+    for head in made:
+        nn.init.normal_(head.weight, std=0.01)
+        nn.init.zeros_(head.bias)
+    return nn.ModuleList(made)
+
+
+def answers(heads, grids):
+    """(N, anchors, numbers), in the order of the anchors."""
+    maps = [head(grid).permute(0, 2, 3, 1) for head, grid in zip(heads, grids, strict=True)]
+    numbers = heads[0].out_channels // len(shapes)
+    return torch.cat([m.reshape(len(m), -1, numbers) for m in maps], dim=1)
+
+
+def prepare(images):
+    return images.float() / 127.5 - 1
+
+
+# %%
+torch.manual_seed(first_seed)
+model = Detector()
+scores, offsets = model(prepare(train_images[:2]))
+fact(
+    "Each of 960 anchors gets three scores and four offsets",
+    scores.shape == (2, 960, 3) and offsets.shape == (2, 960, 4),
+    f"{tuple(scores.shape)} and {tuple(offsets.shape)}, by {num_parameters(model):,} weights",
+)
+
+# %% [markdown]
+# ### The loss
+#
+# Each score is a yes-or-no question (binary cross-entropy), asked of every anchor that is not left out. 99 of 100 say no. To keep them from drowning the rest, the **focal loss** (Lin et
+# al. 2017) weighs each answer by how wrong it is. With $p$ the probability given to the right answer,
+#
+# $$\text{focal} = -(1 - p)^{\gamma} \log p$$
+#
+# A background anchor that is right with $p = 0.99$ counts 10,000 times less for $\gamma = 2$; $\gamma = 0$ is cross-entropy. Section 6 measures what it is worth here. Offsets are trained by the
+# smooth L1 loss (squared near zero, straight beyond), only where there is an animal.
+
+
+# %% tags=["measure"]
+def score_loss(logits, wanted, gamma=2.0):
+    plain = F.binary_cross_entropy_with_logits(logits, wanted, reduction="none")
+    return (wanted - logits.sigmoid()).abs() ** gamma * plain
+
+
+def detector_loss(outputs, kinds, offsets, gamma):
+    """The sum over the anchors, divided by the number of those with an animal."""
+    scores, moved = outputs
+    there, asked = kinds >= 0, kinds != IGNORED
+    wanted = F.one_hot(kinds.clamp(min=0), len(CLASSES)) * there[..., None]
+    of_scores = score_loss(scores, wanted.float(), gamma)[asked].sum()
+    of_boxes = F.smooth_l1_loss(moved[there], offsets[there], reduction="sum", beta=0.1)
+    return (of_scores + of_boxes) / there.sum().clamp(min=1)
+
+
+# %% tags=["measure"]
+def targets(truths):
+    """What the anchors of all scenes learn: kinds (N, 960), offsets (N, 960, 4)."""
+    kinds, whiches = map(torch.stack, zip(*map(assign, truths), strict=True))
+    offsets = torch.zeros(*kinds.shape, 4)
+    for k, truth in enumerate(truths):
+        there = kinds[k] >= 0
+        offsets[k, there] = encode(truth["boxes"][whiches[k, there]], anchors[there])
+    return kinds, offsets
+
+
+def mirrored(images, truths):
+    """The scenes and, behind them, their mirror images."""
+    flipped = [truth | {"boxes": mirror(truth["boxes"])} for truth in truths]
+    return torch.cat([images, images.flip(3)]), truths + flipped
+
+
+def mirror(boxes):
+    x1, y1, x2, y2 = boxes.unbind(dim=1)
+    return torch.stack([SIDE - x2, y1, SIDE - x1, y2], dim=1)
+
+
+# %% tags=["measure"]
+def train(model, images, truths, steps, lr=4e-3, gamma=2.0, batch_size=16):
+    optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=1e-3)
+    scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps)
+    kinds, offsets = targets(truths)
+    batches, losses = [], []
+    model.train()
+    for _ in tqdm(range(steps), desc="training", leave=False):
+        batches = batches or list(torch.randperm(len(images)).split(batch_size))
+        batch = batches.pop()
+        outputs = model(prepare(images[batch]))
+        loss = detector_loss(outputs, kinds[batch], offsets[batch], gamma)
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), max_norm=10)
+        optimizer.step()
+        scheduler.step()
+        losses.append(loss.item())
+    return losses
+
+
+# %% [markdown]
+# ### First test: a handful by heart
+#
+# A detector has many places for a mistake: formats, anchors, targets, signs. So before the long training comes the test that any implementation has to pass. Can it learn eight
+# scenes by heart?
+
+
+# %% tags=["measure"]
+@torch.no_grad()
+def candidates(model, images, score=0.05):
+    """For each scene all answers above a score: {"boxes", "labels", "scores"}."""
+    model.eval()
+    found = []
+    for part in images.split(50):
+        for scores, moved in zip(*model(prepare(part)), strict=True):
+            anchor, label = (scores.sigmoid() > score).nonzero().unbind(dim=1)
+            boxes = decode(moved[anchor], anchors[anchor]).clamp(0, SIDE)
+            sure = scores.sigmoid()[anchor, label]
+            found.append({"boxes": boxes, "labels": label, "scores": sure})
+    return found
+
+
+def best_iou(found, truth):
+    """For each animal the best IoU of a box that has its kind, (K,)."""
+    same_kind = truth["labels"][:, None] == found["labels"]
+    overlaps = box_iou(truth["boxes"], found["boxes"]) * same_kind
+    return F.pad(overlaps, (1, 0)).max(dim=1).values  # 0 where there is no box
+
+
+# %%
+few = [k for k, truth in enumerate(train_truth) if len(truth["boxes"])][:8]
+eight = train_images[few], [train_truth[k] for k in few]
+torch.manual_seed(first_seed)
+model = Detector()
+losses = train(model, *eight, steps=150, batch_size=8)
+by_heart = candidates(model, eight[0], score=0.5)
+overlaps = torch.cat(list(map(best_iou, by_heart, eight[1])))
+
+# %%
+claim(
+    "The detector can learn eight scenes by heart: it finds all their animals",
+    overlaps.min() > 0.5 and losses[-1] < 0.05 * losses[0],
+    f"{len(overlaps)} animals, the worst with an IoU of {overlaps.min():.2f};"
+    f" the loss fell from {losses[0]:.1f} to {losses[-1]:.3f}",
+)
+
+# %% [markdown]
+# This says nothing about new scenes. It says that formats, anchors, targets and loss fit together.
+#
+# ### Now in earnest
+#
+# The scenes and their mirror images, which cost nothing: a mirrored scene has mirrored boxes.
+
+# %%
+torch.manual_seed(first_seed)
+model = Detector()
+losses = train(model, *mirrored(train_images, train_truth), steps=600)
+print(f"loss of the first ten steps {np.mean(losses[:10]):.1f}, of the last {np.mean(losses[-10:]):.2f}")
+
+# %%
+# extra code: all answers above 30 % for one new scene
+new = next(k for k, truth in enumerate(test_truth) if len(truth["boxes"]) == 3)
+cloud = candidates(model, test_images[new : new + 1], score=0.3)[0]
+fig, axes = plt.subplots(1, 2, figsize=(11, 5.4))
+draw_boxes(axes[0], test_images[new], **test_truth[new], title=f"a new scene: {len(test_truth[new]['boxes'])} animals")
+draw_boxes(axes[1], test_images[new], cloud["boxes"], cloud["labels"], title=f"{len(cloud['boxes'])} answers above 30 %", linewidth=1.5)
+show(fig, "Left a scene that the network has not seen, with its true boxes. Right all boxes to which it gives more than 30 %: several anchors have found the same animal.")
+
+# %% [markdown]
+# Neighbouring anchors have learned the same animal, so they also find the same animal. The next section leaves one box for each.
+#
+# **Exercise 3** (3 min): how many outputs? RetinaNet (Lin et al. 2017) takes a picture of, say, 640 x 640 pixels. It has five grids, with strides of 8, 16, 32, 64 and 128, and nine
+# anchors at each place. It knows the 80 classes of COCO, with a sigmoid for each, as we do. How many numbers does it compute for the picture? A number, or a formula in Python.
+
+# %%
+number = ...
+exercises.num_outputs.check(number)
+
+# %% slideshow={"slide_type": "skip"}
+# exercises.num_outputs.hint()
+# exercises.num_outputs.solution()
+
+# %% [markdown]
+# ## 4. From answers to detections (20 min)
+#
+# ### One box for each animal
+#
+# **Non-maximum suppression** (NMS): take the surest box; remove all boxes of its kind that overlap it by more than a threshold; take the surest of the rest; and so on.
+# `batched_nms` does that for each kind by itself.
+
+
+# %% tags=["measure"]
+def suppressed(found, overlap=0.5):
+    places = found["boxes"], found["scores"], found["labels"]
+    kept = batched_nms(*places, overlap)
+    return {name: values[kept] for name, values in found.items()}
+
+
+def detect(model, images, score=0.05, overlap=0.5):
+    return [suppressed(found, overlap) for found in candidates(model, images, score)]
+
+
+# %% [markdown]
+# What does it cost? It cannot know whether two boxes lie on one animal or on two. So we also draw **crowded** scenes, in which animals of one kind come in pairs that overlap.
+
+# %%
+crowded_images, crowded_truth = draw_scenes(150, first_seed + 3, animals=4, crowded=True)
+empty_images, _ = draw_scenes(200, seed=first_seed + 4, animals=0)
+
+# %%
+# extra code: four crowded scenes with their boxes
+fig, axes = plt.subplots(1, 4, figsize=(12, 3.3))
+for ax, image, truth in zip(axes, crowded_images, crowded_truth, strict=False):
+    draw_boxes(ax, image, **truth, title=f"{len(truth['boxes'])} animals", linewidth=2)
+show(fig, "Four crowded scenes, each with two pairs of one kind. The boxes of a pair have an IoU of 0.3 to 0.5.")
+
+# %% [markdown]
+# **Before you run it:** which animals lose their box through NMS, in ordinary scenes and in crowded ones? And does it make the boxes that stay fit better or worse?
+#
+# <details><summary>Answer</summary>
+#
+# In crowded scenes the less sure one of a pair, wherever the threshold lies below the overlap of the two boxes. The boxes fit a little worse: the surest box is not always the one that fits best.
+#
+# </details>
+
+# %%
+scenes = {"ordinary": (test_images, test_truth), "crowded": (crowded_images, crowded_truth)}
+clouds = {name: candidates(model, images, score=0.3) for name, (images, _) in scenes.items()}
+overlap_choices = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 1.0)  # 1.0: none is removed
+
+
+def after_nms(name, overlap):
+    """Share of animals found, their mean IoU, boxes for each animal."""
+    kept = [suppressed(found, overlap) for found in clouds[name]]
+    ious = torch.cat(list(map(best_iou, kept, scenes[name][1])))
+    hit = ious >= 0.5
+    boxes = sum(len(found["boxes"]) for found in kept) / len(ious)
+    return hit.float().mean().item(), ious[hit].mean().item(), boxes
+
+
+# %%
+cost = {name: {o: after_nms(name, o) for o in overlap_choices} for name in scenes}
+for name in scenes:
+    for o in (1.0, 0.5, 0.3):
+        found, fit, boxes = cost[name][o]
+        print(f"{name:9} NMS at {o}: {found:.1%} found, IoU {fit:.2f}, {boxes:.2f} boxes an animal")
+
+# %%
+# extra code: animals found and boxes for each animal, against the threshold of NMS
+def cost_figure():
+    fig, axes = plt.subplots(1, 2, figsize=(11, 4.4))
+    for ax, part, ylabel in zip(axes, (0, 2), ("animals found", "boxes for each animal"), strict=True):
+        lines = {name: [row[o][part] for o in overlap_choices] for name, row in cost.items()}
+        curves(ax, lines, "overlap from which NMS removes", ylabel, "", x=overlap_choices)
+    axes[0].yaxis.set_major_formatter(plt.matplotlib.ticker.PercentFormatter(1))
+    axes[0].set_title("In a crowd NMS removes animals")
+    axes[1].set_title("Without it each has several boxes")
+    axes[1].set_yscale("log")
+    return fig
+
+
+show(cost_figure(), "Left the share of animals that are found, right the number of boxes for each animal, against the threshold of NMS; at 1 nothing is removed. Ordinary and crowded scenes, score above 30 %.")
+
+# %%
+lost = {name: row[1.0][0] - row[0.3][0] for name, row in cost.items()}
+claim(
+    "NMS at 0.3 leaves about a box for each animal, and takes real ones in crowds",
+    CLAIM_NMS,
+    f"{cost['ordinary'][1.0][2]:.1f} boxes an animal before, {cost['ordinary'][0.3][2]:.2f} after;"
+    f" it loses {lost['ordinary']:.1%} of the animals, in crowds {lost['crowded']:.1%}",
+    same=f"{len(test_images)} ordinary scenes, {len(crowded_images)} crowded ones, one network",
+)
+
+# %% [markdown]
+# ### Right or wrong?
+#
+# Go through the detections of a scene, the surest first. One is **right** if it overlaps an animal of its kind by 0.5 or more, and no surer one has found that animal. All others are **false alarms**. From these come
+#
+# $$\text{recall} = \frac{\text{right ones}}{\text{animals}}, \qquad \text{precision} = \frac{\text{right ones}}{\text{detections}}.$$
+
+
+# %% tags=["measure"]
+def judge(found, truth, at=0.5):
+    """Right (True) or a false alarm, for each detection; the surest come first."""
+    same_kind = found["labels"][:, None] == truth["labels"]
+    overlaps = box_iou(found["boxes"], truth["boxes"]) * same_kind
+    right = torch.zeros(len(overlaps), dtype=torch.bool)
+    for k, row in enumerate(overlaps):
+        if len(row) and row.max() >= at:
+            right[k] = True
+            overlaps[:, row.argmax()] = 0  # this animal is taken
+    return right
+
+
+# %%
+def recall_and_precision(found, truths):
+    right = sum(judge(*pair).sum().item() for pair in zip(found, truths, strict=True))
+    detections = sum(len(one["boxes"]) for one in found)
+    animals = sum(len(truth["boxes"]) for truth in truths)
+    return right / animals, right / max(1, detections)
+
+
+# %% [markdown]
+# Both depend on the score that we ask for. It is chosen on the **validation scenes**: the threshold at which the F1 score, the harmonic mean of recall and precision, is highest.
+
+# %%
+def above(found, score):
+    return [{name: v[one["scores"] > score] for name, v in one.items()} for one in found]
+
+
+thresholds = torch.arange(0.1, 0.95, 0.05)
+val_found = detect(model, val_images)
+val = torch.tensor([
+    recall_and_precision(above(val_found, score), val_truth)
+    for score in thresholds.tolist()
+])  # fmt: skip
+f1 = 2 * val.prod(dim=1) / val.sum(dim=1)
+threshold = thresholds[f1.argmax()].item()
+
+# %%
+# extra code: recall and precision against the threshold
+fig, ax = plt.subplots(figsize=(9, 4.4))
+curves(ax, {"recall": val[:, 0], "precision": val[:, 1], "F1": f1}, "score asked for", "", f"Best on the validation scenes: {threshold:.2f}", x=thresholds)
+ax.axvline(threshold, color="gray", linestyle=":")
+ax.yaxis.set_major_formatter(plt.matplotlib.ticker.PercentFormatter(1))
+show(fig, f"Recall, precision and F1 of {len(val_images)} validation scenes against the score that is asked for. A higher score has fewer false alarms and misses more.")
+
+# %% [markdown]
+# Now the test scenes, once, and scenes that hold only pieces of fur.
+
+# %%
+test_found = detect(model, test_images)
+recall, precision = recall_and_precision(above(test_found, threshold), test_truth)
+alarms = [len(found["boxes"]) for found in detect(model, empty_images, threshold)]
+quiet = np.mean([number == 0 for number in alarms])
+claim(
+    "CLAIM_DET",
+    recall > 0.8 and precision > 0.8 and quiet > 0.9,
+    f"recall {recall:.1%}, precision {precision:.1%};"
+    f" no false alarm in {quiet:.0%} of {len(empty_images)} empty scenes",
+)
+
+# %% [markdown]
+# ### Explore
+#
+# Two thresholds, and scenes: the first three are ordinary ones, then come three crowded ones. Watch a pair when the overlap gets small, and the pieces of fur when the score does.
+
+# %%
+# extra code: a scene with what is left at a score and an overlap
+shown = [(test_images[k], test_truth[k]) for k in range(len(test_truth)) if len(test_truth[k]["boxes"]) > 2][:3]
+shown += list(zip(crowded_images[:3], crowded_truth[:3], strict=True))
+
+
+def draw_detections(score=0.4, overlap=0.5, scene=1):
+    image, truth = shown[scene - 1]
+    found = detect(model, image[None], score, overlap)[0]
+    right = judge(found, truth)
+    fig, ax = plt.subplots(figsize=(7.4, 7.4))
+    missed, false = len(truth["boxes"]) - right.sum().item(), (~right).sum().item()
+    draw_boxes(ax, image, **found, title=f"{right.sum()} of {len(truth['boxes'])} animals found, {false} false alarm{'s' * (false != 1)}")
+    for x1, y1, x2, y2 in (truth["boxes"] - 0.5).tolist():
+        ax.add_patch(plt.Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, edgecolor="white", linestyle=":", linewidth=2))
+    return fig, f"Scene {scene} at a score of {score} and an overlap of {overlap}: {right.sum()} of {len(truth['boxes'])} animals found, {missed} missed, {false} false alarms. Dotted: the true boxes."
+
+
+explore(draw_detections, score=[0.4, 0.1, 0.2, 0.3, 0.5, 0.6, 0.8], overlap=[0.5, 0.2, 0.3, 0.7, 1.0], scene=range(1, 7),
+        site={"score": [0.4, 0.1, 0.2, 0.6], "overlap": [0.5, 0.2, 0.3, 1.0], "scene": range(1, 7)})  # fmt: skip
+
+# %% [markdown]
+# ### One number: average precision
+#
+# To compare detectors without choosing a threshold, let it fall from 1 to 0. Recall grows, precision mostly falls. The area under that curve is the **average precision** (AP). The zigzag is first ironed out:
+# at each recall counts the best precision at this recall or a higher one.
+
+
+# %% tags=["measure"]
+def average_precision(right, num_animals):
+    """right (K,): the detections of all scenes, the surest first."""
+    hits = right.float().cumsum(dim=0)
+    recall, precision = hits / num_animals, hits / torch.arange(1, len(hits) + 1)
+    ironed = precision.flip(0).cummax(dim=0).values.flip(0)
+    return (recall.diff(prepend=torch.zeros(1)) * ironed).sum().item()
+
+
+# %% tags=["measure"]
+def of_kind(found, label):
+    return [{k: v[one["labels"] == label] for k, v in one.items()} for one in found]
+
+
+def mean_ap(found, truths, at=0.5):
+    """The mean over the kinds of their average precision."""
+    each = []
+    for label in range(len(CLASSES)):
+        guesses, wanted = of_kind(found, label), of_kind(truths, label)
+        right = torch.cat([judge(*pair, at) for pair in zip(guesses, wanted, strict=True)])
+        order = torch.cat([one["scores"] for one in guesses]).argsort(descending=True)
+        num_animals = sum(len(truth["boxes"]) for truth in wanted)
+        each.append(average_precision(right[order], num_animals))
+    return sum(each) / len(each)
+
+
+# %% [markdown]
+# The mean over the classes is the **mAP**. An older contest, Pascal VOC, asked for an IoU of 0.5. COCO also takes the mean over ten IoU thresholds, 0.50, 0.55 ... 0.95: there a box has to *fit*.
+#
+# **Before you run it:** will COCO's number be a little lower than the one at 0.5, or a lot?
+#
+# <details><summary>Answer</summary>
+#
+# A lot: about half. At 0.9 a box of 30 pixels may be off by a single pixel or so, and this detector sees features of 8 x 8 pixels.
+#
+# </details>
+
+# %%
+levels = [k / 100 for k in range(50, 100, 5)]
+at_level = [mean_ap(test_found, test_truth, at) for at in levels]
+coco = sum(at_level) / len(at_level)
+claim(
+    "COCO's mAP is far below the mAP at 0.5: it asks how well the boxes fit",
+    coco < 0.75 * at_level[0] and at_level[-1] < 0.2,
+    f"{at_level[0]:.1%} at an IoU of 0.5, {at_level[5]:.1%} at 0.75,"
+    f" {at_level[-1]:.1%} at 0.95; mean {coco:.1%}",
+)
+
+# %%
+# extra code: precision against recall for the three kinds, and mAP against the IoU asked for
+def ap_figure():
+    fig, axes = plt.subplots(1, 2, figsize=(11, 4.6))
+    for label, kind in enumerate(CLASSES):
+        guesses, wanted = of_kind(test_found, label), of_kind(test_truth, label)
+        right = torch.cat(list(map(judge, guesses, wanted)))
+        right = right[torch.cat([one["scores"] for one in guesses]).argsort(descending=True)].float().cumsum(0)
+        num = sum(len(truth["boxes"]) for truth in wanted)
+        axes[0].plot(right / num, right / torch.arange(1, len(right) + 1), color=COLOURS[label], label=kind)
+    axes[0].legend(loc="lower left")
+    axes[0].set(xlabel="recall", ylabel="precision", xlim=(0, 1.02), ylim=(0, 1.04), title=f"mAP at 0.5 is {at_level[0]:.0%} ...")
+    curves(axes[1], {"": at_level}, "IoU asked for", "mAP", f"... COCO's mean is {coco:.0%}", x=levels)
+    axes[1].axhline(coco, color="gray", linestyle=":")
+    axes[1].set_ylim(0, 1.04)
+    return fig
+
+
+show(ap_figure(), "Left: precision against recall for cats, owls and frogs in the test scenes, while the score asked for falls. Right: the mean of the three areas against the IoU that is asked for; dotted: the mean of the ten.")
+
+# %% [markdown] slideshow={"slide_type": "notes"}
+# Two small differences to COCO's own program: it reads the curve off at 101 values of recall, and it allows 100 detections a picture. Both move the number by less than a point here. Precision at a
+# recall that is never reached counts as zero, so mAP can never exceed the recall at the lowest score.
+
+# %% [markdown]
+# **Exercise 4** (3 min): a threshold for few false alarms. A farm has a camera, and every false alarm costs a walk. `thresholds`, `precision` and `recall` are tensors (K,), measured on validation pictures. Return the threshold with the highest
+# recall among those whose precision is `at_least` so high.
+
+
+# %%
+def best_threshold(thresholds, precision, recall, at_least):
+    ...
+
+
+exercises.best_threshold.check(best_threshold)
+
+# %% slideshow={"slide_type": "skip"}
+# exercises.best_threshold.hint()
+# exercises.best_threshold.solution()
+
+# %% [markdown]
+# ## 5. The family (11 min)
+#
+# Our detector has **one stage**. The line that made detection work had **two**: first *where could something be?* (**region proposals**), then, for each region, *what is it, and where exactly?* Its
+# history is one question: **what can be computed once for the whole picture, and what has to be computed again for each region?**
+
+# %%
+# extra code: the family tree, with what each computes once and what for each region
+FAMILY = [  # name, year, generations from its root, once for the picture, how often, for each region, seconds a picture
+    ("R-CNN", 2014, 0, ["regions by rules"], "2,000 x", ["crop", "convolutions", "dense layers"], "47"),
+    ("Fast R-CNN", 2015, 1, ["regions by rules", "convolutions"], "2,000 x", ["RoI pooling", "dense layers"], "0.3 + rules 2"),
+    ("Faster R-CNN", 2015, 2, ["convolutions", "regions by a network"], "300 x", ["RoI pooling", "dense layers"], "0.2"),
+    ("R-FCN", 2016, 3, ["convolutions", "regions by a network", "score maps"], "300 x", ["pool", "vote"], "0.17"),
+    ("Mask R-CNN", 2017, 3, ["convolutions", "regions by a network"], "1,000 x", ["RoIAlign", "dense layers", "mask"], "0.2"),
+    ("YOLO", 2016, 0, ["convolutions", "7 x 7 cells, no anchors"], "", [], "0.02"),
+    ("YOLOv2", 2017, 1, ["convolutions", "13 x 13 cells, 5 anchors"], "", [], "0.015"),
+    ("YOLOv3", 2018, 2, ["convolutions", "path up", "3 grids, 3 anchors"], "", [], "0.02 to 0.05"),
+    ("SSD", 2016, 0, ["convolutions", "6 grids, 4 or 6 anchors"], "", [], "0.02"),
+    ("RetinaNet", 2017, 1, ["convolutions", "path up", "5 grids, 9 anchors"], "", [], "0.1 to 0.2"),
+]
+PARENTS = {1: 0, 2: 1, 3: 2, 4: 2, 6: 5, 7: 6, 9: 8}
+
+
+def chips(ax, x, y, texts, colour):
+    """Boxes with words, one behind the other."""
+    for text in texts:
+        width = 0.135 * len(text) + 0.3
+        ax.add_patch(plt.Rectangle((x, y - 0.34), width, 0.68, facecolor=colour, alpha=0.6 if text == "convolutions" else 0.25, edgecolor="none"))
+        ax.text(x + width / 2, y, text, ha="center", va="center", fontsize=12.5)
+        x += width + 0.12
+
+
+def family_figure():
+    fig, ax = plt.subplots(figsize=(16, 8))
+    rows = [0, 1, 2, 3, 4, 5.7, 6.7, 7.7, 8.7, 9.7]
+    for k, (name, year, level, once, times, each, seconds) in enumerate(FAMILY):
+        ax.text(0.4 * level, rows[k], name, fontweight="bold", va="center")
+        ax.text(3.2, rows[k], year, va="center", fontsize=13)
+        chips(ax, 4.1, rows[k], once, "C0")
+        ax.text(11.3, rows[k], times, va="center", fontsize=13, fontweight="bold", color="C1")
+        chips(ax, 12.4, rows[k], each, "C1")
+        ax.text(18.1, rows[k], seconds, va="center", fontsize=12.5)
+        if k in PARENTS:
+            x, top = 0.4 * level - 0.25, rows[PARENTS[k]] + 0.32
+            ax.plot([x, x, x + 0.18], [top, rows[k], rows[k]], color="gray", linewidth=1.5)
+    for x, text, colour in ((0, "two stages", "gray"), (4.1, "once for the picture", "C0"), (11.3, "again for each region", "C1"), (18.1, "seconds", "black")):
+        ax.text(x, -0.9, text, fontweight="bold", color=colour)
+    ax.text(0, 4.85, "one stage", fontweight="bold", color="gray")
+    ax.text(11.3, 7.7, "nothing", color="C1", va="center")
+    ax.text(0, 11, "Detectron2", fontweight="bold", va="center")
+    ax.text(3.2, 11, 2019, va="center", fontsize=13)
+    ax.text(4.1, 11, "no detector but a library: Faster and Mask R-CNN, RetinaNet and others in PyTorch, with weights", va="center", fontsize=13)
+    ax.set(xlim=(-0.1, 20.4), ylim=(11.5, -1.3), title="From two thousand times to once")
+    ax.axis("off")
+    return fig
+
+
+show(family_figure(), "Ten detectors as a family tree, those with two stages above those with one. Blue: what each computes once for the picture. Orange: what it computes again for each region. At the right the seconds for a picture "
+     "as the papers give them, each on a GPU of its time: compare the powers of ten only.")  # fmt: skip
+
+# %% [markdown]
+# - **R-CNN** (Girshick et al. 2014): 2,000 regions by hand-made rules (selective search), each warped to a fixed size and sent through a whole network.
+# - **Fast R-CNN** (Girshick 2015): the convolutions see the picture once. **RoI pooling** cuts each region out of their *features*, to 7 x 7 places.
+# - **Faster R-CNN** (Ren et al. 2015): the regions come from a small network on the same features, the **region proposal network**. It is our detector with one kind, *something*. Here anchors were introduced.
+# - **R-FCN** (Dai et al. 2016): even the last layers run once. They give maps such as "upper left corner of a cat". For a region there is only to pool each of its nine parts from its own map, and to
+#   take the vote.
+# - **Mask R-CNN** (He et al. 2017): Faster R-CNN with a mask for each box, and **RoIAlign**, which cuts out without rounding to whole places.
+# - **YOLO** (Redmon et al. 2016): one pass, 7 x 7 cells, no anchors. Version 2 took over anchors, version 3 several grids.
+# - **SSD** (Liu et al. 2016): one pass, and anchors on six grids of a shrinking backbone. **RetinaNet** (Lin et al. 2017) adds a path back up, so that fine grids know the context, and the focal loss. Ours is
+#   a small one of this branch.
+# - **Detectron2** (Wu et al. 2019), of the lab that Mask R-CNN and RetinaNet come from, is where their code lives.
+#
+# ### Once, on our own network
+#
+# The features of the test scene above are computed once. A region is then cut out of them, whatever its size, to the same 7 x 7 places.
+
+# %%
+regions = test_truth[new]["boxes"]
+with torch.no_grad():
+    features = model.fine(prepare(test_images[new : new + 1]))  # once
+cut = torchvision.ops.roi_align(features, [regions], output_size=7, spatial_scale=1 / 8)
+print(tuple(features.shape), "for the scene,", tuple(cut.shape), "for its regions")
+
+# %% [markdown]
+# **Before you run it:** R-CNN would send each region through the network by itself, say as 64 x 64 pixels. For 2,000 regions, how many times the multiplications of one pass over the scene?
+#
+# <details><summary>Answer</summary>
+#
+# 500 times: a crop has a quarter of the pixels of the scene, and there are 2,000.
+#
+# </details>
+
+# %%
+once = count_macs(model.fine, 1, 3, SIDE, SIDE)
+crops = 2000 * count_macs(model.fine, 1, 3, 64, 64)
+fact(
+    "2,000 crops cost 500 passes over the scene",
+    crops == 500 * once,
+    f"{crops / 1e9:.1f} against {once / 1e9:.3f} billion multiply-accumulates",
+)
+
+# %% [markdown] slideshow={"slide_type": "notes"}
+# The seconds are from the papers: R-CNN and Fast R-CNN with VGG-16 from the latter's table 4; Faster R-CNN 198 ms, R-FCN 170 ms, Mask R-CNN 5 pictures a second; YOLO 45, YOLOv2 67, SSD300 59 pictures a second; RetinaNet 122 to 198 ms;
+# YOLOv3 22 ms (320 pixels) to 51 ms (608). After this tree came detectors without anchors (FCOS 2019) and without NMS (DETR, Carion et al. 2020), which treat the boxes as a set that a transformer predicts. The words stay those of the field: backbone, head, IoU, NMS, mAP.
+
+# %% [markdown]
+# **Exercise 5** (3 min): R-CNN against Fast R-CNN, in numbers of VGG-16. Its convolutions cost 15.3 billion multiplications for one region of 224 x 224, and 183 billion for a whole picture of 600 x 1000. Its
+# dense layers cost 0.12 billion for one region. There are 2,000 regions. How many times as many multiplications does R-CNN need? (Leave the search for regions out.)
+
+# %%
+ratio = ...
+exercises.speed_up.check(ratio)
+
+# %% slideshow={"slide_type": "skip"}
+# exercises.speed_up.hint()
+# exercises.speed_up.solution()
+
+# %% [markdown]
+# ## 6. Is it the focal loss? (15 min, optional)
+#
+# A good story: 99 % of the anchors are background, their losses add up and drown the few animals; two-stage detectors do not suffer, as the first stage throws most background away; the focal loss closed the gap. It comes
+# in one paper with a second idea, a **prior**: the last layer's bias starts so that every score is 0.01, not 0.5. Which of the two does it?
+#
+# **Before you run it:** the same network, the same scenes and steps, and for each loss and start the learning rate that is best on the validation scenes. What is the mAP without the focal loss? And without the prior?
+#
+# <details><summary>Answer</summary>
+#
+# FOCAL_ANSWER
+#
+# </details>
+
+# %%
+rows = measured("detection_losses")
+ways = {"focal, prior": (2, 0.01), "cross-entropy, prior": (0, 0.01),
+        "focal, no prior": (2, 0.5), "cross-entropy, no prior": (0, 0.5)}  # fmt: skip
+
+
+def of_way(name, **also):
+    wanted = dict(zip(("gamma", "prior"), ways[name], strict=True)) | also
+    return [row for row in rows if wanted.items() <= row.items()]
+
+
+# %%
+def tuned(name):
+    """The mAP on test scenes of each seed, with the rate best on validation scenes."""
+    rates = {row["lr"] for row in of_way(name)}
+    mean = {lr: np.mean([row["val"] for row in of_way(name, lr=lr)]) for lr in rates}
+    best = max(mean, key=mean.get)
+    return np.array([row["test"] for row in of_way(name, lr=best)]), best
+
+
+results = {name: tuned(name) for name in ways}
+for name, (values, lr) in results.items():
+    print(f"{name:24} rate {lr:g}: mAP {values.mean():.1f} %", np.round(values, 1))
+
+# %%
+# extra code: a row for each way, a dot for each seed
+FOCALFIG
+
+# %% [markdown]
+# ## 7. Torchvision's detectors (12 min, optional)
+#
+# A line each, and with weights they have learned the 80 kinds of things of COCO.
+
+# %%
+names = [
+    "fasterrcnn_resnet50_fpn", "fasterrcnn_mobilenet_v3_large_fpn",
+    "fasterrcnn_mobilenet_v3_large_320_fpn", "maskrcnn_resnet50_fpn",
+    "retinanet_resnet50_fpn", "fcos_resnet50_fpn", "ssd300_vgg16",
+    "ssdlite320_mobilenet_v3_large",
+]  # fmt: skip
+fresh = {"weights": None, "weights_backbone": None}
+weights_of, counted = {}, {}
+for name in names:
+    weights_of[name] = torchvision.models.get_model_weights(name).DEFAULT
+    with torch.device("meta"):  # shapes and no numbers: to count takes no memory
+        counted[name] = num_parameters(torchvision.models.get_model(name, **fresh))
+fact(
+    "Each has as many parameters as torchvision says",
+    all(counted[name] == weights_of[name].meta["num_params"] for name in names),
+    f"{min(counted.values()) / 1e6:.1f} to {max(counted.values()) / 1e6:.1f} million",
+)
+
+# %%
+# extra code: published mAP against multiply-accumulates
+def zoo_figure():
+    fig, ax = plt.subplots(figsize=(11, 5.6))
+    for name in names:
+        meta = weights_of[name].meta
+        colour = "C0" if "rcnn" in name else "C1"
+        x, y = meta["_ops"], meta["_metrics"]["COCO-val2017"]["box_map"]
+        ax.scatter(x, y, s=12 * counted[name] / 1e6, color=colour, alpha=0.7)
+        ax.annotate(name.replace("_", " "), (x, y), xytext=(0, 14), textcoords="offset points", ha="left" if x < 2 else "center", fontsize=12, color=colour)
+    ax.set(xscale="log", xlim=(0.3, 900), ylim=(18, 42), xlabel="billion multiply-accumulates for a picture", ylabel="COCO mAP (%)")
+    ax.annotate("two stages", (0.02, 0.94), xycoords="axes fraction", color="C0", fontweight="bold")
+    ax.annotate("one stage", (0.02, 0.87), xycoords="axes fraction", color="C1", fontweight="bold")
+    ax.set_title("With the same backbone, both kinds come out alike")
+    return fig
+
+
+show(zoo_figure(), "Torchvision's detectors: COCO mAP as torchvision publishes it, against multiply-accumulates for a picture, on a logarithmic axis; the area is the number of parameters.")
+
+# %% [markdown]
+# All take the same: a list of pictures, each float from 0 to 1 and of any size, and, to train, a list of dicts with `boxes` and `labels` (0 is the background here, so our kinds begin at 1). In training mode they return **losses**, in evaluation
+# mode **detections**. Here with random weights, on two scenes:
+
+# %%
+pictures = [train_images[k] / 255 for k in busy[:2]]
+wanted = [train_truth[k] | {"labels": train_truth[k]["labels"] + 1} for k in busy[:2]]
+for one in wanted:  # Mask R-CNN wants masks, too: here the whole boxes
+    one["masks"] = torch.stack([
+        (torch.arange(SIDE)[:, None] >= y1) & (torch.arange(SIDE)[:, None] < y2)
+        & (torch.arange(SIDE) >= x1) & (torch.arange(SIDE) < x2)
+        for x1, y1, x2, y2 in one["boxes"].tolist()
+    ]).byte()  # fmt: skip
+
+# %%
+tried = {"Faster R-CNN": names[2], "Mask R-CNN": names[3], "RetinaNet": names[4], "SSDlite": names[7]}
+losses, detections = {}, {}
+torch.manual_seed(first_seed)
+for family, name in tqdm(tried.items(), leave=False):
+    small = {} if family == "SSDlite" else {"min_size": SIDE, "max_size": SIDE}
+    network = torchvision.models.get_model(name, **fresh, num_classes=4, **small)
+    losses[family] = network(pictures, wanted)
+    with torch.no_grad():
+        detections[family] = network.eval()(pictures)[0]
+    print(f"{family}: {', '.join(losses[family])}; gives {', '.join(detections[family])}")
+
+# %%
+fact(
+    "Two stages have two losses twice, and only Mask R-CNN has masks",
+    [len(losses[family]) for family in tried] == [4, 5, 2, 2]
+    and [family for family in tried if "masks" in detections[family]] == ["Mask R-CNN"],
+    ", ".join(f"{family} {len(terms)} terms" for family, terms in losses.items()),
+)
+
+# %% [markdown]
+# The terms of two stages: "is something there, and roughly where", then "what is it, and where exactly".
+#
+# ### What a region costs
+#
+# Two detectors with the same backbone (MobileNetV3) on pictures of 320 x 320: SSDlite has one stage, Faster R-CNN two, and we give it 10, 100 or 1,000 regions. With random weights nothing reaches a score of 0.5, so this is the time of the networks, without what comes after.
+#
+# **Before you run it:** does the time grow with the regions as 1 : 10 : 100?
+#
+# <details><summary>Answer</summary>
+#
+# No: the backbone runs once, and with 10 regions it is nearly everything. With 1,000 the dense layers are nearly everything.
+#
+# </details>
+
+
+# %%
+def faster(regions):
+    options = {"rpn_pre_nms_top_n_test": 1000, "rpn_post_nms_top_n_test": regions}
+    options |= {"rpn_nms_thresh": 1.0, "rpn_score_thresh": 0.0, "box_score_thresh": 0.5}
+    return detection.fasterrcnn_mobilenet_v3_large_320_fpn(**fresh, **options).eval()
+
+
+# %%
+timed = {f"Faster R-CNN, {regions} regions": faster(regions) for regions in (10, 100, 1000)}
+ssdlite = detection.ssdlite320_mobilenet_v3_large(**fresh, score_thresh=0.5).eval()
+timed["SSDlite"] = ssdlite
+picture, seconds = [torch.rand(3, 320, 320)], dict.fromkeys(timed, math.inf)
+with torch.inference_mode():
+    for _ in range(3):  # by turns; the best of all counts
+        for name, network in timed.items():
+            timer = benchmark.Timer("network(picture)", globals={"network": network, "picture": picture}, num_threads=torch.get_num_threads())
+            seconds[name] = min(seconds[name], timer.timeit(2).mean)
+for name, taken in seconds.items():
+    print(f"{name}: {taken / seconds['SSDlite']:.1f} times the time of SSDlite")
+
+# %%
+ten, thousand = (seconds[f"Faster R-CNN, {n} regions"] for n in (10, 1000))
+claim(
+    "A thousand regions take over twice the time of ten, and far from 100 times",
+    2 < thousand / ten < 50,
+    f"{thousand / ten:.1f} times; against SSDlite {thousand / seconds['SSDlite']:.1f} times",
+    same="pictures of 320 x 320, MobileNetV3, this machine, best of three",
+)
+
+# %% [markdown]
+# ### One that has learned
+#
+# SSDlite, 13 MB, with its COCO weights. It runs where they lie on this machine: in `weights/` beside your photos, or in torchvision's cache. To fetch them once (with internet), run `models.imagenet_state(weights)`.
+
+# %%
+weights = detection.SSDLite320_MobileNet_V3_Large_Weights.COCO_V1
+file = Path(weights.url).name
+places = datasets.data_dir() / "weights", Path(torch.hub.get_dir()) / "checkpoints"
+present = any((place / file).exists() for place in places)
+print(f"{file}:", "here" if present else "not on this machine, so this part is skipped")
+
+
+# %%
+# extra code: what it finds in three photos of cats and dogs
+def photos_figure(num=3):
+    photos = datasets.dogs_vs_cats(num_train=0, num_val=0, num_test=num, size=320).test
+    network = detection.ssdlite320_mobilenet_v3_large(weights=None, weights_backbone=None)
+    network.load_state_dict(models.imagenet_state(weights))
+    with torch.no_grad():
+        found = network.eval()([image / 255 for image in photos.images])
+    fig, axes = plt.subplots(1, num, figsize=(4 * num, 4.3))
+    for ax, image, row in zip(axes, photos.images, found, strict=True):
+        ax.imshow(to_picture(image))
+        for (x1, y1, x2, y2), label, score in zip(row["boxes"].tolist(), row["labels"].tolist(), row["scores"].tolist(), strict=True):
+            if score > 0.4:
+                ax.add_patch(plt.Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, edgecolor="C1", linewidth=3))
+                ax.text(x1, y1, f"{weights.meta['categories'][label]} {score:.0%}", color="white", fontsize=12, bbox={"facecolor": "C1", "edgecolor": "C1", "pad": 1})
+        ax.axis("off")
+    return fig, photos.noun
+
+
+if present:
+    fig, noun = photos_figure()
+    show(fig, f"Three {noun}s of cats and dogs, with the boxes that SSDlite gives with a score above 40 %, and its name for each.")
+
+# %% [markdown]
+# ## 8. Exercises (10 min)
+#
+# **Exercise 6**: non-maximum suppression. Write it: return the list of the places of the boxes that stay, the surest first. A box is removed when it overlaps a surer one *that stays* by **more** than `overlap`.
+# `box_iou` of torchvision is allowed, `nms` is not.
+
+
+# %%
+def suppress(boxes, scores, overlap):
+    ...
+
+
+exercises.suppress.check(suppress)
+
+# %% slideshow={"slide_type": "skip"}
+# exercises.suppress.hint()
+# exercises.suppress.solution()
+
+# %% [markdown]
+# ## 9. Lab: a better detector (40 min and more)
+#
+LABTEXT
+
+
+# %%
+def make_detector():
+    ...
+
+
+exercises.lab.check(make_detector)
+
+# %% slideshow={"slide_type": "skip"}
+# exercises.lab.hint()
+# exercises.lab.solution()
+
+# %% [markdown]
+# ## Summary
+#
+# - **A detector is a classifier of anchors** with four numbers more, and a rule that leaves one box for each thing.
+# - **NMS is a guess** about crowds: it cannot tell two things from two answers.
+# - **No score without its threshold**, chosen on validation pictures; average precision goes over all of them, COCO's over ten IoU thresholds as well.
+# - **Two stages or one:** what is computed once is cheap. The family's history is the way from 2,000 times to once.
+SUMFOCAL
+
+# %%
+summary()
+
+# %% [markdown]
+# ### Lecture topics
+#
+# | topic | section | lectures |
+# |---|---|---|
+# | O1 from one box to many: anchors on a picture, IoU, NMS and what it costs, precision and recall, mAP | 1, 2, 4 | E |
+# | O2 the family of detectors by what each computes once and what for each region; a detector of one stage, trained; focal loss; torchvision's built | 3, 5, 6, 7 | E |
+#
+# ### Further reading
+# - J. R. R. Uijlings, K. E. A. van de Sande, T. Gevers, A. W. M. Smeulders. *Selective Search for Object Recognition*. International Journal of Computer Vision 104, 2013
+# - R. Girshick, J. Donahue, T. Darrell, J. Malik. *Rich feature hierarchies for accurate object detection and semantic segmentation*. CVPR 2014. https://arxiv.org/abs/1311.2524 (R-CNN)
+# - T.-Y. Lin et al. *Microsoft COCO: Common Objects in Context*. ECCV 2014. https://arxiv.org/abs/1405.0312
+# - R. Girshick. *Fast R-CNN*. ICCV 2015. https://arxiv.org/abs/1504.08083
+# - S. Ren, K. He, R. Girshick, J. Sun. *Faster R-CNN: Towards Real-Time Object Detection with Region Proposal Networks*. NeurIPS 2015. https://arxiv.org/abs/1506.01497
+# - J. Redmon, S. Divvala, R. Girshick, A. Farhadi. *You Only Look Once: Unified, Real-Time Object Detection*. CVPR 2016. https://arxiv.org/abs/1506.02640
+# - W. Liu et al. *SSD: Single Shot MultiBox Detector*. ECCV 2016. https://arxiv.org/abs/1512.02325
+# - J. Dai, Y. Li, K. He, J. Sun. *R-FCN: Object Detection via Region-based Fully Convolutional Networks*. NeurIPS 2016. https://arxiv.org/abs/1605.06409
+# - J. Redmon, A. Farhadi. *YOLO9000: Better, Faster, Stronger*. CVPR 2017. https://arxiv.org/abs/1612.08242 (YOLOv2); *YOLOv3: An Incremental Improvement*. 2018. https://arxiv.org/abs/1804.02767
+# - T.-Y. Lin, P. Dollár, R. Girshick, K. He, B. Hariharan, S. Belongie. *Feature Pyramid Networks for Object Detection*. CVPR 2017. https://arxiv.org/abs/1612.03144
+# - K. He, G. Gkioxari, P. Dollár, R. Girshick. *Mask R-CNN*. ICCV 2017. https://arxiv.org/abs/1703.06870
+# - T.-Y. Lin, P. Goyal, R. Girshick, K. He, P. Dollár. *Focal Loss for Dense Object Detection*. ICCV 2017. https://arxiv.org/abs/1708.02002 (RetinaNet)
+# - N. Bodla, B. Singh, R. Chellappa, L. S. Davis. *Soft-NMS: Improving Object Detection With One Line of Code*. ICCV 2017. https://arxiv.org/abs/1704.04503
+# - Y. Wu, A. Kirillov, F. Massa, W.-Y. Lo, R. Girshick. *Detectron2*. 2019. https://github.com/facebookresearch/detectron2
+# - Z. Tian, C. Shen, H. Chen, T. He. *FCOS: Fully Convolutional One-Stage Object Detection*. ICCV 2019. https://arxiv.org/abs/1904.01355
+# - N. Carion et al. *End-to-End Object Detection with Transformers*. ECCV 2020. https://arxiv.org/abs/2005.12872 (DETR)
+#
+# ### Next notebook
+# 12 · Sequences, attention, and what comes next
