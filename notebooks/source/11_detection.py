@@ -43,7 +43,7 @@ import utils
 device = utils.start()
 
 # %% slideshow={"slide_type": "skip"} tags=["measure"]
-# What this notebook imports. Everything that is not PyTorch or torchvision is in the folder utils/.
+# What this notebook imports. All that is not PyTorch or torchvision is in the folder utils/.
 import math
 import random
 from pathlib import Path
@@ -68,7 +68,7 @@ from utils.models import count_macs, num_parameters
 
 # %% slideshow={"slide_type": "skip"}
 course_seed = torch.initial_seed()  # as utils.start() has set it
-first_seed = 10 * course_seed  # so that runs of the notebook with other seeds share none
+first_seed = 10 * course_seed  # so that runs with other seeds share none
 
 # %% [markdown]
 # ## 1. Boxes (10 min)
@@ -168,12 +168,11 @@ def draw_boxes(ax, image, boxes, labels=None, scores=None, title="", **look):
         ax.add_patch(plt.Rectangle((x1, y1), x2 - x1, y2 - y1, **({"fill": False, "edgecolor": colour, "linewidth": 2.5} | look)))
         if scores is not None:
             ax.text(x1, max(y1, 6), f"{CLASSES[labels[k]]} {scores[k]:.0%}", color="white", fontsize=12, va="bottom", bbox={"facecolor": colour, "edgecolor": colour, "pad": 1})
-    ax.set(xticks=[], yticks=[])
     ax.set_title(title, fontsize=14)
-    ax.grid(False)
+    ax.axis("off")
 
 # %%
-train_images, train_truth = draw_scenes(800, seed=first_seed)
+train_images, train_truth = draw_scenes(1200, seed=first_seed)
 val_images, val_truth = draw_scenes(200, seed=first_seed + 1)
 test_images, test_truth = draw_scenes(300, seed=first_seed + 2)
 
@@ -396,7 +395,7 @@ back = decode(encode(of_scene, there), there)
 fact(
     "Decoding undoes encoding",
     torch.allclose(back, of_scene, atol=1e-3),
-    f"{len(there)} anchors; largest difference {(back - of_scene).abs().max():.0e} pixels",
+    f"{len(there)} anchors, to {(back - of_scene).abs().max():.0e} pixels",
 )
 
 # %% [markdown]
@@ -453,13 +452,15 @@ def heads(numbers):
 
 def answers(heads, grids):
     """(N, anchors, numbers), in the order of the anchors."""
-    maps = [head(grid).permute(0, 2, 3, 1) for head, grid in zip(heads, grids, strict=True)]
+    pairs = zip(heads, grids, strict=True)
+    maps = [head(grid).permute(0, 2, 3, 1) for head, grid in pairs]
     numbers = heads[0].out_channels // len(shapes)
     return torch.cat([m.reshape(len(m), -1, numbers) for m in maps], dim=1)
 
 
 def prepare(images):
-    return images.float() / 127.5 - 1
+    """From -1 to 1; in the order in memory that CPUs convolve twice as fast."""
+    return (images.float() / 127.5 - 1).to(memory_format=torch.channels_last)
 
 
 # %%
@@ -469,7 +470,7 @@ scores, offsets = model(prepare(train_images[:2]))
 fact(
     "Each of 960 anchors gets three scores and four offsets",
     scores.shape == (2, 960, 3) and offsets.shape == (2, 960, 4),
-    f"{tuple(scores.shape)} and {tuple(offsets.shape)}, by {num_parameters(model):,} weights",
+    f"{tuple(scores.shape)}, {tuple(offsets.shape)}; {num_parameters(model):,} weights",
 )
 
 # %% [markdown]
@@ -599,8 +600,10 @@ claim(
 # %%
 torch.manual_seed(first_seed)
 model = Detector()
-losses = train(model, *mirrored(train_images, train_truth), steps=600)
-print(f"loss of the first ten steps {np.mean(losses[:10]):.1f}, of the last {np.mean(losses[-10:]):.2f}")
+scenes = mirrored(train_images, train_truth)
+losses = train(model, *scenes, steps=1200, lr=6e-3)
+first, last = np.mean(losses[:10]), np.mean(losses[-10:])
+print(f"loss of the first ten steps {first:.1f}, of the last {last:.2f}")
 
 # %%
 # extra code: all answers above 30 % for one new scene
@@ -649,8 +652,9 @@ def detect(model, images, score=0.05, overlap=0.5):
 # What does it cost? It cannot know whether two boxes lie on one animal or on two. So we also draw **crowded** scenes, in which animals of one kind come in pairs that overlap.
 
 # %%
-crowded_images, crowded_truth = draw_scenes(150, first_seed + 3, animals=4, crowded=True)
-empty_images, _ = draw_scenes(200, seed=first_seed + 4, animals=0)
+crowd = {"animals": 4, "crowded": True}
+crowded_images, crowded_truth = draw_scenes(150, first_seed + 3, **crowd)
+empty_images, _ = draw_scenes(200, first_seed + 4, animals=0)
 
 # %%
 # extra code: four crowded scenes with their boxes
@@ -669,26 +673,29 @@ show(fig, "Four crowded scenes, each with two pairs of one kind. The boxes of a 
 # </details>
 
 # %%
-scenes = {"ordinary": (test_images, test_truth), "crowded": (crowded_images, crowded_truth)}
-clouds = {name: candidates(model, images, score=0.3) for name, (images, _) in scenes.items()}
+truths = {"ordinary": test_truth, "crowded": crowded_truth}
+clouds = {
+    "ordinary": candidates(model, test_images, score=0.3),
+    "crowded": candidates(model, crowded_images, score=0.3),
+}
 overlap_choices = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 1.0)  # 1.0: none is removed
 
 
 def after_nms(name, overlap):
     """Share of animals found, their mean IoU, boxes for each animal."""
     kept = [suppressed(found, overlap) for found in clouds[name]]
-    ious = torch.cat(list(map(best_iou, kept, scenes[name][1])))
+    ious = torch.cat(list(map(best_iou, kept, truths[name])))
     hit = ious >= 0.5
     boxes = sum(len(found["boxes"]) for found in kept) / len(ious)
     return hit.float().mean().item(), ious[hit].mean().item(), boxes
 
 
 # %%
-cost = {name: {o: after_nms(name, o) for o in overlap_choices} for name in scenes}
-for name in scenes:
+cost = {name: {o: after_nms(name, o) for o in overlap_choices} for name in truths}
+for name, row in cost.items():
     for o in (1.0, 0.5, 0.3):
-        found, fit, boxes = cost[name][o]
-        print(f"{name:9} NMS at {o}: {found:.1%} found, IoU {fit:.2f}, {boxes:.2f} boxes an animal")
+        print(f"{name}, NMS at {o}: {row[o][0]:.1%} found, mean IoU {row[o][1]:.2f},",
+              f"{row[o][2]:.2f} boxes for each animal")  # fmt: skip
 
 # %%
 # extra code: animals found and boxes for each animal, against the threshold of NMS
@@ -708,12 +715,13 @@ show(cost_figure(), "Left the share of animals that are found, right the number 
 
 # %%
 lost = {name: row[1.0][0] - row[0.3][0] for name, row in cost.items()}
+before, after = cost["ordinary"][1.0], cost["ordinary"][0.3]
 claim(
     "NMS at 0.3 leaves about a box for each animal, and takes real ones in crowds",
-    CLAIM_NMS,
-    f"{cost['ordinary'][1.0][2]:.1f} boxes an animal before, {cost['ordinary'][0.3][2]:.2f} after;"
-    f" it loses {lost['ordinary']:.1%} of the animals, in crowds {lost['crowded']:.1%}",
-    same=f"{len(test_images)} ordinary scenes, {len(crowded_images)} crowded ones, one network",
+    lost["crowded"] > 0.05 and lost["ordinary"] < 0.03 and after[2] < 1.5,
+    f"{before[2]:.1f} boxes for an animal before, {after[2]:.2f} after; it loses"
+    f" {lost['ordinary']:.1%} of the animals, in crowds {lost['crowded']:.1%}",
+    same=f"one network; {len(test_images)} ordinary scenes, {len(crowded_images)} crowded",
 )
 
 # %% [markdown]
@@ -750,7 +758,7 @@ def recall_and_precision(found, truths):
 
 # %%
 def above(found, score):
-    return [{name: v[one["scores"] > score] for name, v in one.items()} for one in found]
+    return [{k: v[one["scores"] > score] for k, v in one.items()} for one in found]
 
 
 thresholds = torch.arange(0.1, 0.95, 0.05)
@@ -837,7 +845,8 @@ def mean_ap(found, truths, at=0.5):
     each = []
     for label in range(len(CLASSES)):
         guesses, wanted = of_kind(found, label), of_kind(truths, label)
-        right = torch.cat([judge(*pair, at) for pair in zip(guesses, wanted, strict=True)])
+        pairs = zip(guesses, wanted, strict=True)
+        right = torch.cat([judge(*pair, at) for pair in pairs])
         order = torch.cat([one["scores"] for one in guesses]).argsort(descending=True)
         num_animals = sum(len(truth["boxes"]) for truth in wanted)
         each.append(average_precision(right[order], num_animals))
@@ -1063,7 +1072,18 @@ for name, (values, lr) in results.items():
 
 # %%
 # extra code: a row for each way, a dot for each seed
-FOCALFIG
+def losses_figure():
+    fig, ax = plt.subplots(figsize=(9, 3.8))
+    for row, (name, (values, _)) in enumerate(results.items()):
+        colour = "C0" if name.startswith("focal") else "C1"
+        ax.plot(values, [row] * len(values), "o", color=colour, markersize=9, alpha=0.8)
+        ax.annotate(f"{values.mean():.0f} %", (1.02, row), xycoords=("axes fraction", "data"), va="center", fontweight="bold", color=colour)
+    ax.set(yticks=range(len(ways)), yticklabels=ways, ylim=(3.5, -0.5), xlabel="mAP at an IoU of 0.5 on new scenes (%)")
+    ax.set_title("FOCALTITLE", x=-0.3)
+    return fig
+
+
+show(losses_figure(), "A row for each way, a dot for each seed, measured earlier; at the right the mean. Learning rate of each by validation scenes.")
 
 # %% [markdown]
 # ## 7. Torchvision's detectors (12 min, optional)
@@ -1083,11 +1103,15 @@ for name in names:
     weights_of[name] = torchvision.models.get_model_weights(name).DEFAULT
     with torch.device("meta"):  # shapes and no numbers: to count takes no memory
         counted[name] = num_parameters(torchvision.models.get_model(name, **fresh))
+more = [counted[name] - weights_of[name].meta["num_params"] for name in names]
 fact(
-    "Each has as many parameters as torchvision says",
-    all(counted[name] == weights_of[name].meta["num_params"] for name in names),
+    "Each has the parameters that torchvision says, to within 60,000",
+    0 <= min(more) and max(more) < 60_000,
     f"{min(counted.values()) / 1e6:.1f} to {max(counted.values()) / 1e6:.1f} million",
 )
+
+# %% [markdown]
+# (The 60,000 are the batch normalisation of a backbone: with trained weights torchvision freezes it, and does not count it.)
 
 # %%
 # extra code: published mAP against multiply-accumulates
@@ -1123,7 +1147,8 @@ for one in wanted:  # Mask R-CNN wants masks, too: here the whole boxes
     ]).byte()  # fmt: skip
 
 # %%
-tried = {"Faster R-CNN": names[2], "Mask R-CNN": names[3], "RetinaNet": names[4], "SSDlite": names[7]}
+tried = {"Faster R-CNN": names[2], "Mask R-CNN": names[3],
+         "RetinaNet": names[4], "SSDlite": names[7]}  # fmt: skip
 losses, detections = {}, {}
 torch.manual_seed(first_seed)
 for family, name in tqdm(tried.items(), leave=False):
@@ -1132,7 +1157,8 @@ for family, name in tqdm(tried.items(), leave=False):
     losses[family] = network(pictures, wanted)
     with torch.no_grad():
         detections[family] = network.eval()(pictures)[0]
-    print(f"{family}: {', '.join(losses[family])}; gives {', '.join(detections[family])}")
+    print(f"{family}: {', '.join(losses[family])};",
+          "gives", ", ".join(detections[family]))  # fmt: skip
 
 # %%
 fact(
@@ -1166,14 +1192,14 @@ def faster(regions):
 
 
 # %%
-timed = {f"Faster R-CNN, {regions} regions": faster(regions) for regions in (10, 100, 1000)}
+timed = {f"Faster R-CNN, {num} regions": faster(num) for num in (10, 100, 1000)}
 ssdlite = detection.ssdlite320_mobilenet_v3_large(**fresh, score_thresh=0.5).eval()
 timed["SSDlite"] = ssdlite
 picture, seconds = [torch.rand(3, 320, 320)], dict.fromkeys(timed, math.inf)
 with torch.inference_mode():
     for _ in range(3):  # by turns; the best of all counts
         for name, network in timed.items():
-            timer = benchmark.Timer("network(picture)", globals={"network": network, "picture": picture}, num_threads=torch.get_num_threads())
+            timer = benchmark.Timer("network(picture)", globals=globals())
             seconds[name] = min(seconds[name], timer.timeit(2).mean)
 for name, taken in seconds.items():
     print(f"{name}: {taken / seconds['SSDlite']:.1f} times the time of SSDlite")
@@ -1183,7 +1209,7 @@ ten, thousand = (seconds[f"Faster R-CNN, {n} regions"] for n in (10, 1000))
 claim(
     "A thousand regions take over twice the time of ten, and far from 100 times",
     2 < thousand / ten < 50,
-    f"{thousand / ten:.1f} times; against SSDlite {thousand / seconds['SSDlite']:.1f} times",
+    f"{thousand / ten:.1f} times; SSDlite's {thousand / seconds['SSDlite']:.1f} times",
     same="pictures of 320 x 320, MobileNetV3, this machine, best of three",
 )
 

@@ -393,6 +393,7 @@ def make_detector():
     network = ssd.SSD(
         Backbone(), boxes, (SIDE, SIDE), num_classes=len(CLASSES) + 1, image_mean=[0.5] * 3, image_std=[0.25] * 3
     )
+    network.to(memory_format=torch.channels_last)  # twice as fast on a CPU
     images, truths = draw_scenes(1500, seed=1)
     steps, batch_size, lr = 900, 16, 4e-3
     optimizer = torch.optim.AdamW(network.parameters(), lr=lr, weight_decay=1e-3)
