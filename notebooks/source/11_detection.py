@@ -715,13 +715,22 @@ show(cost_figure(), "Left the share of animals that are found, right the number 
 
 # %%
 lost = {name: row[1.0][0] - row[0.3][0] for name, row in cost.items()}
-before, after = cost["ordinary"][1.0], cost["ordinary"][0.3]
+worse = {name: row[1.0][1] - row[0.5][1] for name, row in cost.items()}
+same = f"one network, {len(test_images)} and {len(crowded_images)} scenes, score above 30 %"
 claim(
-    "NMS at 0.3 leaves about a box for each animal, and takes real ones in crowds",
-    lost["crowded"] > 0.05 and lost["ordinary"] < 0.03 and after[2] < 1.5,
-    f"{before[2]:.1f} boxes for an animal before, {after[2]:.2f} after; it loses"
-    f" {lost['ordinary']:.1%} of the animals, in crowds {lost['crowded']:.1%}",
-    same=f"one network; {len(test_images)} ordinary scenes, {len(crowded_images)} crowded",
+    "NMS at 0.3 takes real animals with it, far more of them in crowds",
+    lost["crowded"] > 0.08 and lost["crowded"] > 2 * lost["ordinary"],
+    f"{lost['ordinary']:.1%} of the animals in ordinary scenes,"
+    f" {lost['crowded']:.1%} in crowded ones",
+    same=same,
+)
+
+# %%
+claim(
+    "The surest box is not the one that fits best: NMS costs IoU, too",
+    min(worse.values()) > 0.02,
+    ", ".join(f"{worse[name]:.3f} in {name} scenes" for name in worse) + " at 0.5",
+    same=same,
 )
 
 # %% [markdown]
@@ -1058,32 +1067,59 @@ def of_way(name, **also):
 
 
 # %%
-def tuned(name):
-    """The mAP on test scenes of each seed, with the rate best on validation scenes."""
-    rates = {row["lr"] for row in of_way(name)}
-    mean = {lr: np.mean([row["val"] for row in of_way(name, lr=lr)]) for lr in rates}
-    best = max(mean, key=mean.get)
-    return np.array([row["test"] for row in of_way(name, lr=best)]), best
+def mean_aps(name, steps):
+    """One for each seed, at the rate that was best on validation scenes."""
+    tried = [row for row in of_way(name, steps=300) if row["seed"] == rows[0]["seed"]]
+    lr = max(tried, key=lambda row: row["val"])["lr"]
+    return np.array([row["test"] for row in of_way(name, lr=lr, steps=steps)])
 
 
-results = {name: tuned(name) for name in ways}
-for name, (values, lr) in results.items():
-    print(f"{name:24} rate {lr:g}: mAP {values.mean():.1f} %", np.round(values, 1))
+results = {name: {n: mean_aps(name, n) for n in (300, 900)} for name in ways}
+for name, values in results.items():
+    print(f"{name:24}", *[f"{n} steps: {v.mean():.1f} %  " for n, v in values.items()])
 
 # %%
 # extra code: a row for each way, a dot for each seed
 def losses_figure():
-    fig, ax = plt.subplots(figsize=(9, 3.8))
-    for row, (name, (values, _)) in enumerate(results.items()):
+    fig, ax = plt.subplots(figsize=(9.5, 4.4))
+    for row, (name, values) in enumerate(results.items()):
         colour = "C0" if name.startswith("focal") else "C1"
-        ax.plot(values, [row] * len(values), "o", color=colour, markersize=9, alpha=0.8)
-        ax.annotate(f"{values.mean():.0f} %", (1.02, row), xycoords=("axes fraction", "data"), va="center", fontweight="bold", color=colour)
-    ax.set(yticks=range(len(ways)), yticklabels=ways, ylim=(3.5, -0.5), xlabel="mAP at an IoU of 0.5 on new scenes (%)")
+        for steps, marker, shift in ((300, "o", -0.14), (900, "s", 0.16)):
+            ax.plot(values[steps], [row + shift] * len(values[steps]), marker, color=colour, markersize=9, alpha=0.75)
+            ax.annotate(f"{steps} steps", (values[steps].max(), row + shift), xytext=(10, 0), textcoords="offset points", va="center", fontsize=12, color=colour)
+    ax.set(yticks=range(len(ways)), yticklabels=ways, ylim=(3.5, -0.5), xlim=(None, 100), xlabel="mAP at an IoU of 0.5 on new scenes (%)")
     ax.set_title("FOCALTITLE", x=-0.3)
     return fig
 
 
 show(losses_figure(), "A row for each way, a dot for each seed, measured earlier; at the right the mean. Learning rate of each by validation scenes.")
+
+# %%
+def interval(lead):
+    """The mean of differences by seed, and half the width of its 95 % interval."""
+    t = {2: 12.7, 3: 4.30, 4: 3.18, 5: 2.78}[len(lead)]
+    return lead.mean(), t * lead.std(ddof=1) / math.sqrt(len(lead))
+
+
+focal, plain = results["focal, prior"], results["cross-entropy, prior"]
+bare = results["cross-entropy, no prior"]
+by_focal, width = interval(focal[300] - plain[300])
+by_prior, prior_width = interval(plain[300] - bare[300])
+
+# %% [markdown]
+# Live, the two that differ by one number, the prior, with cross-entropy and 300 steps:
+
+# %%
+some = mirrored(train_images[:500], train_truth[:500])
+live = {}
+for prior in (0.01, 0.5):
+    torch.manual_seed(first_seed)
+    short = Detector(prior)
+    train(short, *some, steps=300, lr=6e-3, gamma=0)
+    live[prior] = 100 * mean_ap(detect(short, test_images), test_truth)
+
+# %%
+CLAIM_FOCAL
 
 # %% [markdown]
 # ## 7. Torchvision's detectors (12 min, optional)
@@ -1139,12 +1175,8 @@ show(zoo_figure(), "Torchvision's detectors: COCO mAP as torchvision publishes i
 # %%
 pictures = [train_images[k] / 255 for k in busy[:2]]
 wanted = [train_truth[k] | {"labels": train_truth[k]["labels"] + 1} for k in busy[:2]]
-for one in wanted:  # Mask R-CNN wants masks, too: here the whole boxes
-    one["masks"] = torch.stack([
-        (torch.arange(SIDE)[:, None] >= y1) & (torch.arange(SIDE)[:, None] < y2)
-        & (torch.arange(SIDE) >= x1) & (torch.arange(SIDE) < x2)
-        for x1, y1, x2, y2 in one["boxes"].tolist()
-    ]).byte()  # fmt: skip
+for one in wanted:  # Mask R-CNN asks for masks, too: here everything
+    one["masks"] = torch.ones(len(one["boxes"]), SIDE, SIDE, dtype=torch.uint8)
 
 # %%
 tried = {"Faster R-CNN": names[2], "Mask R-CNN": names[3],
@@ -1270,7 +1302,12 @@ exercises.suppress.check(suppress)
 # %% [markdown]
 # ## 9. Lab: a better detector (40 min and more)
 #
-LABTEXT
+# **Train a detector whose boxes fit better than those of section 3.** `make_detector` takes nothing, trains, and returns a function `detect(scenes)`: scenes (N, 3, 128, 128), uint8, come in; a list goes out with one dict for each scene,
+# with `boxes` (K, 4) as corners, `labels` (K,) from 0 to 2 and `scores` (K,).
+#
+# All means are allowed: more scenes (`draw_scenes` with seeds of your own), other anchors, layers and losses, longer training, torchvision's detectors. Choose by scenes of your own.
+#
+# The check draws 150 scenes that nobody has seen, and scores by COCO's mAP. Boxes everywhere, the trivial entry, have about zero; the detector of section 3 has LAB_BASE. **LAB_GOODT is good, LAB_VERYT is very good.**
 
 
 # %%
