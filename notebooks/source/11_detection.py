@@ -585,7 +585,7 @@ overlaps = torch.cat(list(map(best_iou, by_heart, eight[1])))
 # %%
 claim(
     "The detector can learn eight scenes by heart: it finds all their animals",
-    overlaps.min() > 0.5 and losses[-1] < 0.05 * losses[0],
+    overlaps.min() > 0.8 and losses[-1] < 0.05,
     f"{len(overlaps)} animals, the worst with an IoU of {overlaps.min():.2f};"
     f" the loss fell from {losses[0]:.1f} to {losses[-1]:.3f}",
 )
@@ -601,7 +601,7 @@ claim(
 torch.manual_seed(first_seed)
 model = Detector()
 scenes = mirrored(train_images, train_truth)
-losses = train(model, *scenes, steps=1200, lr=6e-3)
+losses = train(model, *scenes, steps=1500, lr=6e-3)
 first, last = np.mean(losses[:10]), np.mean(losses[-10:])
 print(f"loss of the first ten steps {first:.1f}, of the last {last:.2f}")
 
@@ -716,7 +716,7 @@ show(cost_figure(), "Left the share of animals that are found, right the number 
 # %%
 lost = {name: row[1.0][0] - row[0.3][0] for name, row in cost.items()}
 worse = {name: row[1.0][1] - row[0.5][1] for name, row in cost.items()}
-same = f"one network, {len(test_images)} and {len(crowded_images)} scenes, score above 30 %"
+same = f"one network, {len(test_images)} + {len(crowded_images)} scenes, score of 0.3"
 claim(
     "NMS at 0.3 takes real animals with it, far more of them in crowds",
     lost["crowded"] > 0.08 and lost["crowded"] > 2 * lost["ordinary"],
@@ -1051,7 +1051,7 @@ exercises.speed_up.check(ratio)
 #
 # <details><summary>Answer</summary>
 #
-# FOCAL_ANSWER
+# With the prior, the same: the two losses come out alike. Without it cross-entropy loses many points, and the focal loss few: it makes up for the bad start.
 #
 # </details>
 
@@ -1088,7 +1088,7 @@ def losses_figure():
             ax.plot(values[steps], [row + shift] * len(values[steps]), marker, color=colour, markersize=9, alpha=0.75)
             ax.annotate(f"{steps} steps", (values[steps].max(), row + shift), xytext=(10, 0), textcoords="offset points", va="center", fontsize=12, color=colour)
     ax.set(yticks=range(len(ways)), yticklabels=ways, ylim=(3.5, -0.5), xlim=(None, 100), xlabel="mAP at an IoU of 0.5 on new scenes (%)")
-    ax.set_title("FOCALTITLE", x=-0.3)
+    ax.set_title("With the prior, both losses come out alike", x=-0.3)
     return fig
 
 
@@ -1119,7 +1119,25 @@ for prior in (0.01, 0.5):
     live[prior] = 100 * mean_ap(detect(short, test_images), test_truth)
 
 # %%
-CLAIM_FOCAL
+claim(
+    "With the prior, focal loss and cross-entropy are within five points",
+    abs(by_focal) + width < 5 < by_prior,
+    f"mAP: focal {focal[300].mean():.1f} %, cross-entropy {plain[300].mean():.1f} %;"
+    f" difference {by_focal:.1f} ± {width:.1f}",
+    same=f"300 steps, {len(focal[300])} seeds; rate chosen on validation scenes",
+)
+
+# %%
+claim(
+    "Cross-entropy without the prior is worse in the same steps",
+    by_prior - prior_width > 0 and live[0.01] > live[0.5] + 3,
+    f"by {by_prior:.1f} ± {prior_width:.1f} points of mAP;"
+    f" live {live[0.5]:.0f} % against {live[0.01]:.0f} %",
+    same="scenes, steps and network; of each the rate chosen on validation scenes",
+)
+
+# %% [markdown]
+# FOCALTEXT
 
 # %% [markdown]
 # ## 7. Torchvision's detectors (12 min, optional)
@@ -1151,6 +1169,9 @@ fact(
 
 # %%
 # extra code: published mAP against multiply-accumulates
+PLACED = {names[0]: (True, -8), names[3]: (True, 8), names[1]: (False, 8), names[2]: (False, 8), names[7]: (False, -6), names[4]: (False, -4)}
+
+
 def zoo_figure():
     fig, ax = plt.subplots(figsize=(11, 5.6))
     for name in names:
@@ -1158,8 +1179,9 @@ def zoo_figure():
         colour = "C0" if "rcnn" in name else "C1"
         x, y = meta["_ops"], meta["_metrics"]["COCO-val2017"]["box_map"]
         ax.scatter(x, y, s=12 * counted[name] / 1e6, color=colour, alpha=0.7)
-        ax.annotate(name.replace("_", " "), (x, y), xytext=(0, 14), textcoords="offset points", ha="left" if x < 2 else "center", fontsize=12, color=colour)
-    ax.set(xscale="log", xlim=(0.3, 900), ylim=(18, 42), xlabel="billion multiply-accumulates for a picture", ylabel="COCO mAP (%)")
+        left, up = PLACED.get(name, (False, 0))
+        ax.annotate(name.replace("_", " "), (x, y), xytext=(-12 if left else 12, up), textcoords="offset points", ha="right" if left else "left", va="center", fontsize=12, color=colour)
+    ax.set(xscale="log", xlim=(0.3, 5000), ylim=(18, 42), xlabel="billion multiply-accumulates for a picture", ylabel="COCO mAP (%)")
     ax.annotate("two stages", (0.02, 0.94), xycoords="axes fraction", color="C0", fontweight="bold")
     ax.annotate("one stage", (0.02, 0.87), xycoords="axes fraction", color="C1", fontweight="bold")
     ax.set_title("With the same backbone, both kinds come out alike")
@@ -1328,7 +1350,7 @@ exercises.lab.check(make_detector)
 # - **NMS is a guess** about crowds: it cannot tell two things from two answers.
 # - **No score without its threshold**, chosen on validation pictures; average precision goes over all of them, COCO's over ten IoU thresholds as well.
 # - **Two stages or one:** what is computed once is cheap. The family's history is the way from 2,000 times to once.
-SUMFOCAL
+# - **Background is 98 % of the anchors**, and a small score to begin with is what keeps it from drowning the rest; here the focal loss adds nothing to that.
 
 # %%
 summary()
