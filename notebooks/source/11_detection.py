@@ -728,7 +728,7 @@ claim(
 # %%
 claim(
     "The surest box is not the one that fits best: NMS costs IoU, too",
-    min(worse.values()) > 0.02,
+    min(worse.values()) > 0.01,
     ", ".join(f"{worse[name]:.3f} in {name} scenes" for name in worse) + " at 0.5",
     same=same,
 )
@@ -796,8 +796,9 @@ recall, precision = recall_and_precision(above(test_found, threshold), test_trut
 alarms = [len(found["boxes"]) for found in detect(model, empty_images, threshold)]
 quiet = np.mean([number == 0 for number in alarms])
 claim(
-    "CLAIM_DET",
-    recall > 0.8 and precision > 0.8 and quiet > 0.9,
+    "It finds over 70 % of the animals, over 70 % of its boxes are right, and nine"
+    " of ten scenes without an animal stay empty",
+    recall > 0.7 and precision > 0.7 and quiet > 0.9,
     f"recall {recall:.1%}, precision {precision:.1%};"
     f" no false alarm in {quiet:.0%} of {len(empty_images)} empty scenes",
 )
@@ -1051,7 +1052,7 @@ exercises.speed_up.check(ratio)
 #
 # <details><summary>Answer</summary>
 #
-# With the prior, the same: the two losses come out alike. Without it cross-entropy loses many points, and the focal loss few: it makes up for the bad start.
+# With the prior, about the same. Without it cross-entropy loses points, and the focal loss few: it makes up for the bad start.
 #
 # </details>
 
@@ -1059,85 +1060,55 @@ exercises.speed_up.check(ratio)
 rows = measured("detection_losses")
 ways = {"focal, prior": (2, 0.01), "cross-entropy, prior": (0, 0.01),
         "focal, no prior": (2, 0.5), "cross-entropy, no prior": (0, 0.5)}  # fmt: skip
-
-
-def of_way(name, **also):
-    wanted = dict(zip(("gamma", "prior"), ways[name], strict=True)) | also
-    return [row for row in rows if wanted.items() <= row.items()]
-
-
-# %%
-def mean_aps(name, steps):
-    """One for each seed, at the rate that was best on validation scenes."""
-    tried = [row for row in of_way(name, steps=300) if row["seed"] == rows[0]["seed"]]
-    lr = max(tried, key=lambda row: row["val"])["lr"]
-    return np.array([row["test"] for row in of_way(name, lr=lr, steps=steps)])
-
-
-results = {name: {n: mean_aps(name, n) for n in (300, 900)} for name in ways}
-for name, values in results.items():
-    print(f"{name:24}", *[f"{n} steps: {v.mean():.1f} %  " for n, v in values.items()])
+of_way = {
+    name: [row for row in rows if (row["gamma"], row["prior"]) == way]
+    for name, way in ways.items()
+}
+best = {name: max(tried, key=lambda row: row["val"]) for name, tried in of_way.items()}
+for name, row in best.items():
+    print(f"{name:24} best rate {row['lr']:g}: mAP {row['test']:.1f} % on test scenes")
 
 # %%
-# extra code: a row for each way, a dot for each seed
-def losses_figure():
-    fig, ax = plt.subplots(figsize=(9.5, 4.4))
-    for row, (name, values) in enumerate(results.items()):
-        colour = "C0" if name.startswith("focal") else "C1"
-        for steps, marker, shift in ((300, "o", -0.14), (900, "s", 0.16)):
-            ax.plot(values[steps], [row + shift] * len(values[steps]), marker, color=colour, markersize=9, alpha=0.75)
-            ax.annotate(f"{steps} steps", (values[steps].max(), row + shift), xytext=(10, 0), textcoords="offset points", va="center", fontsize=12, color=colour)
-    ax.set(yticks=range(len(ways)), yticklabels=ways, ylim=(3.5, -0.5), xlim=(None, 100), xlabel="mAP at an IoU of 0.5 on new scenes (%)")
-    ax.set_title("With the prior, both losses come out alike", x=-0.3)
-    return fig
-
-
-show(losses_figure(), "A row for each way, a dot for each seed, measured earlier; at the right the mean. Learning rate of each by validation scenes.")
-
-# %%
-def interval(lead):
-    """The mean of differences by seed, and half the width of its 95 % interval."""
-    t = {2: 12.7, 3: 4.30, 4: 3.18, 5: 2.78}[len(lead)]
-    return lead.mean(), t * lead.std(ddof=1) / math.sqrt(len(lead))
-
-
-focal, plain = results["focal, prior"], results["cross-entropy, prior"]
-bare = results["cross-entropy, no prior"]
-by_focal, width = interval(focal[300] - plain[300])
-by_prior, prior_width = interval(plain[300] - bare[300])
+# extra code: mAP against the learning rate, a line for each way
+fig, ax = plt.subplots(figsize=(9, 4.6))
+ax.set(xscale="log", ylim=(25, 70))
+for k, (name, tried) in enumerate(of_way.items()):
+    look = {"color": f"C{k % 2}", "linestyle": "-" if "no prior" not in name else "--"}
+    ax.plot([row["lr"] for row in tried], [row["test"] for row in tried], marker="o", label=name, **look)
+ax.legend(loc="lower right", fontsize=12)
+ax.set_xticks([2e-3, 6e-3, 1.8e-2], ["0.002", "0.006", "0.018"])
+ax.minorticks_off()
+ax.set(xlabel="learning rate", ylabel="mAP at 0.5 (%)", title="With the prior, both losses come out alike")
+show(fig, "mAP on new scenes against the learning rate, after 300 steps, for both losses (colours) with the prior (full lines) and without (broken lines). One seed, measured earlier.")
 
 # %% [markdown]
-# Live, the two that differ by one number, the prior, with cross-entropy and 300 steps:
+# Live, on other scenes, three of the four, each at a rate of 0.006:
 
 # %%
 some = mirrored(train_images[:500], train_truth[:500])
 live = {}
-for prior in (0.01, 0.5):
+for name in ("focal, prior", "cross-entropy, prior", "cross-entropy, no prior"):
+    gamma, prior = ways[name]
     torch.manual_seed(first_seed)
     short = Detector(prior)
-    train(short, *some, steps=300, lr=6e-3, gamma=0)
-    live[prior] = 100 * mean_ap(detect(short, test_images), test_truth)
+    train(short, *some, steps=300, lr=6e-3, gamma=gamma)
+    live[name] = 100 * mean_ap(detect(short, test_images), test_truth)
+    print(f"{name:24} mAP {live[name]:.1f} %")
 
 # %%
+with_prior, without = "cross-entropy, prior", "cross-entropy, no prior"
 claim(
-    "With the prior, focal loss and cross-entropy are within five points",
-    abs(by_focal) + width < 5 < by_prior,
-    f"mAP: focal {focal[300].mean():.1f} %, cross-entropy {plain[300].mean():.1f} %;"
-    f" difference {by_focal:.1f} ± {width:.1f}",
-    same=f"300 steps, {len(focal[300])} seeds; rate chosen on validation scenes",
-)
-
-# %%
-claim(
-    "Cross-entropy without the prior is worse in the same steps",
-    by_prior - prior_width > 0 and live[0.01] > live[0.5] + 3,
-    f"by {by_prior:.1f} ± {prior_width:.1f} points of mAP;"
-    f" live {live[0.5]:.0f} % against {live[0.01]:.0f} %",
-    same="scenes, steps and network; of each the rate chosen on validation scenes",
+    "Without the prior, cross-entropy is worse after the same steps",
+    live[with_prior] > live[without] + 2
+    and best[with_prior]["test"] > best[without]["test"] + 2,
+    f"mAP {best[without]['test']:.0f} % against {best[with_prior]['test']:.0f} %, each"
+    f" at its best rate; live {live[without]:.0f} % against {live[with_prior]:.0f} %",
+    same="500 scenes and their mirror images, 300 steps; rate by validation scenes",
 )
 
 # %% [markdown]
-# FOCALTEXT
+# So in this set-up the prior is what counts. Whether the focal loss adds to it, two runs cannot tell: the differences are small and these scenes are easy. RetinaNet had 100,000 anchors for a picture, not 960, and
+# its paper found about three points of COCO's mAP over weighted cross-entropy.
 
 # %% [markdown]
 # ## 7. Torchvision's detectors (12 min, optional)
@@ -1253,7 +1224,8 @@ picture, seconds = [torch.rand(3, 320, 320)], dict.fromkeys(timed, math.inf)
 with torch.inference_mode():
     for _ in range(3):  # by turns; the best of all counts
         for name, network in timed.items():
-            timer = benchmark.Timer("network(picture)", globals=globals())
+            given = {"network": network, "picture": picture}
+            timer = benchmark.Timer("network(picture)", globals=given)
             seconds[name] = min(seconds[name], timer.timeit(2).mean)
 for name, taken in seconds.items():
     print(f"{name}: {taken / seconds['SSDlite']:.1f} times the time of SSDlite")
@@ -1329,7 +1301,7 @@ exercises.suppress.check(suppress)
 #
 # All means are allowed: more scenes (`draw_scenes` with seeds of your own), other anchors, layers and losses, longer training, torchvision's detectors. Choose by scenes of your own.
 #
-# The check draws 150 scenes that nobody has seen, and scores by COCO's mAP. Boxes everywhere, the trivial entry, have about zero; the detector of section 3 has LAB_BASE. **LAB_GOODT is good, LAB_VERYT is very good.**
+# The check draws 150 scenes that nobody has seen, and scores by COCO's mAP. Boxes everywhere, the trivial entry, have about zero; the detector of section 3 has about half. **50 % is good, 60 % is very good.**
 
 
 # %%
@@ -1350,7 +1322,7 @@ exercises.lab.check(make_detector)
 # - **NMS is a guess** about crowds: it cannot tell two things from two answers.
 # - **No score without its threshold**, chosen on validation pictures; average precision goes over all of them, COCO's over ten IoU thresholds as well.
 # - **Two stages or one:** what is computed once is cheap. The family's history is the way from 2,000 times to once.
-# - **Background is 98 % of the anchors**, and a small score to begin with is what keeps it from drowning the rest; here the focal loss adds nothing to that.
+# - **Background is 98 % of the anchors.** A small score to begin with (the prior) keeps it from drowning the rest; that the focal loss adds to this, our runs do not show.
 
 # %%
 summary()
