@@ -395,7 +395,7 @@ def make_detector():
     )
     network.to(memory_format=torch.channels_last)  # twice as fast on a CPU
     images, truths = draw_scenes(1500, seed=1)
-    steps, batch_size, lr = 900, 16, 4e-3
+    steps, batch_size, lr = 1300, 16, 4e-3
     optimizer = torch.optim.AdamW(network.parameters(), lr=lr, weight_decay=1e-3)
     scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps)
     for _ in range(steps):
