@@ -474,7 +474,7 @@ def _check_lab(make_detector):
     value = _mean_ap(found, truths)
     score = f"COCO's mAP on {len(images)} scenes that nobody has seen is {value:.1%}"
     assert value >= LAB_GOOD, (
-        f"{score}; the detector of section 3 has about as much, and {LAB_GOOD:.0%} is good. Draw some "
+        f"{score}; the detector of section 3 has about 45 %, and {LAB_GOOD:.0%} is good. Draw some "
         "detections: are they missing, doubled, or badly placed?"
     )
     return f"{score}; {LAB_GOOD:.0%} is good, {LAB_VERY_GOOD:.0%} is very good."
