@@ -36,7 +36,6 @@ from utils.lessons import Exercise
 # Written before the rules of FORM below. Who rewrites one takes it off: the test of one that keeps them all fails here.
 OLD = [
     "06_augmentation",
-    "10_winning_tricks",
 ]
 SLIDE_TYPES = {"slide", "subslide", "fragment", "skip", "notes", "-"}
 UNTIMED = ("Summary", "Lecture topics", "Further reading", "Next notebook")  # sections that need no minutes

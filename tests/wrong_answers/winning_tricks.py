@@ -2,10 +2,9 @@
 
 import copy
 
+import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import nn
-from torchvision.ops import box_iou
 
 
 def views(*flips, divide=None, softmax=True):
@@ -21,29 +20,6 @@ def views(*flips, divide=None, softmax=True):
 
 def softmax_last(model, images):
     return ((model(images) + model(images.flip(3))) / 2).softmax(dim=1)
-
-
-def boxes_iou(clamp=True, union=lambda a, b, both: a + b - both):
-    def iou(a, b):
-        sides = torch.minimum(a[:, None, 2:], b[None, :, 2:]) - torch.maximum(a[:, None, :2], b[None, :, :2])
-        both = (sides.clamp(min=0) if clamp else sides).prod(dim=2)
-        area_a, area_b = ((boxes[:, 2:] - boxes[:, :2]).prod(dim=1) for boxes in (a, b))
-        return both / union(area_a[:, None], area_b[None], both)
-
-    return iou
-
-
-def suppression(descending=True, removed_too=False, limit=None):
-    def suppress(boxes, scores, overlap):
-        kept, seen = [], []
-        for place in scores.argsort(descending=descending).tolist():
-            rivals = seen if removed_too else kept
-            if not rivals or box_iou(boxes[[place]], boxes[rivals]).max() <= (limit or overlap):
-                kept.append(place)
-            seen.append(place)
-        return kept
-
-    return suppress
 
 
 def calibration(weigh=lambda share: share, gap=lambda c, r: abs((c.mean() - r.mean()).item()), last=9):
@@ -110,7 +86,28 @@ class Answers(nn.Module):
         ]
 
 
+def popped(state):
+    return {name.removeprefix("module."): state.pop(name) for name in list(state)}
+
+
 WRONG = [
+    ("bin_of", lambda angles: (angles / 20).long(), "only bins 0 to 8"),
+    ("bin_of", lambda angles: angles % 180 / 20, "whole number"),
+    ("bin_of", lambda angles: (angles % 180 / 20).round().clamp(max=8), "Cut off"),
+    ("bin_of", lambda angles: (angles.abs().clamp(max=179) / 20).long(), "opposite"),
+    ("bin_of", lambda angles: 3, "one bin for each angle"),
+    ("errors_left", lambda before, after: after / before, "right answers"),
+    ("errors_left", lambda before, after: after - before, "gain in points"),
+    ("errors_left", lambda before, after: (1 - before) / (1 - after), "other way round"),
+    ("errors_left", lambda before, after: (after - before) / (1 - before), "are gone"),
+    ("errors_left", lambda before, after: 100 * (1 - after) / (1 - before), "not a percentage"),
+    ("errors_left", lambda before, after: 1 - after, "4 of 10"),
+    ("errors_left", lambda before, after: 0.4, "expected 1"),
+    ("disagreement", lambda p, q: (p.argmax(1) == q.argmax(1)).float().mean(), "on which the two agree"),
+    ("disagreement", lambda p, q: (p.argmax(1) != q.argmax(1)).sum(), "Divide it by how many"),
+    ("disagreement", lambda p, q: (p != q).any(1).float().mean(), "You compare probabilities"),
+    ("disagreement", lambda p, q: (p.argmax(0) != q.argmax(0)).float().mean(), "along dim=1"),
+    ("disagreement", lambda p, q: p.argmax(1) != q.argmax(1), "Expected one number"),
     ("ask_twice", views((), (3,), softmax=False), "These are logits"),
     ("ask_twice", softmax_last, "softmax first"),
     ("ask_twice", views(()), "mirror images are to be asked"),
@@ -118,34 +115,21 @@ WRONG = [
     ("ask_twice", views((), (2, 3)), "You flip both axes"),
     ("ask_twice", views((), (3,), divide=1), "divide by the number of views"),
     ("ask_twice", lambda model, images: model(images).argmax(dim=1), "shape (7,) came"),
+    ("without_prefix", lambda state: state, "Still with the prefix"),
     (
-        "squash_by_hand",
-        lambda s: (s**2).sum(-1, keepdim=True) / (1 + (s**2).sum(-1, keepdim=True)) * s / s.norm(dim=-1, keepdim=True),
-        "0 / 0",
+        "without_prefix",
+        lambda state: {k.replace("module.", ""): v for k, v in state.items()},
+        "removeprefix, not replace",
     ),
+    ("without_prefix", lambda state: {k.lstrip("module."): v for k, v in state.items()}, "take away letters"),
+    ("without_prefix", lambda state: {k[7:]: v for k, v in state.items()}, "should stay as they are"),
     (
-        "squash_by_hand",
-        lambda s: (s**2).sum(-1, keepdim=True) / (1 + (s**2).sum(-1, keepdim=True)) * s,
-        "You scale s itself",
+        "without_prefix",
+        lambda state: {k.removeprefix("module."): 0 * v for k, v in state.items()},
+        "tensors have changed",
     ),
-    ("squash_by_hand", lambda s: F.normalize(s, dim=-1), "All vectors have length 1"),
-    ("squash_by_hand", torch.tanh, "Vectors of length 5 and 1"),
-    ("squash_by_hand", lambda s: s.norm(dim=-1), "one vector for each vector"),
-    (
-        "squash_by_hand",
-        lambda s: s.norm(dim=1, keepdim=True) / (1 + s.norm(dim=1, keepdim=True) ** 2) * s,
-        "along the last one",
-    ),
-    ("iou", boxes_iou(clamp=False), "clamp(min=0)"),
-    ("iou", boxes_iou(union=lambda a, b, both: a + b), "subtract it once"),
-    ("iou", boxes_iou(union=lambda a, b, both: a + 0 * b), "area of one box"),
-    ("iou", lambda a, b: box_iou(a, b).diag(), "shape (2,) came"),
-    ("suppress", suppression(descending=False), "should come first"),
-    ("suppress", suppression(removed_too=True), "only boxes that stay remove others"),
-    ("suppress", suppression(limit=0.9), "should go"),
-    ("suppress", suppression(limit=0.3), "Is `overlap` used?"),
-    ("suppress", lambda boxes, scores, overlap: boxes[[1, 3, 4]], "Expected the places of the boxes"),
-    ("suppress", lambda boxes, scores, overlap: [1], "Box 4 overlaps none"),
+    ("without_prefix", lambda state: [k.removeprefix("module.") for k in state], "Expected a dict"),
+    ("without_prefix", popped, "has changed"),
     ("calibration_error", with_empty_bins, "Leave empty bins out"),
     ("calibration_error", calibration(weigh=lambda share: 1), "not the plain sum"),
     ("calibration_error", calibration(weigh=lambda share: 0.1), "divide by the number of bins"),
@@ -164,4 +148,25 @@ WRONG = [
     ("lab", lambda images, labels: Answers("logits"), "no probabilities"),
     ("lab", lambda images, labels: Answers("pair"), "ten probabilities a picture"),
     ("lab", lambda images, labels: Answers(width=1000), "at most 1,000,000 are allowed"),
+]
+
+
+def by_loop(p, labels):
+    """The same in NumPy, one answer after another: its result is an np.float32."""
+    total = np.float32(0)
+    confidence, answer = p.max(dim=1)
+    for low in range(10):
+        rows = [i for i, c in enumerate(confidence.tolist()) if min(int(c * 10), 9) == low]
+        if rows:
+            gap = np.mean([confidence[i].item() - (answer[i] == labels[i]).item() for i in rows])
+            total += np.float32(len(rows) / len(labels) * abs(gap))
+    return np.float32(total)
+
+
+RIGHT = [
+    ("calibration_error", by_loop),
+    ("disagreement", lambda p, q: np.float32((p.argmax(1) != q.argmax(1)).float().mean())),
+    ("disagreement", lambda p, q: (p.max(1).indices != q.max(1).indices).double().mean()),
+    ("bin_of", lambda angles: torch.floor(torch.remainder(angles, 180) / 20)),
+    ("without_prefix", lambda state: {k[7:] if k.startswith("module.") else k: v for k, v in state.items()}),
 ]

@@ -3,12 +3,12 @@
 import copy
 import math
 import secrets
+from numbers import Real
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
-from torchvision.ops import box_iou
 
 from utils import datasets
 from utils.exercises import digits
@@ -24,7 +24,111 @@ def _check_tensor(result, shape, what):
     )
 
 
-# ---- 1. average the views --------------------------------------------------------------------------------------------
+def _number(result):
+    """What a tensor or array of one element holds, and NumPy's numbers as Python's."""
+    return result.item() if hasattr(result, "item") and math.prod(result.shape) == 1 else result
+
+
+# ---- 1. which bin ----------------------------------------------------------------------------------------------------
+
+
+def bin_of(angles):
+    return (angles % 180 / 20).long()
+
+
+def _check_bin_of(bin_of):
+    angles = torch.tensor([10.0, 30, 95, 179, 185, 350, -10, -170, 0, 180])
+    result = bin_of(angles.clone())
+    _check_tensor(result, angles.shape, "one bin for each angle")
+    result, expected = result.double(), torch.tensor([0.0, 1, 4, 8, 0, 8, 8, 0, 0, 0]).double()
+    assert not ((result < 0) | (result >= 9)).any(), (
+        f"The bins of {angles.int().tolist()} are {result.tolist()}; there are only bins 0 to 8. "
+        "An angle and its opposite count as one: angles % 180."
+    )
+    assert (result == result.floor()).all(), (
+        f"{result[1].item():g} came for 30 degrees. A bin is a whole number: .long() cuts off the rest."
+    )
+    assert result[2] == 4, (
+        f"95 degrees lies in bin 4, from 80 to 100; {result[2].item():g} came. Cut off, do not round."
+    )
+    assert (result[4:8] == expected[4:8]).all(), (
+        f"185 and -170 degrees are opposite to 5 and 10, so bin 0; 350 and -10 are opposite to 170, so bin 8. "
+        f"{result[[4, 7]].int().tolist()} and {result[[5, 6]].int().tolist()} came."
+    )
+    assert (result == expected).all(), f"{angles.int().tolist()} gave {result.int().tolist()}."
+    return "An edge from dark to light and one from light to dark vote alike."
+
+
+bin_of = Exercise(
+    "Which bin?",
+    test=_check_bin_of,
+    hints=("angles % 180 brings opposite angles together.", "A bin is 20 degrees wide: divide, then .long()."),
+    reference=bin_of,
+)
+
+# ---- 2. the errors that are left -------------------------------------------------------------------------------------
+
+
+def errors_left(before, after):
+    return (1 - after) / (1 - before)
+
+
+def _check_errors_left(errors_left):
+    result = _number(errors_left(0.9, 0.96))
+    assert isinstance(result, Real), f"Expected one number; a {type(result).__name__} came."
+    assert abs(result - 0.96 / 0.9) > 1e-4, "This compares the right answers. The errors are 1 - accuracy."
+    assert abs(result - 0.06) > 1e-4, "This is the gain in points. Divide the errors after by the errors before."
+    assert abs(result - 2.5) > 1e-4, "The other way round: divide the errors after by the errors before."
+    assert abs(result - 0.6) > 1e-4, "This is the share of the errors that are gone; expected what is left."
+    assert abs(result - 40) > 1e-3, "Expected a share such as 0.4, not a percentage."
+    assert abs(result - 0.4) < 1e-4, f"From 90 % to 96 %: {result:.3f} came; expected 0.4, as 4 of 10 errors are left."
+    assert abs(_number(errors_left(0.5, 0.5)) - 1) < 1e-4, "Without a gain all errors are left; expected 1."
+    return "Near 100 %, count errors: there a point is much."
+
+
+errors_left = Exercise(
+    "The errors that are left",
+    test=_check_errors_left,
+    hints=("An accuracy of 0.9 means a share of 0.1 of errors.", "Divide the errors after by the errors before."),
+    reference=errors_left,
+)
+
+# ---- 3. disagreement -------------------------------------------------------------------------------------------------
+
+
+def disagreement(p, q):
+    return (p.argmax(dim=1) != q.argmax(dim=1)).float().mean().item()
+
+
+def _check_disagreement(disagreement):
+    p = torch.tensor([[0.6, 0.3, 0.1], [0.2, 0.7, 0.1], [0.1, 0.1, 0.8], [0.5, 0.4, 0.1], [0.3, 0.3, 0.4]])
+    q = torch.tensor([[0.9, 0.05, 0.05], [0.8, 0.1, 0.1], [0.2, 0.1, 0.7], [0.4, 0.5, 0.1], [0.1, 0.2, 0.7]])
+    result = disagreement(p.clone(), q.clone())
+    result = _number(result)
+    assert isinstance(result, Real) and not isinstance(result, bool), (
+        f"Expected one number, the share of pictures; a {type(result).__name__} came."
+    )
+    assert abs(result - 0.6) > 1e-4, "This is the share on which the two agree. Count where the answers differ."
+    assert abs(result - 2) > 1e-4, "This is a number of pictures. Divide it by how many there are."
+    assert abs(result - 1) > 1e-4, "You compare probabilities. The answer is the class of the largest: argmax(dim=1)."
+    assert abs(result - 0.4) < 1e-4, (
+        f"{result:.3f} came; expected 0.4: pictures 1 and 3 of five get two answers. The classes lie along dim=1."
+    )
+    assert disagreement(p, p.clone()) == 0, "A network never disagrees with itself; expected 0."
+    return "Members that never disagree would gain nothing from each other."
+
+
+disagreement = Exercise(
+    "Disagreement",
+    test=_check_disagreement,
+    hints=(
+        "The answer to a picture is the class with the largest probability: p.argmax(dim=1).",
+        "(answers != others).float().mean() is the share on which two lists of answers differ.",
+    ),
+    reference=disagreement,
+)
+
+# ---- 4. average the views --------------------------------------------------------------------------------------------
 
 
 def ask_twice(model, images):
@@ -72,159 +176,54 @@ ask_twice = Exercise(
     reference=ask_twice,
 )
 
-# ---- 2. squash -------------------------------------------------------------------------------------------------------
+# ---- 5. names with a prefix ------------------------------------------------------------------------------------------
 
 
-def squash_by_hand(s):
-    length = s.norm(dim=-1, keepdim=True)
-    return length / (1 + length**2) * s
+def without_prefix(state):
+    return {name.removeprefix("module."): tensor for name, tensor in state.items()}
 
 
-def _check_squash(squash):
-    s = torch.tensor([[3.0, 4.0, 0.0], [0.0, 0.6, -0.8], [0.0, 0.0, 0.0]])
-    result = squash(s.clone())
-    _check_tensor(result, (3, 3), "one vector for each vector")
-    assert not result.isnan().any(), (
-        "The zero vector became NaN, 0 / 0. Multiply s by length / (1 + length**2), "
-        "which needs no division by the length."
+def _check_without_prefix(without_prefix):
+    inner = {
+        "0.weight": torch.ones(2),
+        "0.bias": torch.zeros(2),
+        "my_module.scale": torch.ones(1),
+        "eleven": torch.ones(3),
+    }
+    state = {f"module.{name}": tensor for name, tensor in inner.items()}
+    given = dict(state)
+    result = without_prefix(state)
+    assert list(state) == list(given), "The state dict that was given has changed. Build a new one."
+    assert isinstance(result, dict), f"Expected a dict of names and tensors; a {type(result).__name__} came."
+    assert all(isinstance(name, str) for name in result), "Expected texts as names."
+    assert not any(name.startswith("module.") for name in result), (
+        f"Still with the prefix: {next(name for name in result if name.startswith('module.'))!r}."
     )
-    squared, length = (s**2).sum(dim=-1, keepdim=True), s.norm(dim=-1, keepdim=True)
-    assert not torch.allclose(result, squared / (1 + squared) * s, atol=1e-4), (
-        "You scale s itself. The factor is the new length, so it belongs to the direction s / length."
+    assert "my_scale" not in result, (
+        "my_module.scale became my_scale. Only what stands at the beginning goes: removeprefix, not replace."
     )
-    assert not torch.allclose(result, s / length.clamp_min(1e-9), atol=1e-4), (
-        "All vectors have length 1 now. A long one should end near 1 and a short one near 0."
+    assert "ven" not in result and "eleven" in result, (
+        "module.eleven should become eleven. strip and lstrip take away letters, not a word: use removeprefix."
     )
-    new = result.norm(dim=-1)
-    assert torch.allclose(new, (squared / (1 + squared))[:, 0], atol=1e-4), (
-        f"Vectors of length 5 and 1 now have {new[0]:.3f} and {new[1]:.3f}; expected {25 / 26:.3f} and 0.5. "
-        "(Do you sum over the last axis?)"
+    assert list(result) == list(inner), f"Expected the names {list(inner)}; {list(result)} came."
+    assert all(result[name] is tensor or torch.equal(result[name], tensor) for name, tensor in inner.items()), (
+        "The names are right, and the tensors have changed."
     )
-    many = squash(torch.ones(2, 3, 4, 8))
-    _check_tensor(many, (2, 3, 4, 8), "the same shape for vectors in more axes")
-    expected = torch.full((2, 3, 4), 8 / 9)
-    assert torch.allclose(many.norm(dim=-1), expected, atol=1e-4), "With more axes the vectors lie along the last one."
-    turned = F.cosine_similarity(result[:2], s[:2])
-    assert (turned > 0.999).all(), "The direction has changed. Only the length should."
-    return "Below 1 whatever comes, so that the length can stand for a probability."
+    assert list(without_prefix(inner)) == list(inner), "Names without the prefix should stay as they are."
+    return "Now strict=True, the default, can check that every name fits."
 
 
-squash_by_hand = Exercise(
-    "Squash",
-    test=_check_squash,
+without_prefix = Exercise(
+    "Names with a prefix",
+    test=_check_without_prefix,
     hints=(
-        "The length along the last axis: s.norm(dim=-1, keepdim=True).",
-        "New length times direction: length**2 / (1 + length**2) * s / length. "
-        "One length can be cancelled, and the zero vector is safe.",
+        "A dict comprehension over state.items() builds the new one.",
+        'name.removeprefix("module.") takes the prefix away where it is there, and nothing else.',
     ),
-    reference=squash_by_hand,
+    reference=without_prefix,
 )
 
-# ---- 3. intersection over union --------------------------------------------------------------------------------------
-
-
-def iou(a, b):
-    left_top = torch.maximum(a[:, None, :2], b[None, :, :2])
-    right_bottom = torch.minimum(a[:, None, 2:], b[None, :, 2:])
-    intersection = (right_bottom - left_top).clamp(min=0).prod(dim=2)
-    area_a, area_b = (boxes[:, 2:] - boxes[:, :2] for boxes in (a, b))
-    return intersection / (area_a.prod(dim=1)[:, None] + area_b.prod(dim=1) - intersection)
-
-
-def _check_iou(iou):
-    a = torch.tensor([[0.0, 0, 10, 10], [20, 20, 30, 40]])
-    b = torch.tensor([[0.0, 0, 10, 10], [5, 0, 15, 10], [50, 60, 70, 80], [20, 20, 30, 30]])
-    result, expected = iou(a.clone(), b.clone()), box_iou(a, b)
-    _check_tensor(result, (2, 4), "the IoU of each of 2 boxes with each of 4")
-    itself, half = result[0, 0].item(), result[0, 1].item()
-    assert not (abs(itself - 0.5) < 1e-4 and abs(half - 0.25) < 1e-4), (
-        "You divide by the sum of the areas: a box and itself have 0.5. "
-        "The intersection is in both areas, so it counts twice: subtract it once."
-    )
-    assert abs(itself - 1) < 1e-4, f"A box and itself have the IoU {itself:.3f}; expected 1."
-    apart = result[0, 2].item()
-    assert abs(apart) < 1e-6, (
-        f"Two boxes that do not touch have the IoU {apart:.3f}; expected 0. "
-        "Where there is no overlap, width and height of the "
-        "intersection come out negative: clamp(min=0) each of them, before you multiply."
-    )
-    assert abs(half - 0.5) > 1e-4, "You divide the intersection by the area of one box. Divide it by that of the union."
-    assert torch.allclose(result, expected, atol=1e-4), (
-        f"Boxes (0, 0, 10, 10) and (5, 0, 15, 10) have the IoU {half:.3f}; expected 50 / 150 = 0.333."
-    )
-    odd_a, odd_b = torch.tensor([[0.0, 0, 4, 1]]), torch.tensor([[2.0, 0, 5, 3], [1.0, -2, 2, 5]])
-    assert torch.allclose(iou(odd_a, odd_b), box_iou(odd_a, odd_b), atol=1e-4), (
-        "For boxes that are not squares it is not right: is x taken for y somewhere?"
-    )
-    return "This is torchvision.ops.box_iou."
-
-
-iou = Exercise(
-    "Intersection over union",
-    test=_check_iou,
-    hints=(
-        "The intersection's left side is the larger of the two left sides, "
-        "its right side the smaller of the two right sides.",
-        "a[:, None] and b[None] meet in all pairs: torch.maximum(a[:, None, :2], b[None, :, :2]) is (N, M, 2).",
-        "Width and height of the intersection: (right_bottom - left_top).clamp(min=0). "
-        "The union: area of a + area of b - intersection.",
-    ),
-    reference=iou,
-)
-
-# ---- 4. non-maximum suppression --------------------------------------------------------------------------------------
-
-
-def suppress(boxes, scores, overlap):
-    kept = []
-    for place in scores.argsort(descending=True).tolist():
-        if not kept or box_iou(boxes[[place]], boxes[kept]).max() <= overlap:
-            kept.append(place)
-    return kept
-
-
-def _check_suppress(suppress):
-    # In a row, each overlapping the next by half (IoU 1/3); the second is the surest, and the last stands alone.
-    boxes = torch.tensor([[0.0, 0, 10, 10], [5, 0, 15, 10], [10, 0, 20, 10], [15, 0, 25, 10], [60, 0, 70, 10]])
-    scores = torch.tensor([0.6, 0.9, 0.7, 0.65, 0.3])
-    result = suppress(boxes.clone(), scores.clone(), 0.3)
-    if isinstance(result, torch.Tensor) and result.ndim == 1 and not result.is_floating_point():
-        result = result.tolist()
-    assert isinstance(result, (list, tuple)) and all(isinstance(place, int) for place in result), (
-        f"Expected the places of the boxes that stay, such as [1, 3, 4]; a {type(result).__name__} came: {result}."
-    )
-    result = list(result)
-    assert result[:1] == [1], f"The surest box, number 1, should come first; {result} came. Sort by score, descending."
-    assert 4 in result, f"Box 4 overlaps none and should stay; {result} came."
-    assert result != [1, 4], (
-        "Box 3 is missing. It overlaps only box 2, and box 2 is removed itself (by box 1): "
-        "only boxes that stay remove others."
-    )
-    assert 0 not in result and 2 not in result, (
-        f"{result} came. Boxes 0 and 2 overlap the surest by an IoU of 1/3, more than 0.3, and should go."
-    )
-    assert sorted(result) == [1, 3, 4], f"{result} came; expected [1, 3, 4]."
-    assert result == [1, 3, 4], f"{result} came; expected the surest first, [1, 3, 4]."
-    everything = list(suppress(boxes, scores, 0.5))
-    assert sorted(map(int, everything)) == [0, 1, 2, 3, 4], (
-        f"With overlap=0.5 no box should go, as none overlaps by more than 1/3; {everything} stay. Is `overlap` used?"
-    )
-    return "torchvision.ops.nms does the same, faster."
-
-
-suppress = Exercise(
-    "Non-maximum suppression",
-    test=_check_suppress,
-    hints=(
-        "Go through the boxes, the surest first: scores.argsort(descending=True).tolist(). "
-        "Keep a list of the places that stay.",
-        "A box stays if it overlaps none of those kept so far: box_iou(boxes[[place]], boxes[kept]).max() <= overlap. "
-        "The first has none to overlap.",
-    ),
-    reference=suppress,
-)
-
-# ---- 5. calibration error --------------------------------------------------------------------------------------------
+# ---- 6. calibration error --------------------------------------------------------------------------------------------
 
 
 def calibration_error(p, labels):
@@ -250,8 +249,8 @@ def _check_calibration_error(calibration_error):
     # 0.95 five times, four of them right; 0.55 five times, one right. Off by 0.15 and 0.35, half of the answers each.
     p, labels = _answers([0.95] * 5 + [0.55] * 5, [True] * 4 + [False] + [True] + [False] * 4)
     result = calibration_error(p, labels)
-    result = result.item() if isinstance(result, torch.Tensor) and result.numel() == 1 else result
-    assert isinstance(result, (int, float)), f"Expected one number; a {type(result).__name__} came."
+    result = _number(result)
+    assert isinstance(result, Real), f"Expected one number; a {type(result).__name__} came."
     assert not math.isnan(result), "NaN came: the mean of an empty bin. Leave empty bins out."
     assert abs(result - 0.5) > 1e-4, (
         "Add up with the bins' shares of the answers as weights, not the plain sum over bins."
@@ -299,7 +298,7 @@ calibration_error = Exercise(
     reference=calibration_error,
 )
 
-# ---- 6. a greedy soup ------------------------------------------------------------------------------------------------
+# ---- 7. a greedy soup ------------------------------------------------------------------------------------------------
 
 
 def greedy_soup(networks, score):
