@@ -1,8 +1,13 @@
 """Wrong answers to the exercises of notebook 06: (exercise, answer, a piece of the message that fits the mistake)."""
 
+import math
+import random
+
+import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import nn
+
+from utils import datasets
 
 
 def flip(coins, dim=-1):
@@ -56,50 +61,154 @@ def class_numbers(images, labels, order, share, num_classes):
     return mix(images, images[order], share), mix(labels, labels[order], share)
 
 
-def dropped(kept, factor=lambda p: 1 / (1 - p), in_use=lambda x, p: x):
-    """Dropout that keeps where kept(x, p) is true."""
-    return lambda x, p, training: x * kept(x, p) * factor(p) if training else in_use(x, p)
+def set_both(images, labels, order, share, num_classes):
+    targets, rows = torch.zeros(len(labels), num_classes), torch.arange(len(labels))
+    targets[rows, labels] = share
+    targets[rows, labels[order]] = 1 - share
+    return mix(images, images[order], share), targets
 
 
-def coins(x, p):
-    return torch.rand_like(x) >= p
+def square(rows, columns, value=127, channels=slice(None)):
+    """Erases where rows(top, left, side) and columns(top, left, side) say."""
+
+    def erase(image, top, left, side):
+        copy = image.clone()
+        copy[channels, slice(*rows(top, left, side)), slice(*columns(top, left, side))] = value
+        return copy
+
+    return erase
 
 
-def price(weights, l1=lambda w: w.abs().sum(), l2=lambda w: w.square().sum()):
-    return lambda model, a, b: sum(a * l1(w) + b * l2(w) for w in weights(model))
+def down(top, left, side):
+    return top, top + side
 
 
-def of_layers(model):
-    return [layer.weight for layer in model.modules() if isinstance(layer, (nn.Linear, nn.Conv2d))]
+def across(top, left, side):
+    return left, left + side
 
 
-def without_biases(model):
-    return [p for name, p in model.named_parameters() if "bias" not in name]
+def erase_in_place(image, top, left, side):
+    image[:, top : top + side, left : left + side] = 127
+    return image
 
 
-def stop_at_first_rise(losses, patience):
-    for epoch in range(1, len(losses)):
-        if losses[epoch] > losses[epoch - 1]:
-            return losses.index(min(losses[:epoch])), epoch
-    return losses.index(min(losses)), len(losses) - 1
+def erase_pixel_by_pixel(image, top, left, side):
+    copy = image.clone()
+    for y in range(top, min(top + side, image.shape[1])):
+        for x in range(left, min(left + side, image.shape[2])):
+            copy[:, y, x] = 127
+    return copy
 
 
-def stop(losses, patience, wait=0, first=0):
-    best = 0
-    for epoch, loss in enumerate(losses):
-        if loss < losses[best]:
-            best = epoch
-        if epoch - best >= patience + wait:
-            return best + first, epoch + first
-    return best + first, len(losses) - 1 + first
+def flip_in_a_loop(images, p):
+    return torch.stack([image.flip(-1) if random.random() < p else image for image in images])
+
+
+def flip_exactly(images, p):
+    chosen = torch.randperm(len(images))[: round(p * len(images))]
+    result = images.clone()
+    result[chosen] = images[chosen].flip(-1)
+    return result
+
+
+def flip_the_same(images, p):
+    coins = torch.rand(len(images), generator=torch.Generator().manual_seed(0)) < p
+    return torch.where(coins[:, None, None, None], images.flip(-1), images)
+
+
+def apply(image, transforms):
+    for transform in transforms:
+        image = transform(image)
+    return image
+
+
+def of_all(image, transforms, num):
+    return apply(image, random.sample(transforms, num))
+
+
+def mostly_the_first(image, transforms, num):
+    order = [*range(len(transforms))]
+    return apply(image, [transforms[k] for k in (order if random.random() < 0.5 else random.sample(order, 6))[:num]])
+
+
+def divided(training, validation):
+    """training(known, copies(pictures)) and validation(held_out, all), of ten pictures as the exercise has them."""
+
+    def divide(images, num_val, num_copies, augment):
+        cut = len(images) - num_val
+        known, held_out = images[:cut], images[cut:]
+        return (
+            training(known, lambda pictures: [augment(image) for _ in range(num_copies) for image in pictures]),
+            validation(held_out, augment, images),
+        )
+
+    return divide
+
+
+def held_out_as_it_is(held_out, augment, images):
+    return held_out
+
+
+def augment_then_divide(images, num_val, num_copies, augment):
+    everything = images + [augment(image) for _ in range(num_copies) for image in images]
+    return everything[num_val:], everything[:num_val]
+
+
+def one_copy_repeated(images, num_val, num_copies, augment):
+    known = images[: len(images) - num_val]
+    return known + num_copies * [augment(image) for image in known], images[len(images) - num_val :]
+
+
+def cut_from_behind(images, num_val, num_copies, augment):
+    known = images[:-num_val]
+    return known + [augment(image) for image in known for _ in range(num_copies)], images[-num_val:]
+
+
+def remembers(images):
+    """Knows the labels of all pictures of the notebook by heart."""
+    splits = datasets.dogs_vs_cats(num_train=760, num_val=0, num_test=500, size=48)
+    known = {
+        image.numpy().tobytes(): label
+        for part in (splits.train, splits.test)
+        for image, label in zip(part.images, part.targets["label"], strict=True)
+    }
+    return torch.stack([known.get(image.numpy().tobytes(), torch.tensor(0)) for image in images])
 
 
 WRONG = [
+    ("erase", erase_in_place, "Begin with image.clone()"),
+    ("erase", square(across, down), "Rows and columns have changed places"),
+    ("erase", square(down, across, value=0), "Grey is 127"),
+    ("erase", square(down, across, channels=slice(1)), "Only some of the three channels"),
+    ("erase", square(lambda t, le, s: (t, t + s + 1), lambda t, le, s: (le, le + s + 1)), "too large"),
+    ("erase", square(lambda t, le, s: (t, t + s - 1), lambda t, le, s: (le, le + s - 1)), "too small"),
+    ("erase", square(lambda t, le, s: (t, s), lambda t, le, s: (le, s)), "Nothing is erased"),
+    ("erase", lambda image, top, left, side: image[:, top : top + side, left : left + side], "same shape"),
     ("random_flip", lambda images, p: images.flip(-1) if torch.rand(()) < p else images, "one coin for the batch"),
     ("random_flip", flip(one_each, dim=-2), "upside down"),
     ("random_flip", flip(lambda x, p: torch.rand(x.shape) < p), "One coin for a picture"),
     ("random_flip", flip(lambda x, p: (torch.rand(len(x)) > p)[:, None, None, None]), "numbers below p"),
     ("random_flip", flip_in_place, "changes the batch that it was given"),
+    ("random_flip", flip_exactly, "Five calls flipped exactly 600"),
+    ("random_flip", flip_the_same, "Draw anew each time"),
+    ("epochs_for", lambda num, steps, size: round(steps / (num / size)), "epochs make"),
+    ("epochs_for", lambda num, steps, size: max(1, steps // -(-num // size)), "come closer"),
+    ("epochs_for", lambda num, steps, size: round(steps / max(1, num // size)), "Round up"),
+    ("epochs_for", lambda num, steps, size: round(steps / -(-num // size)), "one epoch at least"),
+    ("epochs_for", lambda num, steps, size: steps / -(-num // size), "a whole number"),
+    ("rand_augment", lambda image, transforms, num: apply(image, transforms[:num]), "the same transforms"),
+    ("rand_augment", lambda image, t, num: apply(image, random.choices(t, k=num)), "applied twice"),
+    ("rand_augment", lambda image, t, num: [f(image) for f in random.sample(t, num)], "one after the other"),
+    ("rand_augment", lambda image, t, num: apply(image, random.sample(t, len(t))), "expected 3"),
+    ("rand_augment", lambda image, t, num: apply(image, random.sample(t[1:], num)), "is never chosen"),
+    ("rand_augment", mostly_the_first, "not equally likely"),
+    ("divide_and_augment", augment_then_divide, "Divide first"),
+    ("divide_and_augment", divided(lambda k, copies: k + copies(k), lambda h, f, _: [f(x) for x in h]), "as they are"),
+    ("divide_and_augment", divided(lambda k, copies: copies(k), held_out_as_it_is), "the originals stay"),
+    ("divide_and_augment", divided(lambda k, copies: k + copies(k), lambda h, f, a: a[:3]), "is in the training list"),
+    ("divide_and_augment", one_copy_repeated, "Call augment anew"),
+    ("divide_and_augment", cut_from_behind, "count from the front"),
+    ("divide_and_augment", divided(lambda k, copies: k, held_out_as_it_is), "Expected 2 copies of each"),
     ("flip_all", moved(lambda width, *box: box), "stayed behind"),
     ("flip_all", moved(lambda width, x1, y1, x2, y2: (width - x1, y1, width - x2, y2)), "change places too"),
     ("flip_all", moved(lambda width, x1, y1, x2, y2: (width - 1 - x2, y1, width - 1 - x1, y2)), "between pixels"),
@@ -111,22 +220,18 @@ WRONG = [
     ("mix_up", mix_backwards, "wrong way round"),
     ("mix_up", class_numbers, "Expected labels as probabilities"),
     ("mix_up", mixed(mix, lambda a, b, s: s * a), "must sum to 1; yours"),
-    ("dropout_by_hand", dropped(coins, factor=lambda p: 1), "the mean has fallen"),
-    ("dropout_by_hand", dropped(lambda x, p: torch.rand_like(x) < p), "turned OFF"),
-    ("dropout_by_hand", dropped(coins, factor=lambda p: 1 - p), "You multiply by 1 - p"),
-    ("dropout_by_hand", dropped(coins, in_use=lambda x, p: x * (1 - p)), "no factor either"),
-    ("dropout_by_hand", dropped(lambda x, p: torch.rand(x.shape[1]) >= p), "its own coin"),
-    ("dropout_by_hand", dropped(coins, factor=lambda p: 1 / p), "You divide by p"),
-    ("elastic_net", price(lambda model: model.parameters()), "You price all parameters"),
-    ("elastic_net", price(without_biases), "scales of batch norm"),
-    ("elastic_net", lambda model, a, b: price(of_layers)(model, b, a), "changed places"),
-    ("elastic_net", price(of_layers, l2=lambda w: w.norm()), "sum the squares"),
-    ("elastic_net", lambda model, a, b: price(of_layers)(model, a, b).item(), "cut it off from backward"),
-    ("elastic_net", price(of_layers, l1=lambda w: w.sum()), "Without abs()"),
-    ("early_stopping", lambda losses, patience: (losses.index(min(losses)), len(losses) - 1), "nobody ever sees it"),
-    ("early_stopping", stop_at_first_rise, "You stop too early"),
-    ("early_stopping", lambda losses, patience: stop(losses, patience, wait=1), "one epoch too long"),
-    ("early_stopping", lambda losses, patience: stop(losses, patience, first=1), "count from 0"),
+    ("mix_up", set_both, "add the two shares"),
     ("lab", lambda images: torch.zeros(len(images), dtype=torch.long), "guessing gives 50 %"),
+    ("lab", remembers, "counts as good"),
     ("lab", lambda images: torch.zeros(len(images), 2), "expected one label each"),
+]
+
+RIGHT = [
+    ("erase", erase_pixel_by_pixel),
+    ("random_flip", flip_in_a_loop),
+    ("epochs_for", lambda num, steps, size: float(max(1, round(steps / math.ceil(num / size))))),
+    ("epochs_for", lambda num, steps, size: np.int64(max(1, round(steps / math.ceil(num / size))))),
+    ("rand_augment", of_all),
+    ("divide_and_augment", divided(lambda k, copies: k + copies(k), held_out_as_it_is)),
+    ("mix_up", lambda x, y, o, s, n: (torch.lerp(x[o], x, s), s * torch.eye(n)[y] + (1 - s) * torch.eye(n)[y[o]])),
 ]
