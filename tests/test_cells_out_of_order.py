@@ -61,7 +61,7 @@ def main(folder: Path) -> None:
     import torch
 
     import utils
-    from utils import datasets
+    from utils import datasets, models  # noqa: F401 -- models now, while it looks for the backbone where that lies
 
     signal.signal(signal.SIGVTALRM, signal.default_int_handler)
     datasets.cache.CHECKOUT, wrong = folder, {}
