@@ -34,12 +34,12 @@ def write(tmp_path, monkeypatch):
     def write(name, text):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
-        fingerprint._shared.cache_clear()
+        fingerprint.shared.cache_clear()
 
     for name, text in FILES.items():
         write(name, text)
     yield write
-    fingerprint._shared.cache_clear()
+    fingerprint.shared.cache_clear()
 
 
 def both() -> tuple[str, str]:

@@ -23,12 +23,12 @@ DOCUMENTED = ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef
 
 def of_notebook(notebook: NotebookNode) -> str:
     """The fingerprint of a notebook's run."""
-    return _digest(*_lessons(code_cells(notebook)), *_shared())
+    return _digest(*_lessons(code_cells(notebook)), *shared())
 
 
 def of_table(name: str, cells: Iterable[NotebookNode]) -> str:
     """The fingerprint of a row of data/measured/NAME.csv. cells: those of its notebook that are tagged "measure"."""
-    return _digest(*_lessons(cells), *_program(name), *_shared())
+    return _digest(*_lessons(cells), *_program(name), *shared())
 
 
 def essence(code: str) -> str:
@@ -72,7 +72,7 @@ def _assigned(statement: ast.stmt) -> set[str]:
 
 
 @cache
-def _shared() -> list[str]:
+def shared() -> list[str]:
     """The rooms of utils that compute, and the backbone."""
     utils = ROOT / "utils"
     files = [path for room in ROOMS for path in sorted([*utils.glob(f"{room}.py"), *utils.glob(f"{room}/**/*.py")])]

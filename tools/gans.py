@@ -30,7 +30,7 @@ def code() -> str:
     texts = [cell.source for cell in measure.taught("09")]
     texts += [inspect.getsource(exercises.any_generator.reference), Path(__file__).read_text(encoding="utf-8")]
     essences = [fingerprint.essence(text) for text in texts]
-    return hashlib.sha256("\n".join([*essences, *fingerprint._shared()]).encode()).hexdigest()[:8]
+    return hashlib.sha256("\n".join([*essences, *fingerprint.shared()]).encode()).hexdigest()[:8]
 
 
 def train_heads(lesson) -> tuple[dict, float]:
