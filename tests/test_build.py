@@ -371,6 +371,14 @@ def test_seeds_reports_a_broken_seed_and_fails(source, tmp_path, monkeypatch, ca
     assert (tmp_path / "rows.csv").read_text().splitlines() == ["claim,seed,held,figures,kind", "text,0,True,0.9,claim"]
 
 
+def test_a_kernel_that_dies_costs_its_own_seed_only(monkeypatch):
+    def run(source, seed):
+        raise seeds.DeadKernelError("Kernel died")
+
+    monkeypatch.setattr(seeds, "run", run)
+    assert seeds.attempt("03_small.py", 1) == "Kernel died"
+
+
 def test_what_ran_where_is_kept_and_shown(built, tmp_path, monkeypatch, done):
     file = tmp_path / "runs.csv"
     monkeypatch.setattr(seeds, "RUNS", file)

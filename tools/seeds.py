@@ -23,7 +23,7 @@ from pathlib import Path
 
 import nbformat
 from joblib import Parallel, delayed
-from nbclient.exceptions import CellExecutionError
+from nbclient.exceptions import CellExecutionError, DeadKernelError
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell
 
@@ -77,10 +77,10 @@ def run(source: Path, seed: int, folder: Path = NOTEBOOKS) -> dict:
 
 
 def attempt(source: Path, seed: int) -> dict | str:
-    """What `run` returns, or what the cell said that failed."""
+    """What `run` returns, or what was said by the cell that failed, or of the kernel that died."""
     try:
         return run(source, seed)
-    except CellExecutionError as error:
+    except (CellExecutionError, DeadKernelError) as error:
         return str(error)
 
 
