@@ -590,6 +590,8 @@ claim(
 # The reason is in the optimizer. **Adam divides each gradient by its own recent size**, so a gradient a thousand times smaller makes the same step. Plain gradient descent does not, and where $D$ is ahead
 # minimax leaves $G$ where it is. So "minimax does not work" is a statement about a loss **and** an optimizer. The non-saturating loss is the safer one, and Goodfellow and others propose it in the same
 # paper.
+#
+# (In the table each rate was chosen on the very runs that are shown. That flatters both losses, and both alike.)
 
 # %% [markdown]
 # **Exercise 3** (2 min): both slopes. For logits `a` return two tensors, the slope of the minimax loss and that of the non-saturating loss with respect to each logit (without the mean), by
