@@ -9,8 +9,8 @@
 # **Question:** Nobody tells a network what a digit is. It only sees 1,200 of them. Can it draw new ones, and how do we know that they are good?
 #
 # **You will be able to**
-# - explain what a generator and a discriminator want, write down their losses, and say when the first loss that one would try fails,
-# - train a DCGAN, and judge it by quality, coverage and newness, which its losses do not tell,
+# - explain what a generator and a discriminator want, write down their losses, and say when the most obvious loss fails,
+# - train a DCGAN, and judge it by quality, coverage and newness, none of which its losses show,
 # - recognise mode collapse, walk through the latent space, and ask a conditional GAN for the picture that you want.
 #
 # **Time:** it runs in @TIME@ on two CPU cores; with all sections, the exercises and the lab, three hours.
@@ -86,10 +86,9 @@ def set_seed(k):  # each experiment has its own: the order of the sections is fr
 # ## 1. Two networks play a game (10 min)
 #
 # So far every picture had a label, and the network learned to guess it. Now we put the labels away. What is left to learn is how pictures **are distributed**: which
-# occur often, which hardly ever, which never. Whoever knows that can draw new ones. This is **generative modelling**, a kind of **unsupervised** learning.
+# occur often, which hardly ever, which never. If you know that, you can draw new ones. This is **generative modelling**, a kind of **unsupervised** learning.
 #
-# A photo of $224 \times 224$ pixels has 150,528 numbers, and nobody can write down the density of photos. Goodfellow and others (2014) do without: they let two
-# networks play against each other.
+# A photo of $224 \times 224$ pixels has 150,528 numbers, and nobody can write down the density of photos. Goodfellow and others (2014) do without one: they let two networks play against each other.
 
 # %%
 # extra code: the two networks, and who learns from whom
@@ -125,11 +124,10 @@ show(game_figure(), "Random numbers z go into the generator G, which makes a fak
      "A dashed blue arrow leads from the answer back to D; a dashed orange one from the answer back through D to G: all that G learns comes that way.")  # fmt: skip
 
 # %% [markdown]
-# - The **generator** $G$ is a forger. It makes pictures of random numbers $\mathbf{z}$, and never sees a real one.
+# - The **generator** $G$ is a forger. It makes pictures from random numbers $\mathbf{z}$, and never sees a real picture.
 # - The **discriminator** $D$ is a detective. It learns to tell real from fake. That is supervised learning, with labels that cost nothing: we know which pictures are real.
-#
-# $D$ gives a logit $a$, and $\sigma(a)$ is the probability "real". Its loss is the cross-entropy of two classes. With $\text{softplus}(a) = \log(1 + e^a)$, so that
-# $-\log\sigma(a) = \text{softplus}(-a)$ and $-\log(1 - \sigma(a)) = \text{softplus}(a)$:
+# $D$ returns a logit $a$, and $\sigma(a)$ is the probability "real". Its loss is the cross-entropy of two classes. We write $\text{softplus}(a) = \log(1 + e^a)$. Then
+# $-\log\sigma(a) = \text{softplus}(-a)$ and $-\log(1 - \sigma(a)) = \text{softplus}(a)$, and the loss is
 #
 # $$\mathrm{d\_loss} = \underbrace{\text{mean}\;\text{softplus}(-D(\mathbf{x}))}_{\text{call the real ones real}} + \underbrace{\text{mean}\;\text{softplus}(D(G(\mathbf{z})))}_{\text{call the fakes fake}}$$
 
@@ -147,11 +145,11 @@ def non_saturating(fake_logits):
 
 
 # %% [markdown]
-# **Exercise 1** (3 min): the discriminator's loss, as libraries write it. The same loss, with `F.binary_cross_entropy_with_logits` and targets of ones and zeros: mean over
-# the reals plus mean over the fakes. Then, with `smooth = 0.1`, the targets of the **reals** become $1 - \text{smooth}$, and those of the fakes stay 0 (one-sided label
+# **Exercise 1** (3 min): the discriminator's loss, as libraries write it. Write the same loss with `F.binary_cross_entropy_with_logits` and targets of ones and zeros: the mean over the
+# reals plus the mean over the fakes. With `smooth = 0.1`, the targets of the **reals** become $1 - \text{smooth}$ = 0.9, and those of the fakes stay 0 (one-sided label
 # smoothing, Salimans et al. 2016).
 #
-# Write your answer in place of the dots and run the cell: the check says what it expected and what came. Stuck? Take away the `#` in the cell below it.
+# Write your answer in place of the dots and run the cell: the check says what it expected and what it got. Stuck? Take away the `#` in the cell below it.
 
 
 # %%
@@ -168,7 +166,7 @@ exercises.smooth_discriminator_loss.check(smooth_discriminator_loss)
 # %% [markdown]
 # ## 2. See it in the plane (18 min)
 #
-# Pictures have many numbers, so nobody sees how they move. Let us begin with "pictures" of two numbers: points. The real ones lie in eight heaps on a circle.
+# A picture has too many numbers for us to see how it moves. So we begin with "pictures" of two numbers: points. The real ones lie in eight heaps on a circle.
 
 
 # %% tags=["measure"]
@@ -182,7 +180,7 @@ def ring(num):
 
 
 # %% [markdown]
-# Both networks are small stacks of dense layers. $G$ makes a point of two random numbers, $D$ makes a logit of a point.
+# Both networks are small stacks of dense layers. $G$ makes a point from two random numbers, $D$ a logit from a point.
 
 
 # %% tags=["measure"]
@@ -197,8 +195,8 @@ def dense(inputs, outputs, width=64):
 # %% [markdown]
 # **A GAN is two networks, two losses, two optimizers.** This class serves the whole notebook; only the networks will change.
 #
-# - `.detach()` in $D$'s loss: $D$ learns from the fakes, and $G$ is left in peace.
-# - `beta1 = 0.5` in place of Adam's usual 0.9: less inertia, as the opponent keeps moving (Radford et al. 2016).
+# - `.detach()` in $D$'s loss: $D$ learns from the fakes, and no gradient reaches $G$.
+# - `beta1 = 0.5` in place of Adam's usual 0.9: less momentum, because the opponent keeps moving (Radford et al. 2016).
 # - `average`: a second generator, whose weights are a running mean of the first one's. It is not trained. Section 4 uses it.
 
 
@@ -228,7 +226,7 @@ class GAN:
 
 
 # %% [markdown]
-# One step of each. They differ in a loss and an optimizer.
+# One training step for each network. They differ in the loss and the optimizer.
 
 
 # %% tags=["measure"]
@@ -250,7 +248,7 @@ def generator_step(gan, num):
 
 
 # %% [markdown]
-# And the game: by turns.
+# And the game, in which the two take turns.
 
 
 # %% tags=["measure"]
@@ -279,8 +277,8 @@ def sample(generator, z):
 
 
 # %% [markdown]
-# $D$'s **field** says what $G$ learns from it: the gradient $\nabla_{\mathbf{x}} D(\mathbf{x})$, the direction in which a point has to move for $D$ to find it more real.
-# We note it every 60 steps, and where the fakes are.
+# $D$'s **field** shows what $G$ learns from it. It is the gradient $\nabla_{\mathbf{x}} D(\mathbf{x})$: the direction in which a point has to move to look more real to $D$.
+# Every 60 steps we record the field and the fakes.
 
 
 # %% tags=["measure"]
@@ -321,14 +319,14 @@ class Film:
 
 
 # %% [markdown]
-# Now two games that differ in one number. In the first, both networks move by turns. In the second, the forger is faster: it makes **five steps** for each of the detective's.
+# Now two games that differ in one number. In the first, the networks take turns. In the second, the forger is faster: it makes **five steps** for each step of the detective.
 #
-# **Before you run it:** what does a forger do who has five tries before the detective learns anything? How many of the eight heaps will each of the two find?
+# **Before you run it:** what will a forger do that has five tries before the detective learns anything? How many of the eight heaps will the fakes find in each game?
 #
 # <details><summary>Answer</summary>
 #
-# It runs to the one place that $D$ believes most, with all its points: nothing in its loss asks for variety. Then $D$ learns that this place is fake, and all points run to the next.
-# The heaps that it does not visit are called the **dropped modes**.
+# It moves all its points to the one place that $D$ finds most real: nothing in its loss asks for variety. Then $D$ learns that this place is fake, and all points move on to the next.
+# The heaps that it does not visit are called **dropped modes**.
 #
 # </details>
 
@@ -403,7 +401,8 @@ def film():
 film()
 
 # %% [markdown]
-# One run proves little. Here are three, stopped after as many steps **of the discriminator**, so that both detectives have learned equally often. (The fast generator has learned five times as often.)
+# One run proves little. Here are three of each game, all stopped after the same number of steps **of the discriminator**, so that both detectives have learned equally often. (The fast
+# generator has learned five times as often.)
 
 # %%
 EQUAL_STEPS = 400
@@ -427,13 +426,13 @@ claim(
 
 # %% [markdown] slideshow={"slide_type": "notes"}
 # Let the film run twice: once for the orange points, once for the arrows. Ask where the arrows point when the lump sits in a heap: away from it, to the next. That is all there is to
-# mode collapse. "Mode" is the statistician's word for a heap of a density.
+# mode collapse. "Mode" is the statistician's word for a peak of a density.
 
 # %% [markdown]
-# This is **mode collapse**. Section 6 meets it again on digits. One remedy lets $D$ look at whole batches, so that it sees that they lack variety:
+# This is **mode collapse**. We meet it again on digits, in section 6. One remedy is to let $D$ look at whole batches, so that it notices when they lack variety:
 #
-# **Exercise 2** (3 min): a discriminator that sees batches. Append one channel to `x` (N, C, H, W) that holds everywhere the same number: the standard deviation over the batch,
-# `unbiased=False`, averaged over all channels and places (Karras et al. 2018). Where all pictures are alike it is 0. Return (N, C + 1, H, W).
+# **Exercise 2** (3 min): a discriminator that sees batches. Append one channel to `x` (N, C, H, W) that has the same number everywhere: the standard deviation over the batch
+# (`unbiased=False`), averaged over all channels and positions (Karras et al. 2018). If all pictures are alike, it is 0. Return (N, C + 1, H, W).
 
 
 # %%
@@ -450,11 +449,11 @@ exercises.with_batch_std.check(with_batch_std)
 # %% [markdown]
 # ## 3. Which loss for the generator? (10 min)
 #
-# $G$ wants the opposite of $D$. The first loss that one would try is $D$'s own with the other sign. Only its second half depends on $G$. This is the **minimax** game:
+# $G$ wants the opposite of $D$. The most obvious loss is $D$'s own with the opposite sign. Only its second half depends on $G$. This is the **minimax** game:
 #
 # $$\min_G \max_D\; \mathbb{E}_{\mathbf{x}} \log \sigma(D(\mathbf{x})) + \mathbb{E}_{\mathbf{z}} \log\left(1 - \sigma(D(G(\mathbf{z})))\right)$$
 #
-# The second lets $G$ call its fakes real: same goal, another road. With the logit $a = D(G(\mathbf{z}))$:
+# The second loss rewards $G$ when its fakes are called real: the same goal, but a different gradient. With the logit $a = D(G(\mathbf{z}))$:
 #
 # | | loss of $G$ | its slope with respect to $a$ |
 # |---|---|---|
@@ -468,12 +467,12 @@ def minimax(fake_logits):
 
 
 # %% [markdown]
-# **Before you run it:** the plane again. $G$ is fresh and stays so; $D$ alone learns to see through it. After each step we look at the gradient that $G$ would get, from either loss.
-# How will the two change?
+# **Before you run it:** we are in the plane again. $G$ is untrained and stays so; only $D$ learns. Every ten steps we look at the gradient that $G$ would get from each loss. How will the two
+# gradients change?
 #
 # <details><summary>Answer</summary>
 #
-# The better $D$ becomes, the smaller $\sigma(a)$, and with it the gradient of minimax: it **saturates** just when $G$ has the most to learn. The other slope goes to -1.
+# The better $D$ becomes, the smaller $\sigma(a)$ becomes, and with it the gradient of minimax: this loss **saturates** just when $G$ has the most to learn. The other slope goes to -1.
 #
 # </details>
 
@@ -516,8 +515,8 @@ claim(
 )
 
 # %% [markdown]
-# So minimax does not work? **Not so fast.** A small gradient is not yet a failed training. Measured earlier: both losses, $G$'s optimizer Adam or plain gradient descent (SGD), three
-# rates for each, five seeds, $D$ the same in all. Either both networks begin together, or $D$ has a head start of 300 steps.
+# So minimax does not work? **Not so fast.** A small gradient is not yet a failed training. Measured earlier: both losses, with Adam or plain gradient descent (SGD) as $G$'s optimizer, three
+# rates for each, five seeds, and the same $D$ in all. Either both networks begin together, or $D$ has a head start of 300 steps.
 
 
 # %% tags=["measure"]
@@ -587,15 +586,15 @@ claim(
 )
 
 # %% [markdown]
-# The reason is in the optimizer. **Adam divides each gradient by its own recent size**, so a gradient a thousand times smaller makes the same step. Plain gradient descent does not, and where $D$ is ahead
-# minimax leaves $G$ where it is. So "minimax does not work" is a statement about a loss **and** an optimizer. The non-saturating loss is the safer one, and Goodfellow and others propose it in the same
-# paper.
+# The reason is the optimizer. **Adam divides each gradient by its own recent size**, so a gradient a thousand times smaller gives the same step. Plain gradient descent does not, and when
+# $D$ is ahead, minimax mostly leaves $G$ where it is. So "minimax does not work" is a statement about a loss **and** an optimizer. The non-saturating loss is the safer choice, and
+# Goodfellow and others propose it in the same paper.
 #
-# (In the table each rate was chosen on the very runs that are shown. That flatters both losses, and both alike.)
+# (Each rate was chosen on the same runs that the figure shows. That flatters both losses equally.)
 
 # %% [markdown]
-# **Exercise 3** (2 min): both slopes. For logits `a` return two tensors, the slope of the minimax loss and that of the non-saturating loss with respect to each logit (without the mean), by
-# the formulas of the table.
+# **Exercise 3** (2 min): both slopes. For logits `a` return two tensors: the slope of the minimax loss and that of the non-saturating loss, with respect to each logit (without the mean).
+# Use the formulas of the table.
 
 
 # %%
@@ -627,7 +626,7 @@ images, labels = prepare(splits.train)
 test_images, test_labels = prepare(splits.test)
 
 # %% [markdown]
-# The two networks are those of Radford and others (2016), so small that they suit 8 x 8 pixels. A **DCGAN** has convolutions only. $G$ grows the picture with transposed convolutions,
+# The two networks are those of Radford and others (2016), made small enough for 8 x 8 pixels. A **DCGAN** has convolutions only. $G$ grows the picture with transposed convolutions,
 # $1 \to 2 \to 4 \to 8$ pixels a side. (Kernel 4 is divisible by stride 2, so no checkerboard is built in: notebook 03, section 7.)
 
 
@@ -644,7 +643,7 @@ def make_generator(inputs=Z, width=32, norm=nn.BatchNorm2d):
 
 
 # %% [markdown]
-# $D$ is the same backwards, with **leaky ReLU**, which lets a fifth of a negative input through.
+# $D$ is the same network backwards, with **leaky ReLU**, which lets a fifth of a negative input through.
 
 
 # %% tags=["measure"]
@@ -714,7 +713,7 @@ def wall(rows, title, num=8):
 #
 # <details><summary>Answer</summary>
 #
-# Strokes come within the first hundreds of steps, digits soon after. And a vector need not keep its digit: nothing says which $\mathbf{z}$ is to be which digit, and early on they wander.
+# Strokes appear within the first few hundred steps, digits soon after. A vector need not keep its digit: nothing says which $\mathbf{z}$ should be which digit, and early on this changes.
 #
 # </details>
 
@@ -741,8 +740,8 @@ show(wall(rows | {"real digits": images}, "From noise to digits, without a singl
 # %% [markdown]
 # ### The averaged generator
 #
-# What $G$ does well today, $D$ has learned to see through tomorrow, so the two never come to rest. The pictures above are drawn by a **running mean** of $G$'s weights, which wobbles
-# less and is used in most large GANs (Yazıcı et al. 2019):
+# Whatever fools $D$ now, $D$ soon learns to recognise, so the two never settle. The pictures above are drawn with a **running mean** of $G$'s weights. It fluctuates less, and most large
+# GANs use one (Yazıcı et al. 2019):
 #
 # $$\text{average} \leftarrow 0.99\;\text{average} + 0.01\;\text{generator}$$
 
@@ -765,7 +764,7 @@ claim(
 
 # %% [markdown]
 # **Exercise 4** (3 min): the average, by hand. Without `AveragedModel`: after each step, every parameter of `average` becomes $\text{decay} \cdot \text{average} + (1 - \text{decay}) \cdot
-# \text{model}$, in place. Its buffers (batch normalisation's statistics) are copied as they are. Return `average`.
+# \text{model}$, in place. Copy its buffers (batch normalisation's statistics) as they are. Return `average`.
 
 
 # %%
@@ -782,8 +781,8 @@ exercises.update_average.check(update_average)
 # %% [markdown]
 # ## 5. Are they good? (16 min)
 #
-# Somebody has to judge. We train a classifier on the **real** digits with their labels. (Only the judge sees labels. Whoever draws does not.) A little noise on its input while it
-# learns keeps it from depending on single pixels.
+# We need a judge. We train a classifier on the **real** digits with their labels. (Only the judge sees labels. The generators do not.) A little noise on its input during training keeps it from
+# depending on single pixels.
 
 
 # %% tags=["measure"]
@@ -806,15 +805,15 @@ def train_judge(seed):
 # %% [markdown]
 # We ask it two things.
 #
-# - **Recognised** (quality): the share of the pictures for which it is more than 90 % sure, of whatever digit.
+# - **Recognised** (quality): the share of the pictures for which it is more than 90 % sure of some digit.
 # - **Classes** (coverage): if $s_c$ is the share of class $c$ in its answers, then $\exp\!\left(-\sum_c s_c \log s_c\right)$ is the **effective number of classes**: 10 where all ten are
 #   equally frequent, 1 where there is only one.
 #
-# The **inception score** (Salimans et al. 2016) makes one number of both. With $p(c \mid \mathbf{x})$ the judge's probabilities for a picture and $\bar p(c)$ their mean over all pictures,
+# The **inception score** (Salimans et al. 2016) combines both in one number. With $p(c \mid \mathbf{x})$ the judge's probabilities for a picture and $\bar p(c)$ their mean over all pictures,
 #
 # $$\text{score} = \exp\!\left(\text{entropy of } \bar p - \text{mean entropy of } p(\cdot \mid \mathbf{x})\right)$$
 #
-# It is at most 10 here. (There the judge is the network Inception v3. Ours is smaller, so its scores compare only with each other.)
+# It is at most 10 here. (In the paper the judge is the network Inception v3. Ours is smaller, so its scores can only be compared with each other.)
 
 
 # %% tags=["measure"]
@@ -843,9 +842,9 @@ print(f"The judge reads {read:.1%} of {len(test_labels)} digits that are new to 
 # %% [markdown]
 # ### The simplest thing that could work
 #
-# On 64 pixels one *can* write down a density. Three of them, each easily fitted to the 1,200 digits and drawn from:
+# For 64 pixels we *can* write down a density. Here are three. Each is easy to fit to the 1,200 digits, and easy to draw from:
 #
-# - **each pixel alone**: 64 Gaussians, as if pixels knew nothing of each other;
+# - **each pixel alone**: 64 Gaussians, as if pixels had nothing to do with each other;
 # - **one Gaussian**: a mean of 64 numbers, and a **covariance** of $64 \times 64$, which says which pixels go together;
 # - **30 Gaussians**: a **mixture**, $p(\mathbf{x}) = \sum_k \pi_k\, \mathcal{N}(\mathbf{x};\, \boldsymbol\mu_k, \boldsymbol\Sigma_k)$. To draw, choose one of the 30, then draw from it.
 
@@ -885,16 +884,16 @@ show(wall({"real digits": images} | drawn, "What goes together must be learned, 
 # %% [markdown]
 # ### A forger with a copying machine
 #
-# This judge can be cheated. Whoever hands it the training digits themselves, with a little noise, gets full marks for quality and coverage. So there is a third question, which needs no judge.
+# This judge can be cheated. The training digits themselves, with a little noise, get full marks for quality and coverage. So we ask a third question, which needs no judge.
 #
-# - **New**: how far is each picture from the most similar training digit? We compare with real digits that are not among them, and look at the **5 % of the pictures that are
-#   nearest**. 1 is as new as real digits are.
+# - **New**: how far is each picture from the most similar training digit? We look at the **5 % of the pictures that are nearest**, and divide their distance by that of real digits that are not in the
+#   training set. 1 means as new as real digits are.
 #
 # **Before you run it:** why the nearest 5 %, and not the median? Think of a forger who copies every third picture.
 #
 # <details><summary>Answer</summary>
 #
-# A median looks at the one in the middle. As long as fewer than half are copies, the middle one is not a copy.
+# The median looks at the picture in the middle. As long as fewer than half are copies, that one is not a copy.
 #
 # </details>
 
@@ -926,7 +925,7 @@ claim(
 )
 
 # %% [markdown]
-# Has our generator copied? Below each of its drawings stands the training digit that is most similar.
+# Has our generator copied? Below each of its drawings is the most similar training digit.
 
 # %%
 made = drawn["DCGAN"]
@@ -940,7 +939,7 @@ show(wall({"drawn": made, "most similar": nearest}, "Related to training digits,
 # %% [markdown]
 # ### A detective of its own
 #
-# A fourth question, for which nobody has to know digits. A **fresh** discriminator, a small convolutional network, learns to tell a method's pictures from real digits. Then it is tested on
+# The fourth question needs no knowledge of digits. A **fresh** discriminator, a small convolutional network, learns to tell a method's pictures from real digits. Then it is tested on
 # pictures and digits that it has not seen. This is a **two-sample test** (Lopez-Paz & Oquab 2017).
 #
 # - **Fooled**: the share of its answers that are wrong. Half is the best that a forger can do.
@@ -974,8 +973,8 @@ def fooled(pictures, seed=0, num_steps=300):
 
 
 # %% [markdown]
-# All that has drawn so far, on one list. The mixture stands on it twice, because noise in a dark corner would give it away too cheaply: **cleaned** means that nearly black pixels are made
-# black, and the greys rounded to the 17 levels that the digits have.
+# Here is everything that has drawn so far, in one list. The mixture is in it twice, because noise in a dark corner would give it away too easily. **Cleaned** means that nearly black pixels are
+# made black, and greys are rounded to the 17 levels that the digits have.
 
 
 # %%
@@ -989,7 +988,7 @@ def cleaned(pictures):
 #
 # <details><summary>Answer</summary>
 #
-# No. The judge recognises the mixture's pictures nearly as often as real digits. The detective is fooled most by the DCGAN (and by copies): it knows the mixture by the grain of its noise.
+# No. The judge recognises the mixture's pictures nearly as often as real digits. The detective is fooled most by the DCGAN (and by copies): it recognises the mixture by the grain of its noise.
 #
 # </details>
 
@@ -1034,11 +1033,12 @@ claim(
 
 # %% [markdown]
 # Which is better, the mixture or the DCGAN? It depends on what the pictures are for. A judge that reads digits forgives noise; a detective does not. **Say which question was asked, and compare with the
-# simplest thing that could work.** For 64 pixels that is a mixture of Gaussians, fitted in a fraction of a second. For a photo of $224 \times 224 \times 3$ each of its covariances would have eleven billion numbers. (Copies fool it in more than half of its answers, because it knows these very digits as real.)
+# simplest thing that could work.** For 64 pixels that is a mixture of Gaussians, fitted in a fraction of a second. For a photo of $224 \times 224 \times 3$ each of its covariances would
+# have eleven billion numbers. (Copies fool the detective in more than half of its answers, because it has learned that these very digits are real.)
 
 # %% [markdown] slideshow={"slide_type": "notes"}
 # Other measures to name: the Fréchet distance (Heusel et al. 2017) compares mean and covariance of features of real and drawn pictures; precision and recall for samples (Kynkäänniemi et
-# al. 2019) take quality and coverage apart as we do. More than 1 in the column "new" is no merit: noise has most of it.
+# al. 2019) separate quality from coverage, as we do. A value above 1 in the column "new" is no merit: noise scores highest there.
 
 # %% [markdown]
 # **Exercise 5** (3 min): how many classes? From the judge's `logits` (N, C) for N pictures, the effective number of classes: turn them into answers, count, and take the exponential of
@@ -1059,13 +1059,13 @@ exercises.effective_classes.check(effective_classes)
 # %% [markdown]
 # ## 6. What the losses tell, and what not (15 min)
 #
-# For a classifier we watch the loss: it falls, good. Here are the two losses of section 4, and beside them what the judge said meanwhile.
+# With a classifier we watch the loss, and when it falls, that is good. Here are the two losses of section 4, and beside them what the judge said at the same steps.
 #
 # **Before you run it:** the pictures became better all the time. What do you expect of the generator's loss?
 #
 # <details><summary>Answer</summary>
 #
-# It falls at the very start, and then it rather rises. It is measured by the discriminator, which learns as well: the yardstick grows with what it measures.
+# It falls at the very start, and then it tends to rise. It is measured by the discriminator, which learns as well: the yardstick itself changes.
 #
 # </details>
 
@@ -1106,10 +1106,11 @@ claim(
 # %% [markdown]
 # ### What the best possible discriminator knows
 #
-# Where reals have the density $p$ and fakes the density $q$, among all pictures at $\mathbf{x}$ the share $\frac{p(\mathbf{x})}{p(\mathbf{x}) + q(\mathbf{x})}$ is real. No $D$ can do better than to say
-# just that (Goodfellow et al. 2014, proposition 1). So a trained $D$ **contains the ratio of two densities**, though neither was ever written down.
+# Let reals have the density $p$ and fakes the density $q$. Then, of all pictures at $\mathbf{x}$, the share $\frac{p(\mathbf{x})}{p(\mathbf{x}) + q(\mathbf{x})}$ is real. No $D$ can do better than to say
+# exactly that (Goodfellow et al. 2014, proposition 1). So a trained $D$ **contains the ratio of two densities**, though neither was ever written down.
 #
-# **Before you run it:** one number a picture. Reals come from $\mathcal{N}(0, 1)$, fakes from $\mathcal{N}(1.5, 0.7^2)$. A small network learns to tell them apart. What does it say at 0.75, half-way? And at -3?
+# **Before you run it:** now each picture is one number. Reals come from $\mathcal{N}(0, 1)$, fakes from $\mathcal{N}(1.5, 0.7^2)$. A small network learns to tell them apart. What does it
+# say at 0.75, half-way between the two means? And at -3?
 #
 # <details><summary>Answer</summary>
 #
@@ -1158,13 +1159,13 @@ claim(
 #
 # ### Collapse on digits
 #
-# We provoke it as in the plane, and change one number: **ten steps of $G$ for each of $D$**.
+# We provoke collapse as in the plane, by changing one number: **ten steps of $G$ for each of $D$**.
 #
-# **Before you run it:** which of the two games will have losses closer to those of the theory, the healthy one or the collapsed one?
+# **Before you run it:** which game will have losses closer to those of the theory, the healthy one or the collapsed one?
 #
 # <details><summary>Answer</summary>
 #
-# The collapsed one. Its $D$ says about ½ to everything: it is too far behind to tell real from fake. In the losses that looks the same as if there were nothing to tell.
+# The collapsed one. Its $D$ says about ½ to everything: it is too far behind to tell real from fake. In the losses, this looks the same as if fakes and reals were alike.
 #
 # </details>
 
@@ -1238,7 +1239,7 @@ claim(
 )
 
 # %% [markdown]
-# How fast is too fast? And what if batch normalisation is missing as well, which keeps the pictures of a batch apart? Measured earlier, on five seeds, 600 steps of the generator each:
+# How fast is too fast? And what if we also remove batch normalisation, which keeps the pictures of a batch apart? Measured earlier, on five seeds, 600 steps of the generator each:
 
 # %%
 collapse = measured("gan_collapse")
@@ -1269,12 +1270,12 @@ show(collapse_figure(), "Effective number of classes against the generator's ste
 # |---|---|---|
 # | batch normalisation | none (and PyTorch's weights) | keeps signals and gradients in range; pictures of a batch differ |
 # | small weights | PyTorch's own | the paper's starting point |
-# | `beta1 = 0.5` | Adam's usual 0.9 | inertia towards where the opponent was |
+# | `beta1 = 0.5` | Adam's usual 0.9 | less momentum towards where the opponent was |
 # | non-saturating loss | minimax | gradient at a poor start (section 3) |
 # | leaky ReLU in $D$ | ReLU | a gradient for $G$ through every unit |
 # | separate batches, real and fake | $D$ learns from one batch of both | each batch is normalised by its own kind alone |
 # | separate batches, for G too | the same, and $G$'s fakes too meet $D$ in a batch with reals | |
-# | averaged weights | the last ones | wobble (section 4) |
+# | averaged weights | the last ones | they fluctuate less (section 4) |
 
 
 # %% tags=["measure"]
@@ -1318,7 +1319,7 @@ def gan_without(trick):
 
 
 # %% [markdown]
-# One of them live, batch normalisation, after 600 steps:
+# One of them live: batch normalisation is removed, for 600 steps.
 
 # %%
 set_seed(7)
@@ -1337,7 +1338,7 @@ show(wall(one_trick, "After 600 steps, with batch normalisation and without"),
 #
 # <details><summary>Answer</summary>
 #
-# Separate batches, by far. Then batch normalisation and the small inertia. The others hardly.
+# Separate batches, by far. Then batch normalisation and the low momentum. The others hardly matter.
 #
 # </details>
 
@@ -1395,21 +1396,21 @@ claim(
 )
 
 # %% [markdown]
-# By the score, averaged weights are worth less than a tenth of a point here. (The detective of section 5 sees much more of a difference.)
+# By the score, averaged weights are worth less than a tenth of a point here. (The detective of section 5 sees a much larger difference.)
 #
-# **Why is one batch of both so bad?** Not because of the batch. $D$ learns where reals and fakes are normalised together. But when $G$ asks, it sees fakes alone, normalised by other numbers,
-# and its answer means nothing. Where $G$'s fakes meet $D$ among reals too, all is nearly well again. So the advice has a reason that goes beyond GANs: **ask a network with batch
-# normalisation only about the kind of batches that it has learned from.**
+# **Why is one batch of both so bad?** The batch itself is not to blame. $D$ learns from batches in which reals and fakes are normalised together. But when $G$ learns, $D$ sees fakes alone,
+# normalised by other numbers, and its answer means nothing. When $D$ sees $G$'s fakes among reals there too, nearly all is well again. The reason goes beyond GANs: **use a network with
+# batch normalisation only on the kind of batches that it has learned from.**
 #
-# These tricks were found on larger pictures and deeper networks. Which of them carry the weight in your problem you have to measure in your problem.
+# These tricks were found on larger pictures and deeper networks. You have to measure which of them matter in your problem.
 
 # %% [markdown]
 # ## 8. A walk in latent space (10 min)
 #
-# Each $\mathbf{z}$ is a picture, and the space of all $\mathbf{z}$ is called the **latent space**. What lies **between** two of them? If $G$ had learned 1,200 pictures by heart, there would be
+# Each $\mathbf{z}$ gives a picture, and the space of all $\mathbf{z}$ is called the **latent space**. What lies **between** two of them? If $G$ had learned 1,200 pictures by heart, there would be
 # nothing sensible in between.
 #
-# Two roads lead from $\mathbf{z}_0$ to $\mathbf{z}_1$. The straight one (**lerp**), $(1-t)\,\mathbf{z}_0 + t\,\mathbf{z}_1$, and the arc (**slerp**, White 2016):
+# Two roads lead from $\mathbf{z}_0$ to $\mathbf{z}_1$: the straight one (**lerp**), $(1-t)\,\mathbf{z}_0 + t\,\mathbf{z}_1$, and the arc (**slerp**, White 2016):
 #
 # $$\text{slerp}(\mathbf{z}_0, \mathbf{z}_1, t) = \frac{\sin((1-t)\,\omega)}{\sin\omega}\,\mathbf{z}_0 + \frac{\sin(t\,\omega)}{\sin\omega}\,\mathbf{z}_1, \qquad \omega = \text{angle between them}$$
 
@@ -1425,8 +1426,8 @@ def slerp(z0, z1, t):
 
 
 # %% [markdown]
-# Why an arc? In 32 dimensions nearly all Gaussian vectors have about the same length, $\sqrt{32} \approx 5.7$: they lie on a shell. The straight road cuts through the inside: the middle of two
-# independent vectors has only $1/\sqrt{2} \approx 0.71$ of the length.
+# Why an arc? In 32 dimensions nearly all Gaussian vectors have about the same length, $\sqrt{32} \approx 5.7$: they lie on a shell. The straight road cuts through the inside: the midpoint
+# of two independent vectors has only $1/\sqrt{2} \approx 0.71$ of that length.
 
 
 # %%
@@ -1468,7 +1469,8 @@ ways = [0.5, *(k / 8 for k in range(9) if k != 4)]
 explore(draw_walk, road=["slerp", "lerp", "pixels"], t=ways)
 
 # %% [markdown]
-# **Before you run it:** a thousand pairs, and the picture half-way. On which road does the judge recognise it most often: on the arc, on the straight road, or where two pictures simply fade
+# **Before you run it:** we take a thousand pairs, and look at the picture half-way. On which road does the judge recognise it most often: on the arc, on the straight road, or where two
+# pictures simply fade
 # into each other?
 #
 # <details><summary>Answer</summary>
@@ -1499,9 +1501,10 @@ claim(
 # %% [markdown]
 # ## 9. Digits to order (18 min)
 #
-# Now we use the labels: a **conditional GAN** (Mirza & Osindero 2014). Both networks are told the digit. $G$ should draw it. $D$ asks: is this a real **picture of a 3**? A fine 7 is then a fake.
+# Now we use the labels: a **conditional GAN** (Mirza & Osindero 2014). Both networks are told the digit. $G$ should draw it. $D$ asks: is this a real **picture of a 3**? If a 3 was asked
+# for, even a perfect 7 is a fake.
 #
-# The label becomes ten numbers, one of them 1 (**one-hot**). $G$ gets them as ten more random numbers that are not random. $D$ gets them as ten more channels, each all 0 or all 1. The same
+# The label becomes ten numbers, of which one is 1 and the others are 0 (**one-hot**). $G$ gets them after its random numbers. $D$ gets them as ten more channels, each all 0 or all 1. The same
 # function does both:
 
 
@@ -1518,7 +1521,7 @@ print(tuple(with_label(torch.zeros(5, Z), torch.arange(5)).shape))
 print(tuple(with_label(torch.zeros(5, 1, 8, 8), torch.arange(5)).shape))
 
 # %% [markdown]
-# The rest is the GAN of section 4 with the label handed through.
+# The rest is the GAN of section 4, with the label passed on.
 
 
 # %% tags=["measure"]
@@ -1551,7 +1554,7 @@ def sample_digits(gan, labels):
 #
 # <details><summary>Answer</summary>
 #
-# In nearly all cases, and with far fewer steps than the GAN of section 4 was given: each class is simpler than all ten together.
+# In nearly all cases, and after far fewer steps than the GAN of section 4 had: each class is simpler than all ten together.
 #
 # </details>
 
@@ -1580,8 +1583,8 @@ claim(
 # %% [markdown]
 # ### Do such digits help a classifier?
 #
-# A tempting thought: real labelled pictures are few, so let a GAN draw more. We measure it, fairly: the GAN gets **the same few** digits as the classifier, and no others. All classifiers
-# have the same form and as many steps. Half of each batch is real, and the other half is
+# It is a tempting thought: real labelled pictures are few, so let a GAN draw more. We test it fairly: the GAN gets **the same few** digits as the classifier, and no others. All classifiers
+# have the same layers and the same number of steps. Half of each batch is real, and the other half is one of these:
 #
 # - **real only**: more of the same few digits;
 # - **with samples**: drawn by a conditional GAN that was trained on the few;
@@ -1660,8 +1663,8 @@ def gan_of_few(seed, few, few_labels, num_steps=600, progress="GAN of few"):
 #
 # <details><summary>Answer</summary>
 #
-# A GAN of 100 digits knows nothing that is not in the 100 digits; what it draws is at best as good as they are, and some of it is wrong. Moved copies know something more: that a digit,
-# turned a little, stays the same digit. That we told them.
+# A GAN trained on 100 digits knows nothing beyond those 100 digits. What it draws is at best as good as they are, and some of it is wrong. Moved copies add something that we know: a digit
+# turned a little is still the same digit.
 #
 # </details>
 
@@ -1690,7 +1693,7 @@ claim(
 
 # %% [markdown]
 # One draw of 100 digits proves little. Measured earlier: 50 to 400 digits, five draws of each. The fourth way is a **cheat**, and shows what to beware of in reports: its GAN was trained on all
-# 1,200 labelled digits, of which the classifier is said to have only a few.
+# 1,200 labelled digits, while the classifier is said to have only a few of them.
 
 # %%
 few_rows = measured("gan_few_digits")
@@ -1718,17 +1721,18 @@ show(fig, "Accuracy on new digits against the number of real labelled digits, me
      + "; ".join(f"{way} {', '.join(f'{100 * gain:+.1f}' for gain in values)} points" for way, values in gains.items() if way != "real only") + ".")  # fmt: skip
 
 # %% [markdown]
-# With 400 digits the samples cost a little. Moved copies help a little where digits are fewest. The cheat helps most, and the more the fewer digits the classifier is said to have: what helps
-# are the labels of the others.
+# With 400 digits, the samples cost a little accuracy. Moved copies help a little where digits are fewest. The cheat helps most, and it helps more the fewer digits the classifier is said to
+# have: what helps is the labels of the others.
 
 # %% [markdown] slideshow={"slide_type": "notes"}
-# Where synthetic pictures do help: where the generator brings knowledge from elsewhere (trained on many unlabelled pictures, or a large text-to-image model), or where privacy forbids to hand on the real ones. The cheat is the first of these in disguise.
+# Where synthetic pictures do help: where the generator brings knowledge from elsewhere (trained on many unlabelled pictures, or a large text-to-image model), or where privacy forbids
+# passing on the real ones. The cheat is the first of these in disguise.
 
 # %% [markdown]
 # ## 10. In colour, 32 x 32 (12 min)
 #
 # Everything so far was small because a lesson is short. The same game draws colour pictures of 32 x 32 pixels. The data: the heads of our drawn animals, 24 species, cut out by their boxes,
-# as the well-known collections of faces are.
+# as in the well-known collections of faces.
 
 
 # %% tags=["measure"]
@@ -1743,7 +1747,7 @@ def draw_heads(num, seed=0, side=32):
 
 
 # %% [markdown]
-# The generator is the one that exercise 7 builds, for any size. Its discriminator is the same backwards:
+# The generator is the one that exercise 7 builds, for any size. Its discriminator is the same network backwards:
 
 
 # %% tags=["measure"]
@@ -1773,8 +1777,8 @@ def training_heads():
 
 
 # %% [markdown]
-# **One line makes it large.** On a GPU what it makes is trained here and now. On a CPU that would take ten minutes, so we load what was trained
-# earlier (again: `python -m tools.gans heads`).
+# **One line makes it large.** On a GPU, this GAN is trained here and now. On a CPU that would take ten minutes, so we load weights that were trained earlier
+# (`python -m tools.gans heads` trains them again).
 
 # %%
 heads_gan = large_gan(side=32, channels=3)
@@ -1813,8 +1817,8 @@ show(heads_figure(torch.cat([real_heads[:16], new_heads[:32]]), ["real"] * 2 + [
      "Above, two rows of real heads of drawn animals. Below, four rows that the generator has made: lions, pandas, koalas and bears can be told, with eyes and noses in place; heads with long ears or horns are smeared.")  # fmt: skip
 
 # %% [markdown]
-# What came out after 5,000 steps, ten minutes of one core: round heads that many species share are drawn well, and rare shapes are not. It is a small generator and a short training; larger ones differ in
-# size and patience, and hardly in the game.
+# After 5,000 steps, ten minutes on one core, it draws well the round heads that many species share, but not the rare shapes. It is a small generator with a short training. Larger GANs have more
+# parameters and train for longer; the game is the same.
 
 # %%
 def spread(pictures):
@@ -1840,7 +1844,7 @@ show(heads_figure(strips, [""] * 2, "From one head to another"),
 # %% [markdown]
 # ## 11. From picture to picture (15 min)
 #
-# A label is one thing that one can tell a GAN. A whole picture is another: an outline, a map, a sketch.
+# We can tell a GAN a label. We can also give it a whole picture: an outline, a map, a sketch.
 
 # %%
 # extra code: pix2pix and CycleGAN as drawings
@@ -1889,12 +1893,12 @@ show(translation_figure(), "Above, pix2pix: an outline goes into a U-Net G, whic
 # %% [markdown]
 # - **pix2pix** (Isola et al. 2017) learns from **pairs**. $G$ is a U-Net (notebook 04), $D$ sees input and output **together**, and says for each patch whether it is part of a real pair.
 #   An L1 loss, the mean difference of pixels, keeps the output near its original.
-# - **CycleGAN** (Zhu et al. 2017) has **no pairs**, only two collections. Two generators, $G: X \to Y$ and $F: Y \to X$, and two discriminators. What keeps a zebra from being any zebra is the
-#   **cycle loss**: $F(G(\mathbf{x}))$ should be $\mathbf{x}$ again. (Both have been used to change the style of training pictures, as augmentation: notebook 06.)
+# - **CycleGAN** (Zhu et al. 2017) has **no pairs**, only two collections. Two generators, $G: X \to Y$ and $F: Y \to X$, and two discriminators. The **cycle loss** makes the zebra match its
+#   horse: $F(G(\mathbf{x}))$ should be $\mathbf{x}$ again. (Both have been used to change the style of training pictures, as augmentation: notebook 06.)
 #
 # ### Outlines to animals
 #
-# A small pix2pix. The outlines are the borders between the parts of a drawn animal, 32 x 32 pixels; the pictures are the animals, cut out. What colour a coat has, no outline says.
+# This is a small pix2pix. The outlines are the borders between the parts of a drawn animal, 32 x 32 pixels; the pictures are the animals, cut out. An outline does not say what colour the coat is.
 
 
 # %% tags=["measure"]
@@ -1951,8 +1955,9 @@ def train_pix2pix(pairs, adversarial, seed, num_steps=PAIR_STEPS):
 
 
 # %% [markdown]
-# How much does $D$ add? Two generators, the same but for one number: with $D$ (`adversarial=1`), and with the **L1 loss alone** (`adversarial=0`). Two measures on outlines that neither has
-# seen, both inside the animal: the **error**, the mean difference to the original (of 2), and the **detail**, the mean difference from pixel to pixel, as a share of the original's.
+# How much does $D$ add? We compare two generators that differ in one number: with $D$ (`adversarial=1`), and with the **L1 loss alone** (`adversarial=0`). On outlines that neither has seen,
+# we measure two things inside the animal: the **error**, the mean difference from the original (at most 2), and the **detail**, the mean difference between neighbouring pixels, as a share
+# of the original's.
 
 
 # %% tags=["measure"]
@@ -2021,16 +2026,18 @@ claim(
 )
 
 # %% [markdown]
-# Neither draws as well as the originals: 3,000 pairs and 800 steps are little. But the difference is the one that the paper shows. Where many coats are possible, L1 alone answers with the middle of them, and no animal
-# has that one. $D$ rewards a coat that could be real, and the generator pays for its choice with error. (Detail alone proves little, since noise has it too. The pictures show of which kind it is.)
+# Neither comes close to the originals: 3,000 pairs and 800 steps are not much. But the difference is the one that the paper shows. Where many coats are possible, L1 alone paints something
+# in between, and no animal has such a coat. $D$ rewards a coat that could be real; where the generator chooses the wrong one, its error grows. (Detail alone proves little, since noise has
+# it too. The pictures show which kind it is.)
 #
-# **One training each is not enough to tell how reliable this is.** The same with $D$ and another seed ended evenly coloured, with 4 % of the detail: this small game, too, can fail.
+# **One training of each is not enough to tell how reliable this is.** With another seed, the generator with $D$ ended evenly coloured, with 4 % of the detail: this small game can fail, too.
 
 # %% [markdown]
 # ## 12. Exercises (25 min)
 #
 # **Exercise 6**: a step of a critic. In a Wasserstein GAN (Arjovsky et al. 2017) $D$ is a **critic**: it gives any number, high for reals and low for fakes. Its loss is the mean of the fakes' numbers
-# minus the mean of the reals'. After the optimizer's step, all its parameters are clipped to $[-c, c]$, in place. Write one whole step, which leaves the generator in peace, and return the loss (float).
+# minus the mean of the reals'. After the optimizer's step, all its parameters are clipped to $[-c, c]$, in place. Write one whole step, in which no gradient reaches the generator, and
+# return the loss (float).
 
 
 # %%
@@ -2046,8 +2053,9 @@ exercises.critic_step.check(critic_step)
 
 # %% [markdown]
 # **Exercise 7**: a generator for any size. Build a DCGAN generator for pictures of `side` pixels, a power of two from 8 on: input (N, `z_dim`), output (N, `channels`, `side`, `side`) between -1 and
-# 1. A first transposed convolution makes $4 \times 4$ pixels, then each doubles the side (kernel 4, stride 2, padding 1). Channels: the last but one has `width`, each before it twice as many.
-# Batch normalisation and then ReLU after each, but not after the last, which has tanh. No bias before a batch normalisation; the last one has its bias.
+# 1. A first transposed convolution makes $4 \times 4$ pixels, then each doubles the side (kernel 4, stride 2, padding 1). Channels: the last layer but one has `width`, and each layer before
+#    it twice as many as the next. Each is followed by batch normalisation and ReLU, except the last, which has only tanh. Layers before a batch normalisation have no bias; the last layer
+#    has one.
 
 
 # %%
@@ -2065,17 +2073,18 @@ exercises.any_generator.check(any_generator)
 # ## 13. Lab: fool the detective (30 min and more)
 #
 # Write `train_artist(images, labels)`. It gets the 1,200 training digits as they are here, (N, 1, 8, 8) from -1 to 1, on the CPU. It trains whatever you like, for at most **60 seconds of one core**, and
-# returns a **generator**: an `nn.Module` that makes of `z` (N, 32), from a standard Gaussian, N pictures (N, 1, 8, 8).
+# returns a **generator**: an `nn.Module` that turns `z` (N, 32), from a standard Gaussian, into N pictures (N, 1, 8, 8).
 #
-# The check draws 2,000 `z` and trains three detectives (section 5) on half of the pictures and the training digits. Your score is **how often they are wrong** on the other half and on digits that no network
-# has seen: 50 % is the most. Two rules:
+# The check draws 2,000 `z` and trains three detectives (section 5) on half of the pictures and the training digits. Your score is **how often they are wrong** on the other half and on
+# digits that no network has seen: 50 % is the maximum. There are two rules:
 #
-# - **no copying**: the 5 % of your pictures that are nearest to the training digits must be at least 0.95 times as far from them as those of new real digits are (copies among them give themselves away);
+# - **no copying**: the 5 % of your pictures that are nearest to the training digits must be at least 0.95 times as far away as the nearest 5 % of new real digits (this finds copies);
 # - **no digit left out**: at least 40 % of the real digits of each class must be **covered**. A digit is covered if one of your pictures is closer to it than its 5th nearest neighbour among the
 #   training digits is (Naeem et al. 2020).
 #
-# **The baselines to beat:** the 30 Gaussians of section 5 score 16 %. Thirty for each digit score more, but are copies. The best mixture that we found, six for each digit, cleaned, scores 36 %. **38 % is good, 44 %
-# is very good.** The averaged generator of section 4 is a start.
+# **The baselines to beat:** the 30 Gaussians of section 5 score 16 %. Thirty for each digit score more, but they copy. The best mixture that we found, six for each digit, cleaned, scores 36
+# %. **38 % is good, 44 %
+# is very good.** The averaged generator of section 4 is a good start.
 
 
 # %%
@@ -2095,12 +2104,12 @@ exercises.lab.check(train_artist)
 # - A generator needs no density. It learns from a discriminator, through its gradient alone.
 # - Nothing in its loss asks for variety: a generator that is faster than its discriminator drops modes, in the plane and on digits.
 # - Against a discriminator that is ahead, the minimax loss gives hardly any gradient. Adam makes up for it, plain gradient descent does not. The non-saturating loss needs no such help.
-# - The losses of a GAN do not say how good it is. Ask for quality, coverage and newness: each alone can be cheated, and a median overlooks that every third picture is a copy.
+# - The losses of a GAN do not say how good it is. Ask for quality, coverage and newness: each can be cheated on its own, and a median does not notice that every third picture is a copy.
 # - Whose pictures are better depends on who is asked: a classifier prefers a mixture of Gaussians, a fresh discriminator is fooled more often by the DCGAN, and by its averaged weights far more often than by the last.
-# - Separate batches, batch normalisation and little inertia matter here; the other tricks hardly.
+# - Separate batches, batch normalisation and low momentum matter here; the other tricks hardly do.
 # - Between two latent vectors there are digits; between two pictures there are not.
-# - A conditional GAN draws what it is asked for. What it has learned from few pictures is in those few pictures.
-# - pix2pix learns from pairs, CycleGAN without. The L1 loss alone paints the mean of all pictures that an outline may belong to; the discriminator asks for one of them.
+# - A conditional GAN draws what it is asked for. From a few pictures it learns only what is in those few.
+# - pix2pix learns from pairs, CycleGAN without. The L1 loss alone paints something in between all pictures that an outline may belong to; the discriminator asks for one of them.
 #
 # The claims of this run, with their figures:
 
