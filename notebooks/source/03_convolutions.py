@@ -9,9 +9,9 @@
 # **Question:** Which kinds of convolution are there, what does each cost, and what is each good for?
 #
 # **You will be able to**
-# - compute the size of a result, what a network sees, and what a layer costs, and check all three,
-# - make a network cheaper with 1 x 1 convolutions, and tell multiplications from seconds,
-# - make pictures larger with transposed convolutions, and say what learning to do so is worth.
+# - compute the size of a layer's output, its receptive field and its cost, and check all three,
+# - make a network cheaper with 1 x 1 convolutions, and say why fewer multiplications need not mean less time,
+# - enlarge pictures with transposed convolutions, and say how much is gained by learning the enlargement.
 #
 # **Time:** it runs in @TIME@ on two CPU cores; with all sections, the exercises and the lab, about four hours.
 # **Before this:** notebook 00 (convolution, padding, stride, channels).
@@ -19,9 +19,8 @@
 # %% [markdown] slideshow={"slide_type": "notes"}
 # **A plan for 75 minutes** (the core takes 70, with its exercises)
 #
-# - **Core:** sections 1, 3, 4 and 7: the arithmetic, the 1 x 1 convolution, the two numbers of its cost, and the transposed convolution with
-#   its checkerboard.
-# - **Optional:** 2 (receptive field) and 8 (any image size); 5 (Inception), 6 (depthwise separable) and 9 (one and three dimensions) are short tours, each by itself.
+# - **Core:** sections 1, 3, 4 and 7: the arithmetic, the 1 x 1 convolution, the two measures of cost, and the transposed convolution with its checkerboard.
+# - **Optional:** 2 (receptive field) and 8 (any image size); 5 (Inception), 6 (depthwise separable) and 9 (one and three dimensions) are short tours, independent of each other.
 # - **Where to stop:** after the figure of all up-samplers in section 7. If you are late, stop at the checkerboard.
 
 # %% slideshow={"slide_type": "skip"}
@@ -72,9 +71,8 @@ course_seed = torch.initial_seed()  # as utils.start() has set it
 # %% [markdown]
 # ## 1. The arithmetic of a convolution (13 min)
 #
-# Notebook 00 had kernel, padding and stride. One number is missing: **dilation** $d$ pulls the kernel apart, so that its numbers lie $d$ pixels from each other.
-# A $3 \times 3$ kernel with $d = 2$ covers $5 \times 5$ pixels, with nine weights as before. In general $k$ numbers reach over $d(k-1) + 1$ pixels. So an image of side
-# $n$ becomes a result of side
+# Notebook 00 introduced kernel, padding and stride. One parameter is missing: **dilation** $d$ spreads the kernel out, so that its weights lie $d$ pixels apart. A $3 \times 3$
+# kernel with $d = 2$ covers $5 \times 5$ pixels, still with nine weights. In general, $k$ weights span $d(k-1) + 1$ pixels. So an image of side $n$ becomes a result of side
 #
 # $$ \left\lfloor \frac{n + 2p - d(k-1) - 1}{s} \right\rfloor + 1 $$
 
@@ -89,8 +87,8 @@ def output_side(n, kernel, stride=1, padding=0, dilation=1):
 #
 # <details><summary>Answer</summary>
 #
-# $4 \times 4$, both times: $\lfloor 7 / 2 \rfloor + 1$ and $\lfloor 6 / 2 \rfloor + 1$. With 8 pixels, the last column of the padding is never read. Section 7 will have to choose
-# between the two.
+# $4 \times 4$, both times: $\lfloor 7 / 2 \rfloor + 1$ and $\lfloor 6 / 2 \rfloor + 1$. With 8 pixels, the last column of the padding is never read. In section 7 we go back from 4
+# pixels, and have to choose between 7 and 8.
 #
 # </details>
 
@@ -100,7 +98,7 @@ for n in (8, 7):
     print(f"{n} -> {output_side(n, kernel=3, stride=2, padding=1)}")
 
 # %% [markdown]
-# Is the formula right? We try every combination of some values, and look at what PyTorch returns.
+# Is the formula right? We try many combinations of values and compare with what PyTorch returns.
 
 
 # %%
@@ -120,9 +118,9 @@ fact(
 # %% [markdown]
 # ### Explore
 #
-# One small picture for each step. Orange is read, and padding is grey. Where a small picture stands is where the result is written: the
-# first one gives the result's corner. Choose a single `step`, and the result is drawn beside it, in blue. "Transposed" goes the other way, from one pixel to many:
-# section 7 tells what that is good for.
+# There is one small picture for each step. Orange pixels are read, and padding is grey. The small pictures are arranged like the pixels of the result: the top left one computes
+# its top left pixel. Choose a single `step` to see the result beside it, in blue. "Transposed" goes the other way, from one pixel to many: section 7 explains what that is good
+# for.
 
 
 # %%
@@ -187,14 +185,14 @@ explore(
 )
 
 # %% [markdown] slideshow={"slide_type": "notes"}
-# Set dilation to 2 and padding to 2: the size stays that of dilation 1 and padding 1. Then stride 3: the last columns of the image are never read. That is the rounding down in the
-# formula, and the reason why transposed convolutions need an "output padding" later.
+# Set dilation to 2 and padding to 2: the size is the same as with dilation 1 and padding 1. Then set stride to 3: the last columns of the image are never read. This is the
+# rounding down in the formula, and the reason why transposed convolutions need an "output padding" later.
 
 # %% [markdown]
-# **Exercise 1** (3 min): keep the size. Which padding lets a convolution with stride 1 keep the side of the picture, for an odd kernel and any dilation? Return it, an
+# **Exercise 1** (3 min): keep the size. With which padding does a convolution with stride 1 keep the size of the picture, for an odd kernel and any dilation? Return it as an
 # integer.
 #
-# Write your answer in place of the dots and run the cell: the check says what it expected and what came. Stuck? Take away the `#` in the cell below it.
+# Write your answer in place of the dots and run the cell: the check says what it expected and what it got. Stuck? Remove a `#` in the cell below.
 
 
 # %%
@@ -211,8 +209,9 @@ exercises.same_padding.check(same_padding)
 # %% [markdown]
 # ## 2. The receptive field: what one answer sees (10 min)
 #
-# One result of one layer sees $k \times k$ pixels. The next layer sees results, so it sees more of the picture. The **receptive field** $r$ of a stack follows from its layers, one after
-# the other. $j$ is how many pixels one step is worth by then; it begins with $r = j = 1$, and each layer with kernel $k$, stride $s$, dilation $d$ does
+# One output of the first layer sees $k \times k$ pixels. The next layer reads these outputs, so it sees more of the picture. The **receptive field** $r$ of a stack of layers is
+# computed layer by layer. $j$ is the distance, in pixels of the picture, between two neighbouring outputs. We begin with $r = j = 1$, and a layer with kernel $k$, stride $s$ and
+# dilation $d$ changes them to
 #
 # $$ r \leftarrow r + d\,(k-1)\,j, \qquad j \leftarrow j \cdot s $$
 
@@ -228,8 +227,8 @@ def receptive_field(layers):
 
 
 # %% [markdown]
-# It can be **measured**, too. Take one output in the middle and compute its gradient with respect to the picture. Where the gradient is not zero, a changed pixel would change the output.
-# (All weights are positive here, so that nothing cancels.)
+# It can also be **measured**. Take one output in the middle and compute its gradient with respect to the picture. Where the gradient is not zero, changing the pixel would change
+# the output. (All weights are positive here, so that nothing cancels.)
 
 
 # %%
@@ -264,20 +263,20 @@ fact(
 )
 
 # %% [markdown]
-# Look at the first two lines. Three layers of $3 \times 3$ see as much as one of $7 \times 7$. With $C$ channels they have $3 \cdot 9\,C^2 = 27\,C^2$ weights instead of $49\,C^2$, and two ReLUs
-# more. That was the idea of VGG (Simonyan and Zisserman 2015). The third line: dilation sees far with few layers.
+# Look at the first two lines. Three layers of $3 \times 3$ see as much as one of $7 \times 7$. With $C$ channels they have $3 \cdot 9\,C^2 = 27\,C^2$ weights instead of $49\,C^2$,
+# and two more ReLUs. That was the idea of VGG (Simonyan and Zisserman 2015). The third line shows that dilation gives a large receptive field with few layers.
 #
 # **Before you run it:** four blocks of $3 \times 3$ convolution, ReLU and pooling. Does a pixel at the rim of the receptive field have as much influence as one in the middle?
 #
 # <details><summary>Answer</summary>
 #
-# No. From the middle many paths lead to the output, from the corner only one. The influence falls off towards the rim, much like a bell. What counts in practice, the *effective* receptive
-# field, is far smaller than the computed one (Luo et al. 2016).
+# No. Many paths lead from a pixel in the middle to the output, but only one from a corner. The influence falls off towards the rim, much like a bell curve. The *effective*
+# receptive field, the part that matters in practice, is far smaller than the computed one (Luo et al. 2016).
 #
 # </details>
 #
-# Now with networks as one trains them: eight channels, PyTorch's own random weights of both signs, ReLU, max pooling. The picture is as large as the receptive field, so there is
-# one output.
+# Now we use ordinary networks: eight channels, PyTorch's default random weights of both signs, ReLU, max pooling. The picture is as large as the receptive field, so there is one
+# output.
 
 
 # %%
@@ -332,11 +331,12 @@ claim(
 # %% [markdown]
 # ## 3. The 1 x 1 convolution (10 min)
 #
-# A kernel of one pixel: it looks at no neighbour. What can it be good for? A picture has **channels**. A $1 \times 1$ convolution mixes them, at every pixel in the same way:
+# A kernel of one pixel does not look at any neighbour. What can it be good for? A picture has **channels**, and a $1 \times 1$ convolution mixes them, in the same way at every
+# pixel:
 #
 # $$ y_{c}(i, j) = \sum_{c'} W_{c c'} \, x_{c'}(i, j) + b_c $$
 #
-# You have used one already: a colour picture becomes grey by weights for red, green and blue.
+# You know one already: a weighted sum of red, green and blue turns a colour picture grey.
 
 # %%
 fox = torch.from_numpy(critters.draw("fox", 1, size=64).image).permute(2, 0, 1)
@@ -351,8 +351,8 @@ show(image_grid([fox, grey, red / 2 + 0.5], titles=["3 channels", "channel 1: gr
      "A drawn fox, orange on green, and two channels that a 1 x 1 convolution makes of its red, green and blue: the grey values, and red minus green, in which the fox is bright.")  # fmt: skip
 
 # %% [markdown]
-# Read the formula again: it is a **linear layer**, $W x + b$, and $x$ is the column of channels at one pixel. The same layer at every pixel, a small network that walks over the image.
-# Lin et al. (2013) called this *network in network*.
+# Read the formula again: it is a **linear layer**, $W x + b$, where $x$ is the vector of channels at one pixel. The same small network is applied at every pixel. Lin et al. (2013)
+# called this *network in network*.
 
 # %%
 features = torch.randn(2, 192, 28, 28)
@@ -371,11 +371,13 @@ fact(
 )
 
 # %% [markdown]
-# **Before you run it:** we shuffle all pixels of the picture, convolve, and put them back in order. Is the result the one without shuffling? For $1 \times 1$? For $3 \times 3$?
+# **Before you run it:** we shuffle all pixels of the picture, convolve, and put them back in order. Is the result the same as without shuffling? For $1 \times 1$? For
+# $3 \times 3$?
 #
 # <details><summary>Answer</summary>
 #
-# For $1 \times 1$ yes: it does not know who its neighbours are. For $3 \times 3$ no. So a $1 \times 1$ convolution is never alone: others look at shapes, it condenses what they found.
+# For $1 \times 1$ yes: it never looks at neighbours. For $3 \times 3$ no. So a network cannot consist of $1 \times 1$ convolutions alone: other layers find the shapes, and the
+# $1 \times 1$ convolution condenses what they found.
 #
 # </details>
 
@@ -399,8 +401,8 @@ fact(
 )
 
 # %% [markdown]
-# **Exercise 2** (3 min): a 1 x 1 convolution of your own. `x` is (N, c_in, H, W), `weight` (c_out, c_in), `bias` (c_out,). Return (N, c_out, H, W), without `conv2d` and
-# without `nn.Conv2d`.
+# **Exercise 2** (3 min): write a 1 x 1 convolution yourself. `x` is (N, c_in, H, W), `weight` (c_out, c_in), `bias` (c_out,). Return (N, c_out, H, W), without `conv2d` and without
+# `nn.Conv2d`.
 
 
 # %%
@@ -421,8 +423,8 @@ exercises.pointwise.check(pointwise)
 #
 # $$ \text{multiplications} = h \, w \, c_\text{out} \cdot k^2 \, c_\text{in} $$
 #
-# The lecture's example: $28 \times 28$ pixels with 192 channels, and a $5 \times 5$ convolution to 32 channels. Then the same with a **bottleneck**: first a $1 \times 1$ convolution down to 16 channels,
-# then $5 \times 5$ from 16 to 32.
+# This is the lecture's example: $28 \times 28$ pixels with 192 channels, and a $5 \times 5$ convolution to 32 channels. We compare it with a **bottleneck**: first a $1 \times 1$
+# convolution down to 16 channels, then $5 \times 5$ from 16 to 32.
 
 
 # %%
@@ -440,7 +442,7 @@ print(f"bottleneck  {narrowing + widening:>11,} = {narrowing:,} + {widening:,}")
 # PyTorch has a counter for this. It watches every operation, and counts a multiplication and the addition that follows it as **two** operations (FLOPs). Papers often count the pair as one: a
 # multiply-accumulate, **MAC**. Always ask which one is meant.
 #
-# Counting needs no numbers, only shapes. So we build the layers on the device `meta` (notebook 02, section 1), where tensors have a shape and no contents.
+# Counting needs only shapes, not numbers. So we build the layers on the device `meta` (notebook 02, section 1), where tensors have a shape but no contents.
 
 
 # %%
@@ -473,8 +475,8 @@ fact(
 # %% [markdown]
 # ### By the clock
 #
-# A tenth of the multiplications: is it ten times as fast? A machine is never quite alone. So the two take turns, and the best of many rounds counts. A GPU is waited for;
-# `benchmark.Timer` sees to that.
+# With a tenth of the multiplications, is it ten times as fast? Other programs may disturb a measurement, so the two take turns, and only the fastest of several rounds counts.
+# `benchmark.Timer` also waits until a GPU has finished.
 
 
 # %%
@@ -497,13 +499,13 @@ faster, fewer = times[0] / times[1], counted[0] / counted[1]
 print(f"{faster:.1f} times as fast, with {fewer:.1f} times fewer multiplications")
 
 # %% [markdown]
-# The clock counts more than multiplications. Two layers must be started instead of one, and the result in between is written to memory and read again. The ratio therefore depends on
-# the machine: a large GPU spends most of the time on starting either, and may show next to no difference. That is why this figure is printed and not claimed.
+# Time is spent on more than multiplications. Two layers must be started instead of one, and the result in between is written to memory and read again. The ratio therefore depends
+# on the machine: a large GPU spends most of the time starting the layers, and may show almost no difference. That is why this figure is only printed, not claimed.
 #
 # ### Does the bottleneck cost accuracy?
 #
-# The slide says that a bottleneck "does not impact performance". That is a claim about learning, so we train. Drawings of six animals, 32 x 32 pixels, and one network whose **middle layer** is
-# exchanged.
+# The slide says that a bottleneck "does not impact performance". That is a claim about learning, so we train. The data are drawings of six animals, 32 x 32 pixels. The network
+# stays the same except for its **middle layer**.
 
 # %% tags=["measure"]
 species = ["fox", "panda", "tiger", "owl", "rabbit", "frog"]
@@ -547,9 +549,9 @@ def bottleneck(width):
 
 
 # %% [markdown]
-# Note that the bottleneck adds a layer, too. To tell the two changes apart, a third network has the added $1 \times 1$ layer and **keeps** its 64 channels.
+# Note that the bottleneck also adds a layer. To tell the two changes apart, a third network has the added $1 \times 1$ layer but **keeps** its 64 channels.
 #
-# All are trained alike. (The optimizer is AdamW, which is Adam with weight decay: notebook 08. Its learning rate climbs and falls, as in notebook 02.)
+# All are trained alike. (The optimizer is AdamW, which is Adam with weight decay: notebook 08. Its learning rate rises and then falls, as in notebook 02.)
 
 # %% tags=["measure"]
 def train(model, inputs, targets, lr, num_epochs, batch_size=32, **options):
@@ -591,11 +593,12 @@ with torch.device("meta"):
     baseline_macs = count_macs(network(direct()), 1, 3, 32, 32)
 
 # %% [markdown]
-# **Before you run it:** three seeds of each. What do you expect of the accuracy on new drawings: direct better, bottleneck better, or equal?
+# **Before you run it:** we train each network with three seeds. Which do you expect to be more accurate on new drawings: the direct one, the bottleneck, or neither?
 #
 # <details><summary>Answer</summary>
 #
-# With eight channels you will hardly see a difference: these drawings need no more, and the bottleneck has a layer and a ReLU more. With one channel, the network loses much: all that it has seen must pass through.
+# With eight channels you will hardly see a difference: these drawings need no more, and the bottleneck has an extra layer and an extra ReLU. With one channel the network loses a
+# lot of accuracy: everything that it has seen must pass through that channel.
 #
 # </details>
 
@@ -622,8 +625,8 @@ claim(
 )
 
 # %% [markdown]
-# Three seeds at one budget are few for the finer question, whether eight channels cost anything. So more was measured earlier, with two learning rates to choose from, on validation drawings, and two budgets: 10 and 40 epochs.
-# (Width 0 stands for the direct layer.)
+# Three seeds at one budget are too few to answer the finer question, whether eight channels cost anything. So we measured more beforehand: for 10 and for 40 epochs, each with the
+# better of two learning rates, chosen on validation drawings. (Width 0 means the direct layer.)
 
 # %%
 rows = measured("bottleneck")
@@ -667,12 +670,12 @@ for epochs in (10, 40):
     print(f"{epochs} epochs, points against direct:", *means, sep="   ")
 
 # %% [markdown]
-# Against the direct layer, eight channels lose nothing at either budget. So the slide is right, for what it compares. Against the network that has the same added layer and all of its 64 channels they do lose
-# something, and more training makes it easier to see. Part of what the bottleneck takes away, its extra layer gives back.
+# Compared with the direct layer, eight channels lose nothing at either budget. So the slide is right about what it compares. Compared with the network that has the same added
+# layer and all 64 channels, they do lose something, and more training makes this easier to see. The extra layer makes up for part of what the bottleneck costs.
 
 # %% [markdown]
-# **Exercise 3** (3 min): how wide may it be? A convolution of `kernel` x `kernel` from `c_in` to `c_out` channels becomes a bottleneck: 1 x 1 to `b` channels, then `kernel` x `kernel` to `c_out`. Return the largest `b` for which
-# both together need at most the share `share` of the direct multiplications.
+# **Exercise 3** (3 min): how wide may a bottleneck be? A convolution of `kernel` x `kernel` from `c_in` to `c_out` channels becomes a bottleneck: 1 x 1 to `b` channels, then
+# `kernel` x `kernel` to `c_out`. Return the largest `b` for which both layers together need at most the fraction `share` of the direct multiplications.
 
 
 # %%
@@ -689,8 +692,8 @@ exercises.widest_bottleneck.check(widest_bottleneck)
 # %% [markdown]
 # ## 5. A tour: the Inception module (8 min)
 #
-# Which kernel is right, $1 \times 1$, $3 \times 3$, $5 \times 5$, or a pooling? Szegedy et al. (2015) did not choose. They ran all four side by side and **concatenated** the channels. That is affordable only with
-# the bottleneck of section 4 in front of the large kernels. This is the **Inception module** 3a of their GoogLeNet, from 192 channels to 256:
+# Which is best, a kernel of $1 \times 1$, $3 \times 3$ or $5 \times 5$, or pooling? Szegedy et al. (2015) did not choose. They ran all four side by side and **concatenated** the
+# channels. That is affordable only with the bottleneck of section 4 in front of the large kernels. This is **Inception module** 3a of their GoogLeNet, from 192 channels to 256:
 #
 # | branch | layers |
 # |---|---|
@@ -724,7 +727,7 @@ class Inception(nn.Module):
 
 
 # %% [markdown]
-# All four keep the height and width, so they can be concatenated. Branch by branch:
+# All four branches keep height and width, so their outputs can be concatenated. These are their costs:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -737,7 +740,7 @@ for name, module in [*inception_3a.branches.items(), ("all", inception_3a)]:
           f" {macs:>12,} MACs")  # fmt: skip
 
 # %% [markdown]
-# Read the third line again: 12,443,648 multiplications. The lecture's example *is* this branch. What would the same three kernels cost directly on all 192 channels?
+# Read the third line again: 12,443,648 multiplications. The lecture's example *is* this branch. What would the same three kernels cost if they read all 192 channels directly?
 
 # %%
 with torch.device("meta"):
@@ -751,18 +754,18 @@ fact(
 )
 
 # %% [markdown] slideshow={"slide_type": "notes"}
-# The paper's table gives 159K weights and 128M operations for this module. (Ours without the biases are 163,328, which is 159.5 times 1,024; that seems to be how it was counted.) The pooling branch has its 1 x 1
-# because it would otherwise keep all 192 channels: the next module would read 416.
+# The paper's table gives 159K weights and 128M operations for this module. (Ours has 163,328 without the biases, which is 159.5 times 1,024; that seems to be how the authors
+# counted.) The pooling branch needs its 1 x 1 convolution because it would otherwise keep all 192 channels, and the next module would read 416.
 #
-# Open torchvision's googlenet.py and look at branch3: there is a 3 x 3 where the paper has 5 x 5. A comment there calls it a known bug. Published code and published papers are not always
-# the same network.
+# Open torchvision's googlenet.py and look at branch3: it has a 3 x 3 kernel where the paper has 5 x 5. A comment there calls it a known bug. Published code and published papers
+# are not always the same network.
 
 # %% [markdown]
 # ## 6. A tour: depthwise separable convolution (12 min)
 #
-# A convolution does two things at once: it looks at neighbours, and it mixes channels. Take them apart:
+# A convolution does two things at once: it looks at neighbours, and it mixes channels. A separable convolution does them one after the other:
 #
-# 1. **depthwise:** each channel has a kernel of its own and is filtered alone (`groups=channels`),
+# 1. **depthwise:** each channel is filtered separately, with its own kernel (`groups=channels`),
 # 2. **pointwise:** a $1 \times 1$ convolution mixes the channels.
 #
 # $$ \underbrace{h w\, c_\text{out}\, k^2 c_\text{in}}_{\text{together}} \quad\text{becomes}\quad \underbrace{h w\, k^2 c_\text{in}}_{\text{depthwise}} + \underbrace{h w\, c_\text{in} c_\text{out}}_{\text{pointwise}},
@@ -791,8 +794,9 @@ fact(
 # %% [markdown]
 # ### The inverted residual
 #
-# MobileNet (Howard et al. 2017) is made of these. MobileNetV2 (Sandler et al. 2018) turns the bottleneck round: **narrow outside, wide inside**. A $1 \times 1$ convolution expands the channels by $6$, the depthwise
-# convolution works where there are many channels and costs little, another $1 \times 1$ goes back, without ReLU. Around it all, a skip connection (notebook 02).
+# MobileNet (Howard et al. 2017) is made of these. MobileNetV2 (Sandler et al. 2018) turns the bottleneck inside out: **narrow outside, wide inside**. A $1 \times 1$ convolution
+# multiplies the number of channels by $6$. The cheap depthwise convolution works on these many channels. Another $1 \times 1$ convolution, without ReLU, reduces them again. A skip
+# connection (notebook 02) goes around the whole block.
 
 
 # %%
@@ -812,7 +816,7 @@ class OurInvertedResidual(nn.Module):
 
 
 # %% [markdown]
-# Is that torchvision's block? We give ours the weights of theirs, in order, and compare the outputs.
+# Is that the same as torchvision's block? We copy their weights into ours, in order, and compare the outputs.
 
 # %%
 ours = OurInvertedResidual(24).eval()
@@ -830,8 +834,9 @@ fact(
 # %% [markdown]
 # ### Whole networks, counted and timed
 #
-# On the device `meta` a network with 138 million weights takes no memory. So we count the classic ones, for one picture of $224 \times 224$. Torchvision publishes counts of its own with its weights, and the accuracy on
-# ImageNet (*top-1*: the most probable class is the right one); these we read, and do not measure.
+# On the device `meta` a network with 138 million weights takes no memory. So we can count the multiplications of well-known networks, for one picture of $224 \times 224$ pixels.
+# Torchvision publishes its own counts with its weights, and the accuracy on ImageNet (*top-1*: the most probable class is the right one). We only read these accuracies; we do not
+# measure them.
 
 # %%
 names = "vgg16 resnet50 resnet18 mobilenet_v2 mobilenet_v3_large mobilenet_v3_small"
@@ -857,8 +862,8 @@ fact(
 #
 # <details><summary>Answer</summary>
 #
-# Not even close. A depthwise convolution does little work for each number that it fetches from memory, so the processor waits for memory; a large $3 \times 3$ convolution keeps it busy. Multiplications are a fact about
-# the network. Seconds are a fact about the network *and* the machine.
+# Not even close. A depthwise convolution does little work for each number that it fetches from memory, so the processor waits for memory. A large $3 \times 3$ convolution keeps it
+# busy. The number of multiplications depends only on the network. The time depends on the network *and* the machine.
 #
 # </details>
 
@@ -914,13 +919,15 @@ def clock_figure():
 show(clock_figure(), f"Milliseconds a picture against billion multiply-accumulates, on this machine ({device.type.upper()}). Dashed: the line of networks that work as fast as ResNet-18 for each multiplication.")
 
 # %% [markdown] slideshow={"slide_type": "notes"}
-# Errata of the slides: 1,280 is the width of MobileNet's feature vector, not the number of ImageNet's classes (1,000). On a phone, with kernels made for it, the clock gives back more; on a large GPU less.
+# Errata of the slides: 1,280 is the width of MobileNet's feature vector, not the number of ImageNet's classes (1,000). On a phone, with code optimised for these layers, more of
+# the saving shows up in the time; on a large GPU, less.
 
 # %% [markdown]
 # ## 7. The way back up: transposed convolution (28 min)
 #
-# Stride makes pictures smaller. A network that draws (segmentation in notebook 04, generation in 09) has to make them larger again. Take the sum of section 1 and read it backwards: a convolution
-# reads $k \times k$ pixels and writes one. A **transposed** convolution reads one pixel and writes $k \times k$: the kernel, times the pixel, like a stamp. Where stamps overlap, they are **added**.
+# Stride makes pictures smaller. A network whose output is a picture (segmentation in notebook 04, generation in 09) has to make them larger again. A convolution reads $k \times k$
+# pixels and writes one. A **transposed** convolution does the reverse: it reads one pixel and writes $k \times k$, the kernel times the pixel's value, like a stamp. Where stamps
+# overlap, they are **added**.
 
 
 # %%
@@ -937,7 +944,7 @@ def by_stamping(x, kernel, stride):
 
 
 # %% [markdown]
-# **By hand:** four pixels, and a kernel of $3 \times 3$. With stride 2, what is written in the middle of the result? First work it out on paper.
+# **By hand:** take four pixels and a kernel of $3 \times 3$. With stride 2, which number stands in the middle of the result? Work it out on paper first.
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -981,10 +988,10 @@ show(stamps_by_hand(), "Four pixels with the values 1 to 4, each in its own colo
      "eight are the sum of two stamps, the middle one of four, 1 + 2 + 3 + 4.")  # fmt: skip
 
 # %% [markdown]
-# Divide this kernel by 4 and look at the inner $3 \times 3$ pixels: 1, 1.5, 2 in the first row. That is **bilinear interpolation**. So interpolation is a transposed convolution whose kernel somebody has
-# chosen. A network may *learn* the kernel instead. Whether that pays is the question at the end of this section.
+# Divide this kernel by 4 and look at the inner $3 \times 3$ pixels: 1, 1.5, 2 in the first row. That is **bilinear interpolation**. So interpolation is a transposed convolution
+# with a kernel that somebody chose. A network can *learn* the kernel instead. Whether that pays is the question at the end of this section.
 #
-# A second way gives the same numbers: put $s - 1$ **zeros between the pixels**, pad with $k - 1$ zeros, and convolve as always, with the kernel turned by 180 degrees.
+# A second way gives the same numbers: put $s - 1$ **zeros between the pixels**, pad with $k - 1$ zeros, and convolve as usual, with the kernel rotated by 180 degrees.
 
 
 # %%
@@ -1012,8 +1019,8 @@ fact(
 # %% [markdown]
 # ### Why "transposed"?
 #
-# A convolution is linear, so it is a matrix $A$: $y = A x$. With stride 2 it has fewer rows than columns. The transposed convolution with the same kernel is the matrix $A^\top$. It is *not* the inverse: it brings back the
-# size, not the picture. What defines the transposed matrix is the **adjoint identity**: for all $x$ and $y$
+# A convolution is linear, so it is a matrix $A$: $y = A x$. With stride 2 this matrix has fewer rows than columns. The transposed convolution with the same kernel has the matrix
+# $A^\top$. It is *not* the inverse: it restores the size, not the picture. The transposed matrix is defined by the **adjoint identity**: for all $x$ and $y$
 #
 # $$ \langle A x,\; y \rangle = \langle x,\; A^\top y \rangle $$
 
@@ -1047,7 +1054,7 @@ show(matrices_figure(), "The matrix of a 1-D convolution with kernel (1, 2, 3) a
      "is the same one, mirrored at its diagonal, 9 x 4.")  # fmt: skip
 
 # %% [markdown]
-# You have used it all along without knowing: the **backward pass** of a convolution is the transposed convolution. It brings the gradient from the small result back to the large picture.
+# You have been using it all along: the **backward pass** of a convolution is the transposed convolution. It carries the gradient from the small result back to the large picture.
 
 # %%
 x = torch.randn(2, 3, 31, 31, dtype=torch.float64, requires_grad=True)
@@ -1068,8 +1075,8 @@ fact(
 # %% [markdown]
 # ### How large is the result?
 #
-# Solve the formula of section 1 for $n$. There is a catch: 7 and 8 pixels both became 4. Which one do you want back? **Output padding** $o$ says it. (It pads nothing
-# with zeros; it lets the result be $o$ pixels larger.)
+# Solve the formula of section 1 for $n$. There is a catch: 7 and 8 pixels both became 4. Which of the two do you want back? **Output padding** $o$ decides. (It does not pad with
+# zeros; it only makes the result $o$ pixels larger.)
 #
 # $$ (n - 1)\,s - 2p + d\,(k - 1) + 1 + o $$
 
@@ -1084,11 +1091,12 @@ for o in (0, 1):
 #
 # How many stamps fall on each pixel of the result? We set all inputs and all weights to 1 and count.
 #
-# **Before you run it:** kernel 3, stride 2. Do all pixels get equally many? And with kernel 4?
+# **Before you run it:** with kernel 3 and stride 2, do all pixels get the same number of stamps? And with kernel 4?
 #
 # <details><summary>Answer</summary>
 #
-# With kernel 3 no: 3 is not divisible by 2, so along each axis a pixel gets one stamp, its neighbour two. In two dimensions that makes 1, 2 and 4: a **checkerboard**. With kernel 4 each pixel gets four stamps.
+# With kernel 3, no: 3 is not divisible by 2, so along each axis a pixel gets one stamp and its neighbour gets two. In two dimensions this gives 1, 2 and 4: a **checkerboard**.
+# With kernel 4 each pixel gets four stamps.
 #
 # </details>
 
@@ -1128,10 +1136,11 @@ def stamps_figure():
 show(stamps_figure(), "How many stamps fall on each pixel of the result. Kernel 3 with stride 2: rows of 1, 2 and of 2, 4, a checkerboard. Kernel 4 with stride 2: 4 everywhere.")
 
 # %% [markdown]
-# That was a count, with all weights equal. A layer's weights are not equal, at the start they are random. So what do real layers do?
+# In that count all weights were equal. The weights of a real layer start as random numbers. So what do real layers do?
 #
-# The task: enlarge drawings from 32 x 32 to 64 x 64 pixels. The network is always the same, two layers of $3 \times 3$ that correct the bilinear result; only the **up-sampler** at its end is exchanged. One of them, **resize-convolution** (Odena et al. 2016), enlarges by
-# nearest neighbour and then convolves. And one learns *nothing* in enlarging: a convolution, then bilinear interpolation.
+# The task: enlarge drawings from 32 x 32 to 64 x 64 pixels. The network is always the same, two layers of $3 \times 3$ that correct the bilinear result; only the **up-sampler** at
+# its end changes. One of the up-samplers, **resize-convolution** (Odena et al. 2016), enlarges by nearest neighbour and then convolves. In another, the enlargement itself is *not
+# learned*: a convolution is followed by bilinear interpolation.
 
 # %% tags=["measure"]
 parts = datasets.critters(num_train=400, num_val=120, num_test=120, size=64)
@@ -1188,8 +1197,8 @@ def train_enlarger(model, num_epochs, lr=5e-3):
 
 
 # %% [markdown]
-# The test for a checkerboard is simple. A picture of **one colour**, enlarged, should have one colour. What it varies by is a pattern that the layer has made. We measure it in grey levels of
-# 255, over 125 colours, and leave out the rim.
+# The test for a checkerboard is simple. A picture of **one colour** should still have one colour when it is enlarged. Any variation is a pattern that the layer has made. We
+# measure it in grey levels (0 to 255), over 125 colours, and leave out the rim.
 
 # %% tags=["measure"]
 levels = [torch.linspace(-0.4, 0.4, 5)] * 3
@@ -1202,12 +1211,12 @@ def pattern(model):
     return 255 * inside.std(dim=(2, 3), correction=0).square().mean().sqrt().item()
 
 # %% [markdown]
-# **Before you run it:** which of the four make a pattern before any training? And after one epoch?
+# **Before you run it:** which of the four up-samplers make a pattern before any training? And after one epoch?
 #
 # <details><summary>Answer</summary>
 #
-# Both transposed convolutions, and with kernel 4 too: four stamps fall on each pixel, but of different weights. Resize-convolution and the fixed up-sampler make every pixel of a flat picture in the same way, whatever their weights
-# are.
+# Both transposed convolutions, even the one with kernel 4: four stamps fall on each pixel, but with different weights. Resize-convolution and the fixed up-sampler compute every
+# pixel of a one-colour picture in the same way, whatever their weights are.
 #
 # </details>
 
@@ -1261,7 +1270,8 @@ show(checkerboard_figure(), "After one epoch. Above: the same drawing, enlarged 
 # %% [markdown]
 # ### What is learning to enlarge worth?
 #
-# The score is the **PSNR**, $-10 \log_{10}(\text{mean squared error})$, in decibel: more is better. Nearest neighbour, bilinear and bicubic interpolation learn nothing. They look at $1$, $2 \times 2$ and $4 \times 4$ pixels.
+# The score is the **PSNR**, $-10 \log_{10}(\text{mean squared error})$, in decibels: higher is better. Nearest neighbour, bilinear and bicubic interpolation learn nothing. They
+# look at $1$, $2 \times 2$ and $4 \times 4$ pixels.
 
 
 # %% tags=["measure"]
@@ -1276,8 +1286,9 @@ for mode in ("nearest", "bilinear", "bicubic"):
     print(f"{mode}: {scores[mode]:.2f} dB")
 
 # %% [markdown]
-# Next, **one transposed convolution alone**, and its kernel learned. Kernel 4 looks at $2 \times 2$ pixels, as bilinear interpolation does, and kernel 6 at $3 \times 3$. One layer is linear in its weights, so the best ones need no
-# training: they solve a system of equations (least squares). Nobody can say that it was not trained long enough.
+# Next comes **one transposed convolution alone**, with a learned kernel. Kernel 4 looks at $2 \times 2$ pixels, as bilinear interpolation does, and kernel 6 at $3 \times 3$. One
+# layer is linear in its weights, so we need no training to find the best ones: they solve a system of equations (least squares). So too little training cannot be the reason for a
+# low score.
 
 
 # %%
@@ -1314,14 +1325,14 @@ claim(
 )
 
 # %% [markdown]
-# And now the whole networks, with up-samplers that learn, and with the one that does not.
+# Now the whole networks, with the three up-samplers that learn and the one that does not.
 #
 # **Before you run it:** order these: bicubic interpolation; two convolutions and a *fixed* up-sampler; two convolutions and a *learned* one.
 #
 # <details><summary>Answer</summary>
 #
-# In this order, and the second step is the larger one. The fixed up-sampler spreads one value over its neighbourhood. A learned one may write something else into each of the four new pixels, so the
-# convolutions before it can put edges where they belong.
+# They are already in the right order, from worst to best, and the second step is the larger one. The fixed up-sampler spreads one value over its neighbourhood. A learned one can
+# write a different value into each of the four new pixels, so the convolutions before it can put edges where they belong.
 #
 # </details>
 
@@ -1334,7 +1345,8 @@ for name in up_samplers:
     print(f"{name:<21} {scores[name]:.2f} dB, pattern {pattern(model):.2f} grey levels")
 
 # %% [markdown]
-# Twelve epochs are few, one seed is one seed, and the learning rate was guessed. With four times as many epochs and a rate chosen on validation drawings it was measured earlier:
+# Twelve epochs and one seed prove little, and the learning rate was guessed. So we measured more beforehand, with several seeds, four times as many epochs, and a rate chosen on
+# validation drawings:
 
 # %%
 upsampling_rows = measured("upsampling")
@@ -1384,10 +1396,10 @@ claim(
 )  # fmt: skip
 
 # %% [markdown]
-# So what did it? By its number: a wider window, learning a kernel, convolutions before it, and last the freedom to write each new pixel on its own. Had we compared the last row with the second only, we
-# would have praised the up-sampler for all of it.
+# So what made the difference? Each of these adds its own share: a wider window, a learned kernel, convolutions before it, and the freedom to write each new pixel separately. Had
+# we compared only the last row with the second, we would have credited the up-sampler with all of it.
 #
-# And the checkerboard? Half a grey level is lost when a picture is rounded to bytes.
+# What about the checkerboard? For comparison: rounding a picture to bytes changes it by up to half a grey level.
 
 # %%
 late = np.array([table(name, column="pattern") for name in stamping])
@@ -1400,17 +1412,20 @@ claim(
 )
 
 # %% [markdown]
-# So a network unlearns it, where the task shows the right answer at every pixel. A generator (notebook 09) is not shown one, and there a pattern can stay. Kernel 4 has no uneven stamps, and yet it does not begin
-# without a pattern. Free of it at every moment are only the two that make all pixels in the same way.
+# So a network unlearns the checkerboard if the task gives the right value of every pixel. A generator (notebook 09) has no such target, and there a pattern can remain. Kernel 4
+# has no uneven stamps, and yet it begins with a pattern. Only the two up-samplers that compute all pixels in the same way are free of it at every moment.
 
 # %% [markdown] slideshow={"slide_type": "notes"}
-# "Deconvolution" is what many slides call the layer. In signal processing that word means undoing a convolution, which this does not do. Zeiler et al. (2010) brought the name in; "transposed" is the accurate one.
+# Many slides call the layer "deconvolution". In signal processing that word means undoing a convolution, which this layer does not do. Zeiler et al. (2010) introduced the name;
+# "transposed convolution" is accurate.
 #
-# Which of the three learned ones is best? After 12 epochs resize-convolution is, by a little; after 48 the transposed ones are, on most seeds. An order that turns with the budget is no order of merit. The gap to the fixed
-# up-sampler does not turn: more training widens it (the table has both budgets, and the kernels alone, trained: after 48 epochs they are 0.02 dB below the solved ones).
+# Which of the three learned up-samplers is best? After 12 epochs it is resize-convolution, by a little; after 48 the transposed ones, on most seeds. As the order depends on the
+# budget, we do not rank them. The gap to the fixed up-sampler is different: more training widens it. (The table has both budgets. It also has the single kernels, trained: after 48
+# epochs they are 0.02 dB below the solved ones.)
 
 # %% [markdown]
-# **Exercise 4** (3 min): output padding. A convolution (without dilation) makes an image of side `n` smaller. Which output padding must the transposed convolution with the same `kernel`, `stride` and `padding` have, to give `n` back? Return an integer.
+# **Exercise 4** (3 min): output padding. A convolution (without dilation) makes an image of side `n` smaller. Which output padding does the transposed convolution with the same
+# `kernel`, `stride` and `padding` need, so that it gives `n` back? Return an integer.
 
 
 # %%
@@ -1427,10 +1442,11 @@ exercises.output_padding.check(output_padding)
 # %% [markdown]
 # ## 8. One network, any image size (20 min)
 #
-# A convolution does not care how large the picture is. A dense layer behind `Flatten` does. **Adaptive pooling** stands between them: `AdaptiveAvgPool2d(1)` averages whatever comes, so that one number a channel is left
-# (notebook 05 compares it with flatten).
+# A convolution accepts a picture of any size. A dense layer behind `Flatten` does not. **Adaptive pooling** goes between them: `AdaptiveAvgPool2d(1)` averages each channel,
+# whatever its size, to one number (notebook 05 compares it with flatten).
 #
-# We train a small classifier on windows of 40 x 40 pixels: one of four animals on a plain wall, or only the wall, "nothing". Its convolutions have **no padding**. You will see why.
+# We train a small classifier on windows of 40 x 40 pixels. Each shows one of four animals in front of a plain wall, or only the wall ("nothing"). The convolutions have **no
+# padding**. You will see why.
 
 # %%
 kinds = ["panda", "tiger", "frog", "fox"]
@@ -1498,12 +1514,13 @@ print(f"right on {window_accuracy:.0%} of new windows")
 # %% [markdown]
 # ### Other sizes
 #
-# **Before you run it:** what does this network say to a picture of 64 x 64, or of 200 x 120? Does it run? And is it as often right on the same animals, drawn two or three times as large?
+# **Before you run it:** does this network run on a picture of 64 x 64 pixels, or of 200 x 120? And is it right as often when the same animals are drawn two or three times as
+# large?
 #
 # <details><summary>Answer</summary>
 #
-# It runs: adaptive pooling always leaves 64 numbers. It is less often right, the larger the less. "Any size" is a matter of shapes. The filters have learned animals of about 20 pixels, and
-# nothing in the training asked for larger ones.
+# It runs: adaptive pooling always leaves 64 numbers. But the larger the animals, the less often it is right. "Any size" only means that the shapes fit. The filters have learned
+# animals of about 20 pixels, and the training never showed larger ones.
 #
 # </details>
 
@@ -1515,7 +1532,7 @@ with torch.no_grad():
 fact("Three sizes of pictures give five numbers each", set(shapes) == {(1, 5)})
 
 # %% [markdown]
-# There are two ways to larger windows: draw the same animals anew with more pixels, or interpolate between the pixels that are there. Only the second blurs.
+# There are two ways to get larger windows: draw the same animals again with more pixels, or interpolate between the existing pixels. Only the second blurs.
 
 # %%
 right = {"as in training": window_accuracy}
@@ -1532,14 +1549,15 @@ claim(
 )
 
 # %% [markdown]
-# On each seed that we tried, interpolated windows came out worse than those drawn anew at the same size. Who tests other sizes by interpolation measures the blur, too.
+# On each seed that we tried, accuracy was lower on interpolated windows than on windows drawn at the same size. If you test other sizes by interpolation, you also measure the
+# blur.
 #
 # ### From classifier to heat map
 #
-# Now a whole scene, 160 x 320 pixels, with five animals. Where is what? One way is to slide the 40 x 40 window over the scene and ask the classifier at each place. That computes the same filters on the same pixels again and
-# again. The other way: make the classifier **fully convolutional**.
+# Now take a whole scene of 160 x 320 pixels, with five animals. Which animal is where? We could slide the 40 x 40 window over the scene and ask the classifier at each place. That
+# computes the same filters on the same pixels again and again. It is cheaper to make the classifier **fully convolutional**.
 #
-# - Pooling over everything becomes pooling over the 6 x 6 results that belong to one window, with stride 1.
+# - Global pooling becomes pooling over the 6 x 6 results that belong to one window, with stride 1.
 # - The linear layer becomes a 1 x 1 convolution with the same weights (section 3).
 
 # %%
@@ -1576,7 +1594,7 @@ heat = heat_map(scene)
 print(f"scene {tuple(scene.shape)} -> heat map {tuple(heat.shape)}")
 
 # %% [markdown]
-# Are these the answers that the sliding window would have given? We cut out every window and ask.
+# Are these the answers that the sliding window would have given? We cut out every window and ask the classifier.
 
 # %%
 cut = scene.unfold(1, 40, 4).unfold(2, 40, 4)  # (3, rows, columns, 40, 40)
@@ -1597,7 +1615,7 @@ fact(
 )
 
 # %% [markdown]
-# Here the missing padding pays. With padding, a window has zeros around it and the same pixels in the scene have neighbours: the answers would be close, not equal.
+# This is why there is no padding. With padding, a window would have zeros around it, while the same pixels in the scene have neighbours: the answers would be close, but not equal.
 
 
 # %%
@@ -1629,7 +1647,8 @@ show(heat_figure(scene, places, heat), f"Above: a scene with {len(places)} drawn
      "sees in the window around it; no colour where it says nothing. The coloured spots lie in the frames.")  # fmt: skip
 
 # %% [markdown]
-# Two questions to a detector: does it find what is there, and does it keep quiet where nothing is? A window is *empty* here if no pixel of a picture with an animal lies in it.
+# A detector must pass two tests: does it find what is there, and does it report nothing where nothing is? Here a window is *empty* if it does not overlap any of the pasted animal
+# pictures.
 
 # %%
 found, quiet = [], []
@@ -1650,14 +1669,15 @@ claim(
 )
 
 # %% [markdown] slideshow={"slide_type": "notes"}
-# The step from here to detection: find the peaks of the map, look at several scales. Sermanet et al. (OverFeat, 2014) did just this, and Long et al. (2015) turned it into segmentation, which is notebook 04.
+# From here to detection it is one step: find the peaks of the map, and look at several scales. Sermanet et al. (OverFeat, 2014) did just this, and Long et al. (2015) turned it
+# into segmentation, which is notebook 04.
 #
-# Windows that hold only a part of an animal are in neither count. At the rims of the spots a wrong kind may win: nothing in the training showed half an animal.
+# Windows that contain only a part of an animal are in neither count. At the edges of the spots a wrong kind may win: the training never showed half an animal.
 
 # %% [markdown]
 # ## 9. A tour: one dimension and three (15 min)
 #
-# Nothing in a convolution asks for two dimensions. A signal has one, a volume or a film has three.
+# A convolution does not need two dimensions. A signal has one; a volume or a video has three.
 #
 # | layer | input | kernel moves along |
 # |---|---|---|
@@ -1667,8 +1687,8 @@ claim(
 #
 # ### A signal: find the odd beat
 #
-# These signals are made up, to look a little like a heart's. (They are no medical data, and the network is no medical device.) Each has some six beats at an uneven pace, noise, and a drifting base line. In
-# half of them **one** beat is too wide. Where, nobody says.
+# These signals are made up, to look a little like heartbeats. (They are not medical data, and the network is not a medical device.) Each has about six beats at an uneven pace,
+# noise, and a drifting baseline. In half of them **one** beat is too wide. The labels do not say where.
 
 
 # %%
@@ -1712,12 +1732,13 @@ print(f"{tuple(signals.shape)}: (N, C, L)")
 show(signals_figure(), "Two made-up signals with noise and a drifting base line: above all beats are alike, below one of them, shaded, is wider than the others.")
 
 # %% [markdown]
-# **Before you run it:** two networks. One with two `Conv1d` layers and global **max** pooling, one with two dense layers on the 256 samples. Both get 600 signals. Which finds the odd beat?
+# **Before you run it:** one network has two `Conv1d` layers and global **max** pooling, the other two dense layers on the 256 samples. Both are trained on 600 signals. Which finds
+# the odd beat?
 #
 # <details><summary>Answer</summary>
 #
-# The convolution: its kernel moves along the signal, so it needs to learn "wide" once, and max pooling asks "anywhere?". The dense network would have to learn it for every place, from a handful of examples each. It learns the
-# training signals by heart.
+# The convolution: its kernel moves along the signal, so it has to learn "wide" only once, and max pooling asks "anywhere?". The dense network would have to learn it for every
+# place, from a handful of examples each. It memorises the training signals instead.
 #
 # </details>
 
@@ -1737,7 +1758,7 @@ def dense_network():
 
 
 # %% [markdown]
-# Two rivals beside them: the dense network with **ten times** as many signals, and no network at all but the best threshold on one number, how much a signal varies.
+# We add two rivals: the dense network with **ten times** as many signals, and no network at all, only the best threshold on one number, the standard deviation of the signal.
 
 # %%
 many_signals, many_odd, _ = heartbeats(6000)
@@ -1768,7 +1789,8 @@ claim(
 # %% [markdown]
 # ### A clip: which way does it go?
 #
-# Seven frames of 32 x 32 pixels: a small drawn animal moves to the right or to the left, and what leaves on one side comes in on the other. Every animal starts from 16 places, and moves both ways from each.
+# A clip has seven frames of 32 x 32 pixels. A small drawn animal moves to the right or to the left, and what leaves on one side comes in on the other. Every animal starts from 16
+# places, and from each it moves both ways.
 
 
 # %%
@@ -1816,8 +1838,8 @@ fact(
 )
 
 # %% [markdown]
-# So whoever sees one frame, whichever it is, can only guess. A 3-D kernel reaches over three frames: it can answer to "an edge that was here and is now two pixels further". There is a rival: a 2-D
-# convolution that gets all seven frames at once, as $7 \cdot 3$ channels.
+# So a network that sees only one frame can only guess. A 3-D kernel spans three frames: it can respond to "an edge that was here and is now two pixels further on". Its rival is a
+# 2-D convolution that gets all seven frames at once, as $7 \cdot 3$ channels.
 
 
 # %%
@@ -1861,9 +1883,9 @@ claim(
 # %% [markdown]
 # ### A volume: is it a vessel?
 #
-# A scanner gives a volume slice by slice. The lecture writes it as $C \times H \times W \times L$; PyTorch wants the third direction first, `(N, C, L, H, W)`: `permute`, as in notebook 00. In
-# our made-up volumes a bright disc wanders from slice to slice, a vessel cut across. For every such volume there is a second one with the **same slices in a random order**. Again, no single
-# slice can tell.
+# A scanner produces a volume slice by slice. The lecture writes its shape as $C \times H \times W \times L$; PyTorch wants the third direction first, `(N, C, L, H, W)`, so we
+# would use `permute`, as in notebook 00. In our made-up volumes a bright disc wanders from slice to slice, like a vessel in cross-section. For every such volume there is a second
+# one with the **same slices in a random order**. Again, a single slice cannot tell the two apart.
 
 
 # %%
@@ -1899,15 +1921,15 @@ claim(
 )
 
 # %% [markdown]
-# The 2-D network over all slices comes close. It must learn for each pair of neighbouring slices what "near" means, and 600 volumes nearly suffice for that; the 3-D kernel learns it once, as the 1-D kernel did with
-# the wide beat. It was ahead by a few points on each seed that we tried, too few to claim it.
+# The 2-D network over all slices comes close. It must learn for each pair of neighbouring slices what "near" means, and 600 volumes are nearly enough for that. The 3-D kernel
+# learns it once, as the 1-D kernel did with the wide beat. The 3-D network was ahead on each seed that we tried, but only by a few points, too few for a claim.
 
 # %% [markdown]
 # ## 10. Exercises (40 min)
 #
-# **Exercise 5**: an Inception module without 5 x 5. Later the authors of GoogLeNet replaced the $5 \times 5$ convolution by two of $3 \times 3$, one after the other (Szegedy et al. 2016). Build that module: a class or a function
-# that takes the same numbers as `Inception` in section 5 and gives an `nn.Module`. In the third branch: $1 \times 1$ to `c5_reduced`, $3 \times 3$ to `c5`, $3 \times 3$ from `c5` to `c5`. A ReLU after every convolution, biases in all, the
-# branches concatenated in the same order.
+# **Exercise 5**: an Inception module without 5 x 5. Later the authors of GoogLeNet replaced the $5 \times 5$ convolution with two of $3 \times 3$, one after the other (Szegedy et
+# al. 2016). Build that module: a class or a function that takes the same numbers as `Inception` in section 5 and returns an `nn.Module`. The third branch has $1 \times 1$ to
+# `c5_reduced`, $3 \times 3$ to `c5`, and $3 \times 3$ from `c5` to `c5`. Put a ReLU after every convolution, use biases everywhere, and concatenate the branches in the same order.
 
 
 # %%
@@ -1922,8 +1944,8 @@ exercises.make_inception.check(make_inception)
 # exercises.make_inception.solution()
 
 # %% [markdown]
-# **Exercise 6**: transposed convolution by hand, with channels and padding. `x` is (c_in, H, W), `weight` is (c_in, c_out, k, k), as `ConvTranspose2d` keeps it. Return (c_out, H', W'). Padding $p$ cuts $p$ pixels off each
-# rim of the result. Without `conv_transpose2d`.
+# **Exercise 6**: transposed convolution by hand, with channels and padding. `x` is (c_in, H, W), and `weight` is (c_in, c_out, k, k), as in `ConvTranspose2d`. Return (c_out, H',
+# W'). Padding $p$ cuts $p$ pixels off each side of the result. Do not use `conv_transpose2d`.
 
 
 # %%
@@ -1938,8 +1960,8 @@ exercises.transposed_convolution.check(transposed_convolution)
 # exercises.transposed_convolution.solution()
 
 # %% [markdown]
-# **Exercise 7**: a flatten head for any size. A classifier ends in `Flatten` and `linear`, for `channels` maps of `side` x `side` pixels. Return an `nn.Conv2d` that gives the same numbers on such maps, and a heat map on larger
-# ones. (VGG's dense layers became segmentation this way: Long et al. 2015.)
+# **Exercise 7**: make a flatten head work at any size. A classifier ends in `Flatten` and `linear`, for `channels` maps of `side` x `side` pixels. Return an `nn.Conv2d` that gives
+# the same numbers on such maps, and a heat map on larger ones. (VGG's dense layers became segmentation this way: Long et al. 2015.)
 
 
 # %%
@@ -1956,20 +1978,21 @@ exercises.dense_to_convolution.check(dense_to_convolution)
 # %% [markdown]
 # ## 11. Lab: as accurate with a tenth of the multiplications (45 min and more)
 #
-# The direct network of section 4 is the one to beat. This is what it costs for one picture:
+# You compete with the direct network of section 4. This is what it costs per picture:
 
 # %%
 # NBVAL_CHECK_OUTPUT
 print(f"{baseline_macs:,} multiplications; a tenth of that is {baseline_macs // 10:,}")
 
 # %% [markdown]
-# Write `train_small()`: it builds a network, trains it on `train_set` (as bytes: uint8, (N, 3, 32, 32)) in any way you like, and returns it. The network must take pictures as **bytes** too, so the scaling belongs in its `forward`,
-# and return six logits a picture.
+# Write `train_small()`: it builds a network, trains it on `train_set` (as bytes: uint8, (N, 3, 32, 32)) in any way you like, and returns it. The network must also take pictures as
+# **bytes**, so the scaling belongs in its `forward`, and return six logits per picture.
 #
-# The check draws 900 new animals that nobody has seen, exports your network with `torch.export`, and runs the exported graph. So it sees every operation: convolutions and matrix products are counted by PyTorch's counter, products of tensors
-# by their size. Operations in which multiplications could hide (`fft`, `gather`, `cumsum` and the like) are refused.
+# The check draws 900 new animals, exports your network with `torch.export`, and runs the exported graph. So it sees every operation: PyTorch's counter counts convolutions and
+# matrix products, and products of tensors are counted by their size. Operations in which multiplications could hide (`fft`, `gather`, `cumsum` and the like) are refused.
 #
-# **Score:** the accuracy, with at most a tenth of the multiplications. **Good** is 70 %, about what the direct network of section 4 reaches in ten epochs. Very good is 85 %. Then go on: a thirtieth?
+# **Score:** the accuracy, with at most a tenth of the multiplications. **Good** is 70 %, about what the direct network of section 4 reaches in ten epochs. Very good is 85 %. If
+# you get there, try a thirtieth.
 
 
 # %%
@@ -1986,12 +2009,12 @@ exercises.lab.check(train_small)
 # %% [markdown]
 # ## Summary
 #
-# - **Size, sight, cost.** Three formulas tell the side of a result, its receptive field and its multiplications. Each can be checked in a few lines: run it, take a gradient, count.
-# - **Two numbers of cost.** Multiplications belong to the network. Seconds belong to the network *and* the machine, and come out less flattering.
-# - **1 x 1** mixes channels and sees no neighbour. In front of a large kernel it saves most of the cost, if it is not too narrow.
-# - **Transposed** means adjoint, not inverse: stamps that are added. Uneven stamps, and uneven weights, make a checkerboard.
-# - **Ask what the learning was worth.** Before you praise a learned layer, put the fixed one into the same network.
-# - **Any size** is a matter of shapes. What a network knows of other sizes, its training decides.
+# - **Size, receptive field, cost.** A formula gives each of them, and each can be checked in a few lines: run the layer, compute a gradient, count the operations.
+# - **Two measures of cost.** The number of multiplications depends only on the network. The time also depends on the machine, and it usually shrinks by less.
+# - **A 1 x 1 convolution** mixes channels and sees no neighbours. In front of a large kernel it saves most of the cost; accuracy suffers if it is too narrow.
+# - **Transposed** means adjoint, not inverse: each pixel writes a stamp, and overlapping stamps are added. Uneven stamps, or uneven weights, make a checkerboard.
+# - **Ask what the learning was worth.** Before you praise a learned layer, try a fixed one in the same network.
+# - **Any size** only means that the shapes fit. Whether a network recognises larger objects depends on its training.
 
 # %%
 summary()
