@@ -11,7 +11,7 @@
 # **You will be able to**
 # - say how well two boxes agree, place anchors, and decide which anchor learns which box,
 # - build and train a small detector, choose its thresholds, and score it by recall, precision and average precision,
-# - tell the detectors of the field apart by what each computes once and what for each region.
+# - tell the well-known detectors apart by what each computes once and what it computes for each region.
 #
 # **Time:** it runs in @TIME@ on two CPU cores, and takes no GPU; with all sections, the exercises and the lab, about two and a half hours.
 # **Before this:** notebook 03, section 8 (a classifier that slides); notebook 04, section 1 (IoU of masks).
@@ -19,7 +19,7 @@
 # %% [markdown] slideshow={"slide_type": "notes"}
 # **A plan for 75 minutes** (the core takes 69, with its exercises)
 #
-# - **Core:** sections 1, 2, 3, 4 and 5: boxes, anchors, a detector that is trained in class, its thresholds and its score, and the family tree.
+# - **Core:** sections 1, 2, 3, 4 and 5: boxes, anchors, a detector trained in class, its thresholds and its score, and the family tree.
 # - **Optional:** 6 (focal loss against cross-entropy, measured), 7 (torchvision's detectors: counted, run and timed).
 # - **Where to stop:** after the family tree of section 5. If you are late, stop after the claims of section 4, and show the tree as the last slide.
 
@@ -73,7 +73,7 @@ first_seed = 10 * course_seed  # so that runs with other seeds share none
 # %% [markdown]
 # ## 1. Boxes (10 min)
 #
-# Our scenes have 128 x 128 pixels. In each are up to four animals, 16 to 52 pixels long: cats, owls and frogs. Between them lie triangles, boxes and
+# Our scenes have 128 x 128 pixels. Each has up to four animals, 16 to 52 pixels long: cats, owls and frogs. Between them are triangles, rectangles and
 # ellipses of the same fur, so that neither colour nor a sharp edge gives an animal away.
 
 # %%
@@ -109,8 +109,8 @@ fig.legend(loc="outside right center")
 show(fig, f"Four of {len(train_images)} scenes to train on, each animal in its box. The pieces of fur between them are no animals, and have no box.")
 
 # %% [markdown]
-# A box is four numbers, in one of three formats. Ours are **corners**, $(x_1, y_1, x_2, y_2)$, with $y$ downwards. The data set COCO has corner and size,
-# $(x, y, w, h)$. YOLO has **centre and size**, $(c_x, c_y, w, h)$, as shares of the picture.
+# A box is four numbers, in one of three formats. Ours are **corners**, $(x_1, y_1, x_2, y_2)$, with $y$ pointing down. The data set COCO uses corner and size,
+# $(x, y, w, h)$. YOLO uses **centre and size**, $(c_x, c_y, w, h)$, as shares of the picture.
 
 # %%
 box = train_truth[busy[0]]["boxes"][:1]
@@ -118,21 +118,21 @@ for name in ("xyxy", "xywh", "cxcywh"):
     print(f"{name:7}", box_convert(box, "xyxy", name)[0].tolist())
 
 # %% [markdown]
-# Nothing in four numbers says which format they are in. A program that reads the wrong one raises no error; it learns nonsense. Draw some boxes before you train.
+# Four numbers do not say which format they are in. A program that reads the wrong format raises no error; it learns nonsense. So draw some boxes before you train.
 #
 # ### How well do two boxes agree?
 #
-# By their **intersection over union**, as masks did in notebook 04:
+# We measure it by their **intersection over union**, as for masks in notebook 04:
 #
 # $$\text{IoU}(A, B) = \frac{|A \cap B|}{|A \cup B|}$$
 #
-# **Before you run it:** a detector puts its box of 40 x 40 pixels a quarter of its side, 10 pixels, too far to the right and 10 too low. What is the IoU? And what is it for the same
-# 10 pixels and a box of 20 x 20?
+# **Before you run it:** a detector finds a box of 40 x 40 pixels, but places it 10 pixels (a quarter of its side) too far to the right and 10 too low. What is the IoU? And what is it for a box of
+# 20 x 20 with the same error?
 #
 # <details><summary>Answer</summary>
 #
-# Lower than one would think: $30 \cdot 30 = 900$ pixels in common, $1600 + 1600 - 900 = 2300$ in the union, 0.39. For the small box $10 \cdot 10$ of
-# $400 + 400 - 100$: 0.14. The same error in pixels costs a small thing more.
+# It is lower than you might think. The boxes share $30 \cdot 30 = 900$ pixels, and their union has $1600 + 1600 - 900 = 2300$: 0.39. The small boxes share $10 \cdot 10$ of
+# $400 + 400 - 100$: 0.14. The same error in pixels costs a small object more.
 #
 # </details>
 
@@ -146,7 +146,7 @@ fact(
 )
 
 # %% [markdown]
-# The custom of the field: from an IoU of **0.5** on, a box counts as found.
+# By convention, an object counts as found if a box has an IoU of **0.5** or more with it.
 
 # %%
 # extra code: one box shifted further and further
@@ -160,10 +160,9 @@ for ax, shift in zip(axes, (0.05, 0.15, 0.25, 0.5), strict=True):
 show(fig, "A true box (blue) and the same box shifted to the right and down by 5, 15, 25 and 50 % of its sides (orange). 15 % already cost half of the agreement.")
 
 # %% [markdown]
-# **Exercise 1** (3 min): intersection over union. `a` and `b` are two boxes, four numbers each: $x_1, y_1, x_2, y_2$. Return their IoU, without
-# `box_iou`. What if they do not touch?
+# **Exercise 1** (3 min): intersection over union. `a` and `b` are two boxes, four numbers each: $x_1, y_1, x_2, y_2$. Return their IoU, without `box_iou`. What if they do not overlap?
 #
-# Write your answer in place of the dots and run the cell: the check says what it expected and what came. Stuck? Take away the `#` in
+# Write your answer in place of the dots and run the cell: the check says what it expected and what it got. Stuck? Take away the `#` in
 # the cell below it.
 
 
@@ -181,11 +180,11 @@ exercises.iou.check(iou)
 # %% [markdown]
 # ## 2. Anchors (13 min)
 #
-# A network has a fixed number of outputs, and a scene has none, one or four animals. So we turn the question round. At *every* place of a grid we ask the same: is
-# there a thing here, **about this large and of about this shape?** Such a reference box is an **anchor**.
+# A network has a fixed number of outputs, but a scene may have none, one or four animals. So we turn the question round. At *every* position of a grid we ask the same: is
+# there an object here, **of about this size and shape?** Such a reference box is an **anchor**.
 #
-# We take two grids. The fine one has a place every 8 pixels, with anchors 22 pixels long, for small animals. The coarse one has a place every 16 pixels, with anchors of 42.
-# At each place there are three shapes of equal area: tall, square, wide.
+# We take two grids. The fine one has a position every 8 pixels, with anchors 22 pixels long, for small animals. The coarse one has a position every 16 pixels, with anchors of 42.
+# At each position there are three shapes of equal area: tall, square and wide.
 
 # %% tags=["measure"]
 strides, sides = (8, 16), (22, 42)  # pixels: between the places; of an anchor
@@ -232,8 +231,8 @@ show(anchors_figure(), "One scene twice, with the places of the fine grid and of
 # %% [markdown]
 # ### Which anchor learns which box?
 #
-# Those that lie well on it. An anchor with an IoU of 0.5 or more learns the kind of that animal, and where its box is. One below 0.4 learns: *nothing here*. Those in between learn
-# nothing at all, as either answer would be half wrong. And so that no animal is forgotten, its best anchor learns it in any case.
+# Those that overlap it well. An anchor with an IoU of 0.5 or more learns the kind of that animal, and where its box is. An anchor below 0.4 learns *nothing here*. Those in between learn
+# nothing at all, because either answer would be half wrong. And so that no animal is forgotten, its best anchor always learns it.
 
 # %% tags=["measure"]
 BACKGROUND, IGNORED = -1, -2
@@ -267,7 +266,7 @@ show(fig, f"The same scene. Left the anchors that learn an animal, in the colour
 #
 # <details><summary>Answer</summary>
 #
-# Nearly all: an animal is learned by a handful of 960 anchors, and an empty scene by none. Section 6 asks what that does to the training.
+# Nearly all: only a handful of the 960 anchors learn an animal, and in an empty scene none do. Section 6 asks what that does to the training.
 #
 # </details>
 
@@ -285,12 +284,12 @@ claim(
 # %% [markdown]
 # ### Where exactly?
 #
-# An anchor with an animal also learns four numbers: how to move its centre, in sides of its own, and how to stretch, as a logarithm. With $w_a, h_a$ the sides of the anchor and
-# $(x_a, y_a)$ its centre,
+# An anchor with an animal also learns four numbers: how far to move its centre, in units of its own sides, and how much to stretch, as a logarithm. If $w_a, h_a$ are the sides of the anchor and
+# $(x_a, y_a)$ is its centre,
 #
 # $$t = \left(\frac{x - x_a}{w_a},\; \frac{y - y_a}{h_a},\; \log \frac{w}{w_a},\; \log \frac{h}{h_a}\right)$$
 #
-# All four are near zero for an anchor that fits, whether it is large or small. So one layer can serve all places.
+# All four are near zero for an anchor that fits, whether it is large or small. So one layer can serve all positions.
 
 
 # %% tags=["measure"]
@@ -320,8 +319,8 @@ fact(
 )
 
 # %% [markdown]
-# **Exercise 2** (3 min): boxes that no anchor learns. `overlaps` (anchors, boxes) holds the IoU of each anchor with each box. Without the last rule, that the best anchor
-# learns in any case, some boxes would have no anchor at 0.5 or more. Return True for those and False for the others: (boxes,).
+# **Exercise 2** (3 min): boxes that no anchor learns. `overlaps` (anchors, boxes) is the IoU of each anchor with each box. Without the last rule, that the best anchor
+# always learns its box, some boxes would have no anchor at 0.5 or more. Return True for those and False for the others: (boxes,).
 
 
 # %%
@@ -338,8 +337,8 @@ exercises.orphans.check(orphans)
 # %% [markdown]
 # ## 3. A detector of one stage (15 min)
 #
-# A **backbone** computes features: convolutions down to the fine grid, two more down to the coarse one. **Heads**, one convolution each, turn the features of a place
-# into numbers for its three anchors: a score for each kind of animal, and four offsets. That is all of it. One pass over the picture, and every anchor has its answer.
+# A **backbone** computes features: convolutions down to the fine grid, and two more down to the coarse one. **Heads**, of one convolution each, turn the features of a position
+# into numbers for its three anchors: a score for each kind of animal, and four offsets. That is all. After one pass over the picture, every anchor has its answer.
 
 
 # %% tags=["measure"]
@@ -397,13 +396,13 @@ fact(
 # %% [markdown]
 # ### The loss
 #
-# Each score is a yes-or-no question (binary cross-entropy), asked of every anchor that is not left out. 99 of 100 say no. To keep them from drowning the rest, the **focal loss** (Lin et
-# al. 2017) weighs each answer by how wrong it is. With $p$ the probability given to the right answer,
+# Each score answers a yes-or-no question (binary cross-entropy), which we ask of every anchor that is not left out. For 99 of 100 anchors the answer is no. To keep these from drowning the
+# rest, the **focal loss** (Lin et al. 2017) weights each answer by how wrong it is. With $p$ the probability given to the right answer,
 #
 # $$\text{focal} = -(1 - p)^{\gamma} \log p$$
 #
-# A background anchor that is right with $p = 0.99$ counts 10,000 times less for $\gamma = 2$; $\gamma = 0$ is cross-entropy. Section 6 measures what it is worth here. Offsets are trained by the
-# smooth L1 loss (squared near zero, straight beyond), only where there is an animal.
+# With $\gamma = 2$, a background anchor that is right with $p = 0.99$ counts 10,000 times less; $\gamma = 0$ is cross-entropy. Section 6 measures what the focal loss is worth here. Offsets
+# are trained with the smooth L1 loss (squared near zero, linear beyond), only where there is an animal.
 
 
 # %% tags=["measure"]
@@ -468,7 +467,7 @@ def train(model, images, truths, steps, lr=4e-3, gamma=2.0, batch_size=16):
 # %% [markdown]
 # ### First test: a handful by heart
 #
-# A detector has many places for a mistake: formats, anchors, targets, signs. So before the long training comes the test that any implementation has to pass. Can it learn eight
+# In a detector there are many ways to make a mistake: formats, anchors, targets, signs. So before the long training we run a test that every implementation should pass. Can it learn eight
 # scenes by heart?
 
 
@@ -516,7 +515,7 @@ claim(
 #
 # ### Now in earnest
 #
-# The scenes and their mirror images, which cost nothing: a mirrored scene has mirrored boxes.
+# We train on the scenes and their mirror images, which cost nothing: a mirrored scene has mirrored boxes.
 
 # %%
 torch.manual_seed(first_seed)
@@ -536,10 +535,10 @@ draw_boxes(axes[1], test_images[new], cloud["boxes"], cloud["labels"], title=f"{
 show(fig, "Left a scene that the network has not seen, with its true boxes. Right all boxes to which it gives more than 30 %: several anchors have found the same animal.")
 
 # %% [markdown]
-# Neighbouring anchors have learned the same animal, so they also find the same animal. The next section leaves one box for each.
+# Neighbouring anchors have learned the same animal, so they also find the same animal. The next section keeps one box for each.
 #
 # **Exercise 3** (3 min): how many outputs? RetinaNet (Lin et al. 2017) takes a picture of, say, 640 x 640 pixels. It has five grids, with strides of 8, 16, 32, 64 and 128, and nine
-# anchors at each place. It knows the 80 classes of COCO, with a sigmoid for each, as we do. How many numbers does it compute for the picture? A number, or a formula in Python.
+# anchors at each position. It knows the 80 classes of COCO, with a sigmoid for each, as we do. How many numbers does it compute for the picture? Write a number, or a formula in Python.
 
 # %%
 number = ...
@@ -554,8 +553,8 @@ exercises.num_outputs.check(number)
 #
 # ### One box for each animal
 #
-# **Non-maximum suppression** (NMS): take the surest box; remove all boxes of its kind that overlap it by more than a threshold; take the surest of the rest; and so on.
-# `batched_nms` does that for each kind by itself.
+# **Non-maximum suppression** (NMS): take the box with the highest score; remove all boxes of its kind that overlap it by more than a threshold; take the best of the rest; and so on.
+# `batched_nms` does that for each kind separately.
 
 
 # %% tags=["measure"]
@@ -570,7 +569,7 @@ def detect(model, images, score=0.05, overlap=0.5):
 
 
 # %% [markdown]
-# What does it cost? It cannot know whether two boxes lie on one animal or on two. So we also draw **crowded** scenes, in which animals of one kind come in pairs that overlap.
+# What does NMS cost? It cannot know whether two boxes belong to one animal or to two. So we also draw **crowded** scenes, in which animals of one kind come in overlapping pairs.
 
 # %%
 crowd = {"animals": 4, "crowded": True}
@@ -585,11 +584,12 @@ for ax, image, truth in zip(axes, crowded_images, crowded_truth, strict=False):
 show(fig, "Four crowded scenes, each with two pairs of one kind. The boxes of a pair have an IoU of 0.3 to 0.5.")
 
 # %% [markdown]
-# **Before you run it:** which animals lose their box through NMS, in ordinary scenes and in crowded ones? And does it make the boxes that stay fit better or worse?
+# **Before you run it:** which animals lose their box through NMS, in ordinary scenes and in crowded ones? And do the boxes that stay fit better or worse?
 #
 # <details><summary>Answer</summary>
 #
-# In crowded scenes the less sure one of a pair, wherever the threshold lies below the overlap of the two boxes. The boxes fit a little worse: the surest box is not always the one that fits best.
+# In crowded scenes, the animal of a pair with the lower score, if the two boxes overlap by more than the threshold. The boxes fit a little worse: the box with the highest score is not
+# always the one that fits best.
 #
 # </details>
 
@@ -657,7 +657,8 @@ claim(
 # %% [markdown]
 # ### Right or wrong?
 #
-# Go through the detections of a scene, the surest first. One is **right** if it overlaps an animal of its kind by 0.5 or more, and no surer one has found that animal. All others are **false alarms**. From these come
+# Go through the detections of a scene, highest score first. A detection is **right** if it overlaps an animal of its kind by 0.5 or more, and no earlier one has found that animal. All
+# others are **false alarms**. Then
 #
 # $$\text{recall} = \frac{\text{right ones}}{\text{animals}}, \qquad \text{precision} = \frac{\text{right ones}}{\text{detections}}.$$
 
@@ -684,7 +685,7 @@ def recall_and_precision(found, truths):
 
 
 # %% [markdown]
-# Both depend on the score that we ask for. It is chosen on the **validation scenes**: the threshold at which the F1 score, the harmonic mean of recall and precision, is highest.
+# Both depend on the score that we ask for. We choose this threshold on the **validation scenes**, where the F1 score, the harmonic mean of recall and precision, is highest.
 
 # %%
 def above(found, score):
@@ -709,7 +710,7 @@ ax.yaxis.set_major_formatter(plt.matplotlib.ticker.PercentFormatter(1))
 show(fig, f"Recall, precision and F1 of {len(val_images)} validation scenes against the score that is asked for. A higher score has fewer false alarms and misses more.")
 
 # %% [markdown]
-# Now the test scenes, once, and scenes that hold only pieces of fur.
+# Now we use the test scenes, once, and scenes with only pieces of fur.
 
 # %%
 test_found = detect(model, test_images)
@@ -727,7 +728,7 @@ claim(
 # %% [markdown]
 # ### Explore
 #
-# Two thresholds, and scenes: the first three are ordinary ones, then come three crowded ones. Watch a pair when the overlap gets small, and the pieces of fur when the score does.
+# Choose two thresholds and a scene: the first three are ordinary, the next three crowded. Watch a pair when the overlap gets small, and the pieces of fur when the score gets small.
 
 # %%
 # extra code: a scene with what is left at a score and an overlap
@@ -753,8 +754,8 @@ explore(draw_detections, score=[0.4, 0.1, 0.2, 0.3, 0.5, 0.6, 0.8], overlap=[0.5
 # %% [markdown]
 # ### One number: average precision
 #
-# To compare detectors without choosing a threshold, let it fall from 1 to 0. Recall grows, precision mostly falls. The area under that curve is the **average precision** (AP). The zigzag is first ironed out:
-# at each recall counts the best precision at this recall or a higher one.
+# To compare detectors without choosing a threshold, let it fall from 1 to 0. Recall grows, and precision mostly falls. The area under the curve of precision against recall is the **average
+# precision** (AP). Its zigzag is smoothed first: at each recall we take the best precision at this recall or a higher one.
 
 
 # %% tags=["measure"]
@@ -785,13 +786,13 @@ def mean_ap(found, truths, at=0.5):
 
 
 # %% [markdown]
-# The mean over the classes is the **mAP**. An older contest, Pascal VOC, asked for an IoU of 0.5. COCO also takes the mean over ten IoU thresholds, 0.50, 0.55 ... 0.95: there a box has to *fit*.
+# The mean over the classes is the **mAP**. An older contest, Pascal VOC, asked for an IoU of 0.5. COCO also takes the mean over ten IoU thresholds, 0.50, 0.55 ... 0.95, so a box has to *fit*.
 #
 # **Before you run it:** will COCO's number be a little lower than the one at 0.5, or a lot?
 #
 # <details><summary>Answer</summary>
 #
-# A lot: about half. At 0.9 a box of 30 pixels may be off by a single pixel or so, and this detector sees features of 8 x 8 pixels.
+# A lot: about half. At 0.9, a box of 30 pixels may be off by only about one pixel, and this detector's features have a grid of 8 x 8 pixels.
 #
 # </details>
 
@@ -827,12 +828,13 @@ def ap_figure():
 show(ap_figure(), "Left: precision against recall for cats, owls and frogs in the test scenes, while the score asked for falls. Right: the mean of the three areas against the IoU that is asked for; dotted: the mean of the ten.")
 
 # %% [markdown] slideshow={"slide_type": "notes"}
-# Two small differences to COCO's own program: it reads the curve off at 101 values of recall, and it allows 100 detections a picture. Both move the number by less than a point here. Precision at a
+# There are two small differences from COCO's own program: it reads the curve at 101 values of recall, and it allows 100 detections per picture. Both move the number by less than a point
+# here. Precision at a
 # recall that is never reached counts as zero, so mAP can never exceed the recall at the lowest score.
 
 # %% [markdown]
-# **Exercise 4** (3 min): a threshold for few false alarms. A farm has a camera, and every false alarm costs a walk. `thresholds`, `precision` and `recall` are tensors (K,), measured on validation pictures. Return the threshold with the highest
-# recall among those whose precision is `at_least` so high.
+# **Exercise 4** (3 min): a threshold for few false alarms. A farm has a camera, and every false alarm costs a walk. `thresholds`, `precision` and `recall` are tensors (K,), measured on
+# validation pictures. Among the thresholds whose precision is `at_least` or higher, return the one with the highest recall.
 
 
 # %%
@@ -849,8 +851,8 @@ exercises.best_threshold.check(best_threshold)
 # %% [markdown]
 # ## 5. The family (11 min)
 #
-# Our detector has **one stage**. The line that made detection work had **two**: first *where could something be?* (**region proposals**), then, for each region, *what is it, and where exactly?* Its
-# history is one question: **what can be computed once for the whole picture, and what has to be computed again for each region?**
+# Our detector has **one stage**. The detectors that first worked well had **two**: first *where could something be?* (**region proposals**), then, for each region, *what is it, and where exactly?* Their
+# history follows one question: **what can be computed once for the whole picture, and what has to be computed again for each region?**
 
 # %%
 # extra code: the family tree, with what each computes once and what for each region
@@ -908,19 +910,19 @@ show(family_figure(), "Ten detectors as a family tree, those with two stages abo
 
 # %% [markdown]
 # - **R-CNN** (Girshick et al. 2014): 2,000 regions by hand-made rules (selective search), each warped to a fixed size and sent through a whole network.
-# - **Fast R-CNN** (Girshick 2015): the convolutions see the picture once. **RoI pooling** cuts each region out of their *features*, to 7 x 7 places.
-# - **Faster R-CNN** (Ren et al. 2015): the regions come from a small network on the same features, the **region proposal network**. It is our detector with one kind, *something*. Here anchors were introduced.
-# - **R-FCN** (Dai et al. 2016): even the last layers run once. They give maps such as "upper left corner of a cat". For a region there is only to pool each of its nine parts from its own map, and to
-#   take the vote.
-# - **Mask R-CNN** (He et al. 2017): Faster R-CNN with a mask for each box, and **RoIAlign**, which cuts out without rounding to whole places.
-# - **YOLO** (Redmon et al. 2016): one pass, 7 x 7 cells, no anchors. Version 2 took over anchors, version 3 several grids.
-# - **SSD** (Liu et al. 2016): one pass, and anchors on six grids of a shrinking backbone. **RetinaNet** (Lin et al. 2017) adds a path back up, so that fine grids know the context, and the focal loss. Ours is
-#   a small one of this branch.
-# - **Detectron2** (Wu et al. 2019), of the lab that Mask R-CNN and RetinaNet come from, is where their code lives.
+# - **Fast R-CNN** (Girshick 2015): the convolutions see the picture once. **RoI pooling** cuts each region out of their *features*, at 7 x 7 positions.
+# - **Faster R-CNN** (Ren et al. 2015): the regions come from a small network on the same features, the **region proposal network**. It is our detector with one kind, *something*. This paper
+#   introduced anchors.
+# - **R-FCN** (Dai et al. 2016): even the last layers run once. They give maps such as "upper left corner of a cat". For each region, its nine parts are pooled from their own maps, and then they vote.
+# - **Mask R-CNN** (He et al. 2017): Faster R-CNN with a mask for each box, and **RoIAlign**, which cuts regions out without rounding to whole positions.
+# - **YOLO** (Redmon et al. 2016): one pass, 7 x 7 cells, no anchors. Version 2 adopted anchors, version 3 several grids.
+# - **SSD** (Liu et al. 2016): one pass, and anchors on six grids of a shrinking backbone. **RetinaNet** (Lin et al. 2017) adds a path back up, so that fine grids know the context, and the
+#   focal loss. Our detector belongs to this branch.
+# - **Detectron2** (Wu et al. 2019) is the code library of the lab that Mask R-CNN and RetinaNet come from.
 #
 # ### Once, on our own network
 #
-# The features of the test scene above are computed once. A region is then cut out of them, whatever its size, to the same 7 x 7 places.
+# The features of the test scene above are computed once. Each region, whatever its size, is then cut out of them at 7 x 7 positions.
 
 # %%
 regions = test_truth[new]["boxes"]
@@ -930,11 +932,12 @@ cut = torchvision.ops.roi_align(features, [regions], output_size=7, spatial_scal
 print(tuple(features.shape), "for the scene,", tuple(cut.shape), "for its regions")
 
 # %% [markdown]
-# **Before you run it:** R-CNN would send each region through the network by itself, say as 64 x 64 pixels. For 2,000 regions, how many times the multiplications of one pass over the scene?
+# **Before you run it:** R-CNN would send each region through the network separately, say as 64 x 64 pixels. Compared with one pass over the scene, how many times as many multiplications do
+# 2,000 regions need?
 #
 # <details><summary>Answer</summary>
 #
-# 500 times: a crop has a quarter of the pixels of the scene, and there are 2,000.
+# 500 times: a crop has a quarter of the pixels of the scene, and there are 2,000 crops.
 #
 # </details>
 
@@ -948,12 +951,15 @@ fact(
 )
 
 # %% [markdown] slideshow={"slide_type": "notes"}
-# The seconds are from the papers: R-CNN and Fast R-CNN with VGG-16 from the latter's table 4; Faster R-CNN 198 ms, R-FCN 170 ms, Mask R-CNN 5 pictures a second; YOLO 45, YOLOv2 67, SSD300 59 pictures a second; RetinaNet 122 to 198 ms;
-# YOLOv3 22 ms (320 pixels) to 51 ms (608). After this tree came detectors without anchors (FCOS 2019) and without NMS (DETR, Carion et al. 2020), which treat the boxes as a set that a transformer predicts. The words stay those of the field: backbone, head, IoU, NMS, mAP.
+# The seconds are from the papers: R-CNN and Fast R-CNN with VGG-16 from table 4 of the Fast R-CNN paper; Faster R-CNN 198 ms, R-FCN 170 ms, Mask R-CNN 5 pictures a second; YOLO 45, YOLOv2
+# 67, SSD300 59 pictures a second; RetinaNet 122 to 198 ms;
+# YOLOv3 22 ms (320 pixels) to 51 ms (608). After this tree came detectors without anchors (FCOS 2019) and without NMS (DETR, Carion et al. 2020), which treat the boxes as a set that a
+# transformer predicts. The terms stay the same: backbone, head, IoU, NMS, mAP.
 
 # %% [markdown]
-# **Exercise 5** (3 min): R-CNN against Fast R-CNN, in numbers of VGG-16. Its convolutions cost 15.3 billion multiplications for one region of 224 x 224, and 183 billion for a whole picture of 600 x 1000. Its
-# dense layers cost 0.12 billion for one region. There are 2,000 regions. How many times as many multiplications does R-CNN need? (Leave the search for regions out.)
+# **Exercise 5** (3 min): R-CNN against Fast R-CNN, with the numbers of VGG-16. Its convolutions cost 15.3 billion multiplications for one region of 224 x 224, and 183 billion for a whole
+# picture of 600 x 1000. Its
+# dense layers cost 0.12 billion for one region. There are 2,000 regions. How many times as many multiplications does R-CNN need? (Leave out the search for regions.)
 
 # %%
 ratio = ...
@@ -966,15 +972,17 @@ exercises.speed_up.check(ratio)
 # %% [markdown]
 # ## 6. Is it the focal loss? (15 min, optional)
 #
-# A good story: 99 % of the anchors are background, their losses add up and drown the few animals; two-stage detectors do not suffer, as the first stage throws most background away; the focal loss closed the gap. It comes
-# in one paper with a second idea, a **prior**: the last layer's bias starts so that every score is 0.01, not 0.5. Which of the two does it?
+# The usual story goes like this: 99 % of the anchors are background, and their losses add up and drown the few animals. Two-stage detectors do not suffer, because the first stage discards
+# most background. The focal loss closed the gap. But the same paper has a second idea, a **prior**: the bias of the last layer starts so that every score is 0.01, not 0.5. Which of the two
+# ideas matters?
 #
-# **Before you run it:** the same network, the same scenes and steps, and for each loss and start the learning rate that is best on the validation scenes. What is the mAP without the focal loss? And without the prior?
+# **Before you run it:** we keep the network, the scenes and the steps, and take for each loss and start the learning rate that is best on the validation scenes. How much does the mAP fall
+# without the focal loss? And without the prior?
 #
 # <details><summary>Answer</summary>
 #
-# With the prior, about the same. Without it both lose more than ten points in the mean. On one of four seeds the focal loss makes up for the bad start, on the others it does not. After three times as
-# many steps most of that is made up, by either loss.
+# With the prior, both losses give about the same mAP. Without it, both lose more than ten points on average. On one of four seeds the focal loss makes up for the bad start, on the others it
+# does not. After three times as many steps, either loss has recovered most of this.
 #
 # </details>
 
@@ -1021,7 +1029,7 @@ num_seeds = len(best["focal, prior"][300])
 show(fig, f"mAP on new scenes against the learning rate, after 300 steps, for both losses (colours) with the prior (full lines) and without (broken lines). Pale dots: {num_seeds} seeds, measured earlier; lines: their means.")
 
 # %% [markdown]
-# Live, on other scenes, those that differ in the prior alone, at a rate of 0.006:
+# Live, on other scenes, we train two detectors that differ only in the prior, at a rate of 0.006:
 
 # %%
 some = mirrored(train_images[:500], train_truth[:500])
@@ -1048,14 +1056,14 @@ claim(
 )  # fmt: skip
 
 # %% [markdown]
-# So the prior saves steps. It spares the network the time in which it learns that nearly everything is background. After three times as many steps the four ways lie within five points of each other, and the best of
-# them is cross-entropy with the prior. Two seeds do not rank them; but nothing here shows that the focal loss is needed. These scenes are easy, though: RetinaNet had 100,000 anchors for a picture, not 960, and its
-# paper found about three points of COCO's mAP over weighted cross-entropy.
+# So the prior saves steps: the network need not spend them on learning that nearly everything is background. After three times as many steps, the four ways are within five points of each
+# other, and the best is cross-entropy with the prior. Two seeds cannot rank them, but nothing here shows that the focal loss is needed. These scenes are easy, though: RetinaNet has 100,000
+# anchors per picture, not 960, and its paper reports a gain of about three points of COCO's mAP over weighted cross-entropy.
 
 # %% [markdown]
 # ## 7. Torchvision's detectors (12 min, optional)
 #
-# A line each, and with weights they have learned the 80 kinds of things of COCO.
+# Each takes one line to build, and their published weights know the 80 kinds of objects of COCO.
 
 # %%
 names = [
@@ -1078,7 +1086,7 @@ fact(
 )
 
 # %% [markdown]
-# (The 60,000 are the batch normalisation of a backbone: with trained weights torchvision freezes it, and does not count it.)
+# (The difference is the batch normalisation of a backbone: with trained weights torchvision freezes it, and does not count it.)
 
 # %%
 # extra code: published mAP against multiply-accumulates
@@ -1104,8 +1112,8 @@ def zoo_figure():
 show(zoo_figure(), "Torchvision's detectors: COCO mAP as torchvision publishes it, against multiply-accumulates for a picture, on a logarithmic axis; the area is the number of parameters.")
 
 # %% [markdown]
-# All take the same: a list of pictures, each float from 0 to 1 and of any size, and, to train, a list of dicts with `boxes` and `labels` (0 is the background here, so our kinds begin at 1). In training mode they return **losses**, in evaluation
-# mode **detections**. Here with random weights, on two scenes:
+# All take the same input: a list of pictures, as floats from 0 to 1 and of any size, and, for training, a list of dicts with `boxes` and `labels` (0 is the background here, so our kinds
+# begin at 1). In training mode they return **losses**, in evaluation mode **detections**. Here they run with random weights, on two scenes:
 
 # %%
 pictures = [train_images[k] / 255 for k in busy[:2]]
@@ -1136,17 +1144,18 @@ fact(
 )
 
 # %% [markdown]
-# The terms of two stages: "is something there, and roughly where", then "what is it, and where exactly".
+# The two stages have these terms: "is something there, and roughly where", then "what is it, and where exactly".
 #
 # ### What a region costs
 #
-# Two detectors with the same backbone (MobileNetV3) on pictures of 320 x 320: SSDlite has one stage, Faster R-CNN two, and we give it 10, 100 or 1,000 regions. With random weights nothing reaches a score of 0.5, so this is the time of the networks, without what comes after.
+# We time two detectors with the same backbone (MobileNetV3) on pictures of 320 x 320. SSDlite has one stage. Faster R-CNN has two, and we give it 10, 100 or 1,000 regions. With random
+# weights nothing reaches a score of 0.5, so we time only the networks, not the steps after them.
 #
-# **Before you run it:** does the time grow with the regions as 1 : 10 : 100?
+# **Before you run it:** does the time grow in proportion to the number of regions, as 1 : 10 : 100?
 #
 # <details><summary>Answer</summary>
 #
-# No: the backbone runs once, and with 10 regions it is nearly everything. With 1,000 the dense layers are nearly everything.
+# No: the backbone runs once, and with 10 regions it takes nearly all the time. With 1,000 regions the dense layers take nearly all the time.
 #
 # </details>
 
@@ -1184,7 +1193,8 @@ claim(
 # %% [markdown]
 # ### One that has learned
 #
-# SSDlite, 13 MB, with its COCO weights. It runs where they lie on this machine: in `weights/` beside your photos, or in torchvision's cache. To fetch them once (with internet), run `models.imagenet_state(weights)`.
+# This is SSDlite with its COCO weights, 13 MB. It runs if they are on this machine: in `weights/` beside your photos, or in torchvision's cache. To fetch them once (with internet), run
+# `models.imagenet_state(weights)`.
 
 # %%
 weights = detection.SSDLite320_MobileNet_V3_Large_Weights.COCO_V1
@@ -1220,8 +1230,8 @@ if present:
 # %% [markdown]
 # ## 8. Exercises (10 min)
 #
-# **Exercise 6**: non-maximum suppression. Write it: return the list of the places of the boxes that stay, the surest first. A box is removed when it overlaps a surer one *that stays* by **more** than `overlap`.
-# `box_iou` of torchvision is allowed, `nms` is not.
+# **Exercise 6**: write non-maximum suppression. Return the list of the indices of the boxes that stay, highest score first. A box is removed if it overlaps a box with a higher score *that
+# stays* by **more** than `overlap`. You may use torchvision's `box_iou`, but not `nms`.
 
 
 # %%
@@ -1238,12 +1248,12 @@ exercises.suppress.check(suppress)
 # %% [markdown]
 # ## 9. Lab: a better detector (40 min and more)
 #
-# **Train a detector whose boxes fit better than those of section 3.** `make_detector` takes nothing, trains, and returns a function `detect(scenes)`: scenes (N, 3, 128, 128), uint8, come in; a list goes out with one dict for each scene,
-# with `boxes` (K, 4) as corners, `labels` (K,) from 0 to 2 and `scores` (K,).
+# **Train a detector whose boxes fit better than those of section 3.** `make_detector` takes no arguments, trains, and returns a function `detect(scenes)`. Its input is scenes (N, 3, 128,
+# 128), uint8; its output is a list with one dict for each scene, with `boxes` (K, 4) as corners, `labels` (K,) from 0 to 2 and `scores` (K,).
 #
-# All means are allowed: more scenes (`draw_scenes` with seeds of your own), other anchors, layers and losses, longer training, torchvision's detectors. Choose by scenes of your own.
+# You may use anything: more scenes (`draw_scenes` with your own seeds), other anchors, layers and losses, longer training, torchvision's detectors. Use your own scenes for your choices.
 #
-# The check draws 150 scenes that nobody has seen, and scores by COCO's mAP. Boxes everywhere, the trivial entry, have about zero; the detector of section 3 has about 45 %. **50 % is good, 60 % is very good.**
+# The check draws 150 new scenes, and scores by COCO's mAP. The trivial entry, boxes everywhere, gets about zero; the detector of section 3 gets about 45 %. **50 % is good, 60 % is very good.**
 
 
 # %%
@@ -1260,11 +1270,11 @@ exercises.lab.check(make_detector)
 # %% [markdown]
 # ## Summary
 #
-# - **A detector is a classifier of anchors** with four numbers more, and a rule that leaves one box for each thing.
-# - **NMS is a guess** about crowds: it cannot tell two things from two answers.
-# - **No score without its threshold**, chosen on validation pictures; average precision goes over all of them, COCO's over ten IoU thresholds as well.
-# - **Two stages or one:** what is computed once is cheap. The family's history is the way from 2,000 times to once.
-# - **Background is 98 % of the anchors.** A small score to begin with (the prior) saves many steps; that the focal loss adds to this, our runs do not show.
+# - **A detector is a classifier of anchors** with four more numbers, and a rule that keeps one box for each object.
+# - **NMS guesses** in crowds: it cannot tell two objects from two answers for one object.
+# - **State a result with its threshold**, chosen on validation pictures. Average precision covers all thresholds; COCO's mAP also averages over ten IoU thresholds.
+# - **Two stages or one:** what is computed once is cheap. Over the years, detectors went from 2,000 computations per picture to one.
+# - **Background is 98 % of the anchors.** Starting with small scores (the prior) saves many steps. Our runs do not show that the focal loss adds to this.
 
 # %%
 summary()
