@@ -88,16 +88,14 @@ def explore(draw: Callable[..., tuple[Figure, str]], *, site: dict[str, Sequence
         raise ValueError("explore(draw) has no choices: give at least one, such as depth=[2, 10, 20].")
     controls = {}
     for name, values in choices.items():
-        values = list(values)
+        values, widget = list(values), ipywidgets.Dropdown
         if len(values) < 2:
             raise ValueError(f"explore: {name} = {values!r} leaves nothing to choose; give two values or more.")
-        numbers = all(isinstance(value, Real) and not isinstance(value, bool) for value in values)
         look = {"description": name.replace("_", " "), "style": {"description_width": "initial"}, "value": values[0]}
-        if numbers:  # a slider redraws when it is let go, not at every step on the way
-            options = [(str(value), value) for value in sorted(values)]
-            controls[name] = ipywidgets.SelectionSlider(options=options, continuous_update=False, **look)
-        else:
-            controls[name] = ipywidgets.Dropdown(options=[(str(value), value) for value in values], **look)
+        if all(isinstance(value, Real) and not isinstance(value, bool) for value in values):
+            values, widget = sorted(values), ipywidgets.SelectionSlider
+            look["continuous_update"] = False  # redraws when it is let go, not at every step on the way
+        controls[name] = widget(options=[(str(value), value) for value in values], **look)
     for name, some in (site or {}).items():
         there = [value for _, value in controls[name].options] if name in controls else list(controls)
         if not len(some) or any(value not in there for value in some):
