@@ -85,10 +85,10 @@ address: $(VENV)/.requirements  ## write texts, address and version into the not
 	$(PY) -m tools.readme
 
 measure: $(VENV)/.requirements  ## measure what is missing of data/measured/ (TABLE=degradation for one; AGAIN=1 also what older code made; JOBS=8 at once)
-	$(PY) -m tools.measure $(TABLE) $(if $(AGAIN),--again) --jobs $(JOBS)
+	$(PY) -m tools.measure_tables $(TABLE) $(if $(AGAIN),--again) --jobs $(JOBS)
 
 seeds: $(VENV)/.requirements  ## do the claims hold on 10 seeds? (NOTEBOOK=05, SEEDS=10; JOBS=8 at once)
-	$(PY) -m tools.seeds $(NOTEBOOK) --seeds $(SEEDS) --jobs $(JOBS)
+	$(PY) -m tools.check_claims $(NOTEBOOK) --seeds $(SEEDS) --jobs $(JOBS)
 
 live: $(VENV)/.requirements  ## every explorer driven in a browser, every kernel interrupted and restarted (NOTEBOOK=03 for one)
 	$(PY) -m pytest -m live -k "$(NOTEBOOK)" -rP tests/test_live.py
@@ -102,7 +102,7 @@ test-site: site  ## every page of the site in a browser without a network (needs
 	$(PY) -m pytest -m site -rs tests/test_site.py
 
 bench: $(VENV)/.requirements  ## the course's speed against the usual recipe, written into docs/speed.md (20 minutes, quiet machine)
-	$(PY) -m tools.bench
+	$(PY) -m tools.speed
 
 lock: test  ## after a green run of everything: its versions, into constraints.txt
 	(sed 1q constraints.txt; $(PY) -m pip freeze --exclude-editable | grep -v ' @ ') > constraints.tmp && mv constraints.tmp constraints.txt

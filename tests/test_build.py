@@ -15,7 +15,7 @@ from nbconvert.exporters import ScriptExporter
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 from PIL import Image
 
-from tools import build, fingerprint, readme, seeds
+from tools import build, check_claims, fingerprint, readme
 
 SOURCE = """\
 # %% [markdown]
@@ -339,33 +339,33 @@ def done(tmp_path_factory) -> dict[int, dict]:
     """What came of the source on three seeds."""
     folder = tmp_path_factory.mktemp("runs")
     (folder / "03_small.py").write_text(SOURCE)
-    return {seed: seeds.run(folder / "03_small.py", seed, folder) for seed in range(3)}
+    return {seed: check_claims.run(folder / "03_small.py", seed, folder) for seed in range(3)}
 
 
 def test_seeds_collects_claims_and_counts(source, tmp_path, done):
     runs = {seed: done[seed]["claims"] for seed in (0, 1)}
     assert [(claim["text"], claim["held"]) for claim in runs[1]] == [("even", False), ("even", True), ("two", True)]
-    text = seeds.report(runs)
+    text = check_claims.report(runs)
     assert text.endswith("2 of 2 held: two (a fact)")  # and no line a seed
     runs[6] = [runs[1][2] | {"held": False}]
-    assert "2 of 3 held: two (a fact)" in (broken := seeds.report(runs)) and "seed   6  FAILED" in broken
+    assert "2 of 3 held: two (a fact)" in (broken := check_claims.report(runs)) and "seed   6  FAILED" in broken
     assert "1 of 2 held: even\n    seed   0  held      0\n    seed   1  FAILED    1" in text
     assert "2 of 2 held: even (2)" in text
-    with pytest.raises(seeds.CellExecutionError, match="seed 3 breaks"):
-        seeds.run(source, 3, tmp_path)
+    with pytest.raises(check_claims.CellExecutionError, match="seed 3 breaks"):
+        check_claims.run(source, 3, tmp_path)
 
 
 def test_seeds_reports_a_broken_seed_and_fails(source, tmp_path, monkeypatch, capsys):
     def run(source, seed):
         if seed == 1:
-            raise seeds.CellExecutionError("traceback", "ValueError", "no")
+            raise check_claims.CellExecutionError("traceback", "ValueError", "no")
         return {"claims": [{"kind": "claim", "text": "text", "held": True, "figures": "0.9"}], "changed": []}
 
-    monkeypatch.setattr(seeds, "sources", lambda names: [source])
-    monkeypatch.setattr(seeds, "run", run)
-    monkeypatch.setattr(seeds, "record", lambda *run: None)
-    monkeypatch.setattr("sys.argv", ["seeds", "03", "--seeds", "2", "--csv", str(tmp_path / "rows.csv")])
-    assert seeds.main() == 1
+    monkeypatch.setattr(check_claims, "sources", lambda names: [source])
+    monkeypatch.setattr(check_claims, "run", run)
+    monkeypatch.setattr(check_claims, "record", lambda *run: None)
+    monkeypatch.setattr("sys.argv", ["check_claims", "03", "--seeds", "2", "--csv", str(tmp_path / "rows.csv")])
+    assert check_claims.main() == 1
     printed = capsys.readouterr().out
     assert "1 of 2 held: text" in printed and "seed   1  not made" in printed and "seed 1 broke off" in printed
     assert (tmp_path / "rows.csv").read_text().splitlines() == ["claim,seed,held,figures,kind", "text,0,True,0.9,claim"]
@@ -373,17 +373,17 @@ def test_seeds_reports_a_broken_seed_and_fails(source, tmp_path, monkeypatch, ca
 
 def test_a_kernel_that_dies_costs_its_own_seed_only(monkeypatch):
     def run(source, seed):
-        raise seeds.DeadKernelError("Kernel died")
+        raise check_claims.DeadKernelError("Kernel died")
 
-    monkeypatch.setattr(seeds, "run", run)
-    assert seeds.attempt("03_small.py", 1) == "Kernel died"
+    monkeypatch.setattr(check_claims, "run", run)
+    assert check_claims.attempt("03_small.py", 1) == "Kernel died"
 
 
 def test_what_ran_where_is_kept_and_shown(built, tmp_path, monkeypatch, done):
     file = tmp_path / "runs.csv"
-    monkeypatch.setattr(seeds, "RUNS", file)
+    monkeypatch.setattr(check_claims, "RUNS", file)
     for seed in (0, 2, 1, 2):  # the second run with seed 2 takes the place of the first
-        seeds.record("03_small", seed, done[seed])
+        check_claims.record("03_small", seed, done[seed])
     assert len(lines := file.read_text().splitlines()) == 4
     assert lines[1].startswith("03_small,0,2,0,")  # two claims: the fact is not among them
     assert lines[0].endswith(",what") and [line.split(",")[-1] for line in lines[1:]] == ["", "even", ""]
@@ -392,15 +392,15 @@ def test_what_ran_where_is_kept_and_shown(built, tmp_path, monkeypatch, done):
     notebook.cells.insert(1, new_code_cell("1"))
     nbformat.write(notebook, built)
     assert readme.runs(tmp_path, file).endswith("| older code: 0, 2 (not: 1) |")
-    seeds.record("03_small", 0, done[0] | {"code": fingerprint.of_notebook(notebook)})
+    check_claims.record("03_small", 0, done[0] | {"code": fingerprint.of_notebook(notebook)})
     assert readme.runs(tmp_path, file).endswith("| 0; older code: 2 (not: 1) |")
 
 
 def test_a_marked_output_that_changes_is_named(source, built):
     source.write_text(source.read_text() + "\n# %%\n# NBVAL_CHECK_OUTPUT\nint(os.environ['COURSE_SEED'])\n")
     build.build(source, built)
-    assert seeds.run(source, 0, built.parent)["changed"] == []
-    assert seeds.run(source, 1, built.parent)["changed"] == ["int(os.environ['COURSE_SEED'])"]
+    assert check_claims.run(source, 0, built.parent)["changed"] == []
+    assert check_claims.run(source, 1, built.parent)["changed"] == ["int(os.environ['COURSE_SEED'])"]
 
 
 def test_spans():
@@ -408,7 +408,7 @@ def test_spans():
 
 
 def test_template_is_a_notebook():
-    nbformat.validate(build.load(build.ROOT / "tools/template.py"))
+    nbformat.validate(build.load(build.ROOT / "tools/notebook_template.py"))
 
 
 @pytest.fixture

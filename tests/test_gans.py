@@ -7,14 +7,14 @@ import pytest
 import torch
 from torch import nn
 
-from tools import measure
+from tools import measure_tables
 from tools.build import ROOT
 from utils.models import UNet
 
 
 @pytest.fixture(scope="module")
 def lesson():
-    return measure.lesson("09")
+    return measure_tables.lesson("09")
 
 
 @pytest.mark.parametrize("name", ["heads", "outlines"])

@@ -11,11 +11,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from tools import measure
+from tools import measure_tables
 from tools.build import load, sources
 from utils.training import fit
 
-TABLES = {name: importlib.import_module(f"tools.tables.{name}") for name in measure.names()}
+TABLES = {name: importlib.import_module(f"tools.tables.{name}") for name in measure_tables.names()}
 FACTS = {"seconds", "torch", "date", "code"}
 DAYS = 30
 # COURSE_DAY chooses the rows of another day, from 0 to 29.
@@ -24,9 +24,9 @@ DAY = int(os.environ.get("COURSE_DAY") or date.today().toordinal()) % DAYS
 
 @pytest.mark.parametrize("name", TABLES)
 def test_table_is_complete(name):
-    table, rows = TABLES[name], measure.read(measure.MEASURED / f"{name}.csv")
-    asked = [measure.key(settings, settings) for settings in table.RUNS]
-    assert [measure.key(row, table.RUNS[0]) for row in rows] == asked, f"measure it: make measure TABLE={name}"
+    table, rows = TABLES[name], measure_tables.read(measure_tables.MEASURED / f"{name}.csv")
+    asked = [measure_tables.key(settings, settings) for settings in table.RUNS]
+    assert [measure_tables.key(row, table.RUNS[0]) for row in rows] == asked, f"measure it: make measure TABLE={name}"
     assert set(rows[0]) == {*table.RUNS[0], *table.TOLERANCE, *FACTS}, "each result needs a tolerance"
 
 
@@ -37,7 +37,7 @@ def test_the_notebook_uses_the_table(name):
 
 
 def test_no_table_without_its_program():
-    assert {path.stem for path in measure.MEASURED.glob("*.csv")} == set(TABLES)
+    assert {path.stem for path in measure_tables.MEASURED.glob("*.csv")} == set(TABLES)
 
 
 def of_day(rows: list, day: int) -> list:
@@ -47,7 +47,7 @@ def of_day(rows: list, day: int) -> list:
 
 def chosen(name: str, photos: bool) -> list[tuple[dict, dict]]:
     """(stored row, settings) of a table's rows that are run again today, those on drawings or those on photos."""
-    pairs = zip(measure.read(measure.MEASURED / f"{name}.csv"), TABLES[name].RUNS, strict=True)
+    pairs = zip(measure_tables.read(measure_tables.MEASURED / f"{name}.csv"), TABLES[name].RUNS, strict=True)
     return of_day([(row, run) for row, run in pairs if (run.get("source") == "photos") == photos], DAY)
 
 
@@ -70,12 +70,12 @@ def again(request):
     tests = [item for item in request.session.items if "again" in getattr(item, "fixturenames", ())]
     names = [item.callspec.params["name"] for item in tests]
     with ProcessPoolExecutor(2, get_context("spawn")) as pool:
-        yield {n: pool.submit(measure.rerun, n, [run for _, run in chosen(n, photos=False)]) for n in names}
+        yield {n: pool.submit(measure_tables.rerun, n, [run for _, run in chosen(n, photos=False)]) for n in names}
         pool.shutdown(cancel_futures=True)
 
 
 def compare(name: str, photos: bool, results: list[dict]) -> None:
-    now, wrong = measure.code(name), []
+    now, wrong = measure_tables.code(name), []
     for (stored, run), result in zip(chosen(name, photos), results, strict=True):
         older = "" if stored["code"] == now else " (older code made it: measure it again, with --again)"
         wrong += [f"{run}: {difference}{older}" for difference in differences(name, run, stored, result)]
@@ -96,7 +96,7 @@ def test_rows_come_out_the_same(name, again):
 @pytest.mark.photos
 @pytest.mark.parametrize("name", tables(photos=True))
 def test_rows_on_photos_come_out_the_same(name):
-    compare(name, True, measure.rerun(name, [run for _, run in chosen(name, photos=True)]))
+    compare(name, True, measure_tables.rerun(name, [run for _, run in chosen(name, photos=True)]))
 
 
 @pytest.fixture
@@ -111,43 +111,43 @@ def small(tmp_path, monkeypatch):
         return {"double": 2 * seed}
 
     table.run, table.broken, table.code = run, {1}, "first"
-    monkeypatch.setattr(measure.importlib, "import_module", lambda name: table)
-    monkeypatch.setattr(measure, "MEASURED", tmp_path)
-    monkeypatch.setattr(measure, "lesson", lambda notebook: None)
-    monkeypatch.setattr(measure, "code", lambda name: table.code)
+    monkeypatch.setattr(measure_tables.importlib, "import_module", lambda name: table)
+    monkeypatch.setattr(measure_tables, "MEASURED", tmp_path)
+    monkeypatch.setattr(measure_tables, "lesson", lambda notebook: None)
+    monkeypatch.setattr(measure_tables, "code", lambda name: table.code)
     return table
 
 
 def test_a_stopped_measurement_is_continued(small, tmp_path):
     with pytest.raises(RuntimeError, match="stopped"):
-        measure.measure("small")
+        measure_tables.measure("small")
     small.broken = set()
-    measure.measure("small")
+    measure_tables.measure("small")
     assert small.ran == [0, 1, 1, 2]
-    assert [float(row["double"]) for row in measure.read(tmp_path / "small.csv")] == [0, 2, 4]
+    assert [float(row["double"]) for row in measure_tables.read(tmp_path / "small.csv")] == [0, 2, 4]
     small.RUNS = small.RUNS[1:]
-    measure.measure("small")
+    measure_tables.measure("small")
     assert small.ran == [0, 1, 1, 2]
-    assert [row["seed"] for row in measure.read(tmp_path / "small.csv")] == ["1", "2"]
+    assert [row["seed"] for row in measure_tables.read(tmp_path / "small.csv")] == ["1", "2"]
 
 
 def test_what_older_code_made_is_told_and_measured_again_when_asked_for(small, tmp_path, capsys):
     def codes():
-        return [row["code"] for row in measure.read(tmp_path / "small.csv")]
+        return [row["code"] for row in measure_tables.read(tmp_path / "small.csv")]
 
     small.broken = set()
-    measure.measure("small")
+    measure_tables.measure("small")
     assert codes() == ["first"] * 3 and "older" not in capsys.readouterr().out
     small.code, small.ran = "second", []
-    measure.measure("small")
+    measure_tables.measure("small")
     assert small.ran == [] and codes() == ["first"] * 3
     assert "3 of 3 rows were made by older code; --again" in capsys.readouterr().out
     small.broken = {1}
     with pytest.raises(RuntimeError, match="stopped"):
-        measure.measure("small", again=True)
+        measure_tables.measure("small", again=True)
     assert codes() == ["second", "first", "first"]  # what is not yet measured again is still there
     small.broken = set()
-    measure.measure("small", again=True)
+    measure_tables.measure("small", again=True)
     assert small.ran == [0, 1, 1, 2] and codes() == ["second"] * 3
 
 
@@ -166,7 +166,7 @@ def test_rows_that_are_wrong_are_found_on_their_days(small, monkeypatch):
     found = []
     for day in range(DAYS):
         rows = of_day(list(zip(stored, small.RUNS, strict=True)), day)
-        for (row, run), again in zip(rows, measure.rerun("small", [run for _, run in rows]), strict=True):
+        for (row, run), again in zip(rows, measure_tables.rerun("small", [run for _, run in rows]), strict=True):
             found += [run["seed"]] if differences("small", run, row, again) else []
     assert len(wrong) == 10 and sorted(found) == sorted(wrong)
 
@@ -186,10 +186,10 @@ def test_ctrl_c_while_a_network_is_trained_stores_no_row(small, tmp_path):
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell in the background switches it off
     try:
         with pytest.raises(KeyboardInterrupt):
-            measure.measure("small")
+            measure_tables.measure("small")
     finally:
         signal.signal(signal.SIGINT, before)
-    assert not measure.read(tmp_path / "small.csv")
+    assert not measure_tables.read(tmp_path / "small.csv")
 
 
 @pytest.mark.slow
@@ -198,10 +198,10 @@ def test_a_row_comes_out_the_same_however_many_are_run_at_once(tmp_path, monkeyp
     monkeypatch.setattr(table, "RUNS", table.RUNS[:3])
     results = []
     for jobs in (1, 2):
-        monkeypatch.setattr(measure, "MEASURED", tmp_path / str(jobs))
+        monkeypatch.setattr(measure_tables, "MEASURED", tmp_path / str(jobs))
         (tmp_path / str(jobs)).mkdir()
-        measure.measure("shortcuts", jobs=jobs)
-        rows = measure.read(tmp_path / str(jobs) / "shortcuts.csv")
+        measure_tables.measure("shortcuts", jobs=jobs)
+        rows = measure_tables.read(tmp_path / str(jobs) / "shortcuts.csv")
         results.append([{name: row[name] for name in row if name not in ("seconds", "date")} for row in rows])
     assert len(results[0]) == 3 and results[0] == results[1]
 
@@ -212,8 +212,8 @@ def test_lesson_holds_what_the_tagged_cells_define(tmp_path, monkeypatch):
         '# %% tags=["measure"]\ndef double(x):\n    return factor * x\n\n\n# %%\nraise SystemExit("not to be run")\n'
         '\n# %% tags=["measure"]\nfactor = 2\n'
     )
-    monkeypatch.setattr(measure, "sources", lambda names: [source])
-    taught = measure.lesson("99")
+    monkeypatch.setattr(measure_tables, "sources", lambda names: [source])
+    taught = measure_tables.lesson("99")
     assert taught.double(4) == 8
     taught.factor = 3
     assert taught.double(4) == 12

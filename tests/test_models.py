@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torchvision.models import MobileNet_V2_Weights, mobilenet_v2
 
-from tools import measure
+from tools import measure_tables
 from tools.build import code_cells, load, sources
 from utils import datasets, models
 from utils.critters import SPECIES, draw_many
@@ -191,7 +191,7 @@ def test_counts():
     with torch.device("meta"):
         huge = nn.Linear(10**6, 10**6)
     assert models.count_macs(huge, 1, 10**6) == 10**12
-    taught, (source,) = measure.lesson("03"), sources(["03"])
+    taught, (source,) = measure_tables.lesson("03"), sources(["03"])
     (cell,) = (cell for cell in code_cells(load(source)) if "def count_macs" in cell.source)
     exec(cell.source, taught.__dict__)
     assert taught.count_macs(layer, 2, 3, 10, 10) == models.count_macs(layer, 2, 3, 10, 10)

@@ -279,7 +279,7 @@ def lecture_topics_name_their_sections(notebook, name):
 
 def has_a_plan_for_75_minutes(notebook, name):
     if list(plan(notebook)) != ["Core", "Optional", "Where to stop"]:
-        yield "no plan for 75 minutes (Core, Optional, Where to stop): copy its cell from tools/template.py"
+        yield "no plan for 75 minutes (Core, Optional, Where to stop): copy its cell from tools/notebook_template.py"
     elif not 65 <= plan_minutes(notebook) <= 75:
         yield f"its plan for 75 minutes takes {plan_minutes(notebook)} by the minutes of its sections"
     told = {
@@ -509,12 +509,12 @@ def test_notebook_equals_its_source(path):
 
 @pytest.mark.parametrize("path", BUILT, ids=by_name)
 def test_set_up_cell_is_the_one_of_the_template(path):
-    template = code_cells(load(ROOT / "tools/template.py"))[0]
-    assert code_cells(read(path))[0].source == template.source, "copy the set-up cell from tools/template.py"
+    template = code_cells(load(ROOT / "tools/notebook_template.py"))[0]
+    assert code_cells(read(path))[0].source == template.source, "copy the set-up cell from tools/notebook_template.py"
 
 
 def test_template_shows_the_form():
-    template = load(ROOT / "tools/template.py")
+    template = load(ROOT / "tools/notebook_template.py")
     rules = [
         *FORM,
         cells_are_short,

@@ -17,7 +17,7 @@ import pytest
 
 from tools.build import ROOT, code_cells, load, tokens
 
-CELL = code_cells(load(ROOT / "tools/template.py"))[0].source
+CELL = code_cells(load(ROOT / "tools/notebook_template.py"))[0].source
 
 # After the cell: where `utils` and its parts came from, and what is first on sys.path.
 REPORT = """

@@ -52,7 +52,7 @@ def test_an_unusable_seed_gets_a_sentence(monkeypatch, seed):
 def fresh() -> subprocess.CompletedProcess:
     """The set-up cell in a fresh process, in which a GPU is then played, and nothing is set of what OpenMP reads."""
     code = (
-        code_cells(load(ROOT / "tools/template.py"))[0].source
+        code_cells(load(ROOT / "tools/notebook_template.py"))[0].source
         + """
 import torch
 torch.accelerator.is_available = lambda: True

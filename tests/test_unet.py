@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from tools import measure
+from tools import measure_tables
 from utils.models import UNet
 
 
@@ -45,7 +45,7 @@ def test_every_parameter_is_trained_and_none_is_idle():
 @pytest.mark.parametrize("size", [(64, 64), (33, 50)])
 def test_notebook_04_teaches_the_same_network(size):
     torch.manual_seed(0)
-    taught, ours, images = measure.lesson("04").UNet().eval(), UNet().eval(), torch.rand(2, 3, *size)
+    taught, ours, images = measure_tables.lesson("04").UNet().eval(), UNet().eval(), torch.rand(2, 3, *size)
     ours.load_state_dict(taught.state_dict())
     assert sum(p.numel() for p in ours.parameters()) == sum(p.numel() for p in taught.parameters())
     torch.testing.assert_close(ours(images), taught(images), rtol=0, atol=0)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from tools import fingerprint, measure
+from tools import fingerprint, measure_tables
 from tools.build import ROOT
 from utils.exercises import gans as exercises
 
@@ -27,7 +27,7 @@ EVERY = 500  # steps from one checkpoint to the next
 
 def code() -> str:
     """The fingerprint of the code that decides the results."""
-    texts = [cell.source for cell in measure.taught("09")]
+    texts = [cell.source for cell in measure_tables.taught("09")]
     texts += [inspect.getsource(exercises.any_generator.reference), Path(__file__).read_text(encoding="utf-8")]
     essences = [fingerprint.essence(text) for text in texts]
     return hashlib.sha256("\n".join([*essences, *fingerprint.shared()]).encode()).hexdigest()[:8]
@@ -72,7 +72,7 @@ def main() -> None:
     parser.add_argument("names", nargs="+", choices=["heads", "outlines"])
     torch.set_num_threads(1)
     for name in parser.parse_args().names:
-        lesson = measure.lesson("09")
+        lesson = measure_tables.lesson("09")
         generators, seconds = {"heads": train_heads, "outlines": train_outlines}[name](lesson)
         out = ROOT / f"data/gan_{name}.pt"
         torch.save({key: each.half().state_dict() for key, each in generators.items()}, out)

@@ -23,7 +23,7 @@ from torch.nn import functional as F
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # so that it runs from any folder without being installed
 
-from tools.bench import native_bf16  # noqa: E402
+from tools.speed import native_bf16  # noqa: E402
 from utils.critters import SPECIES, draw_many, imaginary_species  # noqa: E402
 from utils.models import SmallResNet  # noqa: E402
 

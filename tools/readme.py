@@ -4,7 +4,7 @@ runs and measured tables.
     python -m tools.readme
 
 A page says where, between the marks <!-- name --> and <!-- /name -->. All are read off the built notebooks,
-data/runs.csv (which `python -m tools.seeds NN` writes) and data/measured/.
+data/runs.csv (which `python -m tools.check_claims NN` writes) and data/measured/.
 """
 
 import csv
@@ -14,7 +14,7 @@ from pathlib import Path
 import nbformat
 from nbformat import NotebookNode
 
-from tools import fingerprint, measure
+from tools import fingerprint, measure_tables
 from tools.build import NOTEBOOKS, ROOT, built, markdown, run_time, substitute, tokens
 
 README, DOCS, RUNS = ROOT / "README.md", ROOT / "docs", ROOT / "data/runs.csv"
@@ -148,8 +148,8 @@ def runs(folder: Path = NOTEBOOKS, file: Path = RUNS) -> str:
 def measured() -> str:
     """A sentence on the tables of data/measured/: which of their rows were made by older code."""
     counts, older = {}, {}
-    for name in measure.names():
-        rows, now = measure.read(measure.MEASURED / f"{name}.csv"), measure.code(name)
+    for name in measure_tables.names():
+        rows, now = measure_tables.read(measure_tables.MEASURED / f"{name}.csv"), measure_tables.code(name)
         counts[name], older[name] = len(rows), sum(row["code"] != now for row in rows)
     some = ", ".join(f"{number} of {counts[name]} in `{name}`" for name, number in older.items() if number)
     which = "all" if older == counts else some or "none"

@@ -25,7 +25,7 @@ from nbformat import NotebookNode
 from nbformat.v4 import new_output
 from sphinx.cmd.build import main as sphinx
 
-from tools import fingerprint, measure, readme
+from tools import fingerprint, measure_tables, readme
 from tools.build import NOTEBOOKS, ROOT, built, code_cells, draw_frames, sources, substitute, tokens
 
 SITE, FRAMES, SLIDES, DOCS = ROOT / "site", ROOT / "frames", ROOT / "slides", ROOT / "docs"
@@ -234,7 +234,7 @@ def evidence() -> str:
         ran = "; ".join(f"{place}: seeds {readme.seeds(runs)}" for place, runs in where.items())
         parts.append(f"## {number} · {readme.headed(notebook, path.name)[0]}\n")
         parts.append(f"All held on the stored run (drawings, seed 0). Runs of the same code: {ran or 'none yet'}.\n")
-        tables = [name for name in measure.names() if measure.load_table(name).NOTEBOOK == number]
+        tables = [name for name in measure_tables.names() if measure_tables.load_table(name).NOTEBOOK == number]
         if tables:
             names = ", ".join(f"[{name}](../data/measured/{name}.csv)" for name in tables)
             parts.append(f"Measured earlier: {names}.\n")

@@ -1,6 +1,6 @@
 """Do a notebook's claims hold on every seed? Runs its source as it stands, once for each seed, and counts.
 
-    python -m tools.seeds 05 --seeds 10 [--start 0] [--csv FILE]
+    python -m tools.check_claims 05 --seeds 10 [--start 0] [--csv FILE]
 
 Each seed is a run of its own, in a fresh kernel; a claim that does not hold does not stop it. Facts are looked at too,
 and counted apart. The data are those of COURSE_DATA (default critters). A claim is accepted when it holds on 10 seeds,
@@ -19,10 +19,10 @@ import json
 import os
 import tempfile
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import nbformat
-from joblib import Parallel, delayed
 from nbclient.exceptions import CellExecutionError, DeadKernelError
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell
@@ -30,6 +30,7 @@ from nbformat.v4 import new_code_cell
 from tools import fingerprint
 from tools.build import NOTEBOOKS, code_cells, execute, load, seconds, sources
 from tools.readme import RUNS
+from tools.spread import add_arguments, spread, workers
 
 WHERE = """# asked in the kernel, which need not be this Python
 import json, os, platform, torch
@@ -155,7 +156,7 @@ def main() -> int:
     parser.add_argument("notebook", help="the beginning of its name, such as 05")
     parser.add_argument("--seeds", type=int, default=10, help="how many (default 10)")
     parser.add_argument("--start", type=int, default=0, help="the first seed (default 0)")
-    parser.add_argument("--jobs", type=int, default=1, help="seeds that are run at once (default 1)")
+    add_arguments(parser)
     parser.add_argument("--csv", type=Path, help="also write the rows to this file")
     arguments = parser.parse_args()
     source, *others = sources([arguments.notebook])
@@ -165,10 +166,9 @@ def main() -> int:
 
     runs: dict[int, list[dict]] = {}
     broken, wanted = [], range(arguments.start, arguments.start + arguments.seeds)
-    if arguments.jobs > 1:
+    if (jobs := workers(arguments)) > 1:
         os.environ.setdefault("OMP_NUM_THREADS", "1")  # each run on a core of its own
-    tried = Parallel(n_jobs=arguments.jobs, return_as="generator")(delayed(attempt)(source, seed) for seed in wanted)
-    for seed, done in zip(wanted, tried, strict=True):
+    for seed, done in spread(partial(attempt, source), wanted, jobs):
         if isinstance(done, str):  # must not cost the other seeds; the command fails at its end
             broken.append(f"seed {seed} broke off with an error: {done}")
             runs[seed] = []
@@ -187,6 +187,6 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    from tools import seeds as by_name  # other processes find its functions there, and not in "__main__"
+    from tools import check_claims as by_name  # other processes find its functions there, and not in "__main__"
 
     raise SystemExit(by_name.main())

@@ -1,6 +1,6 @@
 """Measure what takes too long for a lesson: many seeds, many settings. Writes data/measured/NAME.csv, a row a run.
 
-    python -m tools.measure [NAME ...] [--again]
+    python -m tools.measure_tables [NAME ...] [--again]
 
 Each table has a file tools/tables/NAME.py with
     a docstring: in one line, what is measured
@@ -24,18 +24,18 @@ import threading
 import time
 from contextlib import nullcontext
 from datetime import date
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from types import ModuleType
 from unittest import mock
 
 import torch
-from joblib import Parallel, delayed, parallel_config
 from nbformat import NotebookNode
 from tqdm import tqdm
 
 from tools import fingerprint
 from tools.build import ROOT, code_cells, load, sources
+from tools.spread import add_arguments, spread, workers
 from utils import training
 
 TABLES, MEASURED = ROOT / "tools/tables", ROOT / "data/measured"
@@ -145,8 +145,7 @@ def measure(name: str, again: bool = False, jobs: int = 1) -> None:
 
     old = (lambda row: row["code"] != now) if again else (lambda row: False)
     missing = [run for run in table.RUNS if (place := key(run, run)) not in stored or old(stored[place])]
-    rows = Parallel(n_jobs=jobs, return_as="generator")(delayed(_row)(name, run) for run in missing)
-    for run, row in zip(missing, tqdm(rows, desc=name, total=len(missing)), strict=True):
+    for run, row in tqdm(spread(partial(_row, name), missing, jobs), desc=name, total=len(missing)):
         stored[key(run, run)] = row | {"code": now}
         write_down()
     write_down()
@@ -157,23 +156,17 @@ def measure(name: str, again: bool = False, jobs: int = 1) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", help=f"default all: {', '.join(names())}")
-    parser.add_argument("--jobs", type=int, default=1, help="rows that are run at once (default 1)")
-    parser.add_argument("--dask", metavar="ADDRESS", help="of a Dask scheduler, whose workers have this checkout")
+    add_arguments(parser)
     parser.add_argument("--again", action="store_true", help="measure also what older code has made")
     arguments = parser.parse_args()
     if unknown := [name for name in arguments.names if name not in names()]:
         raise SystemExit(f"There is no table {unknown[0]}. There are: {', '.join(names())}.")
-    if arguments.dask:
-        from dask.distributed import Client  # only for this
-
-        client = Client(arguments.dask)
-        parallel_config(backend="dask")
-        arguments.jobs = len(client.ncores())
+    jobs = workers(arguments)
     for name in arguments.names or names():
-        measure(name, arguments.again, arguments.jobs)
+        measure(name, arguments.again, jobs)
 
 
 if __name__ == "__main__":
-    from tools import measure as by_name  # other processes find its functions there, and not in "__main__"
+    from tools import measure_tables as by_name  # other processes find its functions there, and not in "__main__"
 
     by_name.main()

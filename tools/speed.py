@@ -1,7 +1,7 @@
 """What the course's way of doing things saves against the recipe that is copied most: side by side, in one run, on this
 machine.
 
-    python -m tools.bench [PART ...]
+    python -m tools.speed [PART ...]
 
 PART: frozen, tuning, figure, notebook; one or several only print. All, the default, also write docs/speed.md's table
 (about 20 minutes).
@@ -263,7 +263,7 @@ def main() -> None:
     print(text)
     if not arguments.parts:
         page = ROOT / "docs/speed.md"
-        page.write_text(between(page.read_text(encoding="utf-8"), "bench", text, page.name), encoding="utf-8")
+        page.write_text(between(page.read_text(encoding="utf-8"), "speed", text, page.name), encoding="utf-8")
 
 
 if __name__ == "__main__":
