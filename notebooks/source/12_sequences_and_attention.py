@@ -6,12 +6,12 @@
 #
 # **To keep what you write:** on Colab choose *File > Save a copy in Drive*, on Kaggle *Copy & Edit*, before you begin.
 #
-# **Question:** A convolution looks through a small window and wants a grid. How does a network read something of any length, and how does one part of a
-# picture look at every other?
+# **Question:** A convolution looks through a small window and needs a grid. How does a network read something of any length, and how does one part of a
+# picture look at every other part?
 #
 # **You will be able to**
 # - feed sequences of different lengths to a recurrent network, and let it answer with a sequence,
-# - write attention in three lines, say what it knows of positions, and build a small vision transformer of it,
+# - write attention in three lines, say what it knows about positions, and build a small vision transformer from it,
 # - say when a transformer beats a convolutional network, what capsules were, and where to read on.
 #
 # **Time:** it runs in @TIME@ on two CPU cores, and takes no GPU; with all sections, the exercises and the lab, about three hours.
@@ -21,7 +21,7 @@
 # **A plan for 75 minutes** (the core takes 69, with its exercises)
 #
 # - **Core:** sections 1, 2, 3 and 4: recurrent networks in and out, attention written out, a vision transformer against a convolutional network, capsules.
-# - **Optional:** 5 (what comes next: self-supervision, CLIP, segment anything, diffusion, a figure each).
+# - **Optional:** 5 (what comes next: self-supervision, CLIP, segment anything, diffusion, one figure for each).
 # - **Where to stop:** after the explorer of section 4. If you are late, leave section 4 out and show the diffusion figure of section 5 as the last slide.
 
 # %% slideshow={"slide_type": "skip"}
@@ -78,11 +78,11 @@ torch.set_num_threads(1)
 #
 # $$h_t = f(x_t, h_{t-1})$$
 #
-# The same $f$ at every step, so any length will do. We use a **GRU** (Cho et al. 2014), whose gates decide what stays in the memory.
+# It uses the same $f$ at every step, so a sequence may have any length. We use a **GRU** (Cho et al. 2014), whose gates decide what stays in the memory.
 #
 # ### Different lengths in
 #
-# Our sequences are digits, read row by row from the top. Each is stretched to a height of its own.
+# Our sequences are digits, read row by row from the top. Each is stretched to a different height.
 
 
 # %% tags=["measure"]
@@ -167,8 +167,8 @@ fact(
 )
 
 # %% [markdown]
-# What does the memory add? Its rivals have none. A **bag of rows** sends each row through the same two layers and takes the mean: it knows which rows there
-# are, not their order. A second bag is told how far down each row lies, from -1 at the top to 1 at the bottom.
+# What does the memory add? We compare it with two networks that have none. A **bag of rows** sends each row through the same two layers and takes the mean: it knows which rows there
+# are, but not their order. A second bag is told the position of each row, from -1 at the top to 1 at the bottom.
 
 
 # %%
@@ -219,12 +219,12 @@ def accuracy(model, *data):
     return torch.cat(right).float().mean().item()
 
 # %% [markdown]
-# **Before you run it:** all three have about 8,000 parameters. Who is ahead on new digits of 6 to 12 rows? And who on digits of 20 rows, a height that none of them has seen?
+# **Before you run it:** all three have about 8,000 parameters. Which is ahead on new digits of 6 to 12 rows? And which on digits of 20 rows, a height that none of them has seen?
 #
 # <details><summary>Answer</summary>
 #
-# The order is worth about ten points: the same rows in another order are another digit. The memory learns it, and one number for the place does as well. On 20 rows the recurrent network falls behind
-# the bag that is told the places. It *runs* on any length, but what it remembers was learned over a dozen steps.
+# The order is worth about ten points: the same rows in another order are another digit. The memory learns the order, and one number for the position does as well. On 20 rows the recurrent
+# network falls behind the bag that is told the positions. It *runs* on any length, but it has learned to remember over a dozen steps only.
 #
 # </details>
 
@@ -289,8 +289,8 @@ claim(
 # %% [markdown]
 # ### One picture in, a word out
 #
-# Now the output has a length of its own. The network sees a digit and writes its name, letter by letter: *one to many*, as in describing a picture. The
-# picture fills the memory. Each letter that was written is read at the next step, and a full stop ends the word.
+# Now the output has its own length. The network sees a digit and writes its name, letter by letter: *one to many*, as in describing a picture. The
+# picture fills the memory. The network reads each letter that it wrote at the next step, and a full stop ends the word.
 
 # %%
 names = "zero one two three four five six seven eight nine".split()
@@ -336,14 +336,14 @@ class NoMemory(nn.Module):
 
 
 # %% [markdown]
-# While it trains, it reads the right letters, whatever it has written itself; afterwards, its own.
+# During training it reads the right letters, whatever it wrote itself; afterwards it reads its own.
 #
 # **Before you run it:** the rival has no memory. At every step it gets the picture and the last letter, and it has more parameters. Which names can it not spell?
 #
 # <details><summary>Answer</summary>
 #
-# Those in which one letter is followed by two different ones. In *seven*, an e by v and then by n; in *nine*, an n by i and by e; in *three*, an e by e and by the end. With
-# nothing but the picture and the last letter, both places look alike.
+# Those in which one letter is followed by two different ones. In *seven*, e is followed by v and later by n; in *nine*, n by i and by e; in *three*, e by e and by the end. To a network that knows
+# only the picture and the last letter, both positions look alike.
 #
 # </details>
 
@@ -406,14 +406,14 @@ claim(
 )
 
 # %% [markdown] slideshow={"slide_type": "notes"}
-# Ask for the lengths of the words first: three to five letters, and the network decides when to stop. Translation (Sutskever et al. 2014) is both halves of this section together: a sequence in, the
-# last state as the "picture", a sequence out. That one state has to hold the whole sentence is what attention was invented for (Bahdanau et al. 2015): a bridge to section 2.
+# First ask how long the words are: three to five letters, and the network decides when to stop. Translation (Sutskever et al. 2014) is both halves of this section together: a sequence in, the
+# last state as the "picture", a sequence out. There, one state has to hold the whole sentence. Attention was invented to remove this limit (Bahdanau et al. 2015), which leads to section 2.
 
 # %% [markdown]
-# **Exercise 1** (3 min): the last real state. `states` (N, T, D) are a GRU's states for a padded batch, `lengths` (N,) how many of them are real. Return the last
-# real one of each sequence, (N, D).
+# **Exercise 1** (3 min): the last real state. `states` (N, T, D) are a GRU's states for a padded batch, and `lengths` (N,) says how many of them are real. Return the last
+# real state of each sequence, (N, D).
 #
-# Write your answer in place of the dots and run the cell: the check says what it expected and what came. Stuck? Take away the `#` in the cell below it.
+# Write your answer in place of the dots and run the cell: the check says what it expected and what it got. Stuck? Take away the `#` in the cell below it.
 
 
 # %%
@@ -430,12 +430,12 @@ exercises.last_real.check(last_real)
 # %% [markdown]
 # ## 2. Attention, written out (16 min)
 #
-# A recurrent network hands everything through one memory, step after step. **Attention** lets every part of the input look at every other at once. The parts are
-# called **tokens**: vectors, in any number. Each token asks a question, its **query** $q$; each offers a **key** $k$, which says what it has, and a **value** $v$, which is what one gets:
+# A recurrent network passes everything through one memory, step by step. **Attention** lets every part of the input look at every other part at once. The parts are vectors, called **tokens**,
+# and there may be any number of them. Each token asks a question, its **query** $q$. Each also offers a **key** $k$, which says what it has, and a **value** $v$, which is what it gives:
 #
 # $$\text{attention}(Q, K, V) = \text{softmax}\!\left(\frac{Q K^\top}{\sqrt{d}}\right) V$$
 #
-# Five tokens of eight numbers, and three matrices that a network would learn:
+# Here are five tokens of eight numbers, and three matrices that a network would learn:
 
 # %%
 torch.manual_seed(seeds[0])
@@ -450,7 +450,7 @@ mixed = weights @ v  # for each token, the mean of all values, so weighted
 print(weights.round(decimals=2))
 
 # %% [markdown]
-# That is all. (The root keeps the scores near 1 in size, however long the vectors are. Large scores would saturate the softmax, as in notebook 01.) PyTorch has it as a
+# That is all. (Dividing by the root keeps the scores near 1 in size, whatever the dimension $d$. Large scores would saturate the softmax, as in notebook 01.) PyTorch has attention as a
 # function and as a layer, and we put our matrices into both.
 
 # %%
@@ -471,7 +471,7 @@ fact(
 # %% [markdown]
 # ### On a picture
 #
-# A picture becomes tokens when one cuts it into **patches**.
+# To turn a picture into tokens, we cut it into **patches**.
 
 
 # %% tags=["measure"]
@@ -523,16 +523,16 @@ def colour_figure(places=((6, 8), (3, 4), (14, 2))):
 show(colour_figure(), "A drawn fox, and three times where one patch, framed, looks: the more weight a patch gets, the brighter it is.")
 
 # %% [markdown]
-# It finds them at any distance, in one step. With convolutions of 3 x 3 it takes 32 layers until one unit sees two opposite corners of this picture.
+# It finds them at any distance, in one step. With 3 x 3 convolutions, it takes 32 layers before one unit sees two opposite corners of this picture.
 #
 # ### It knows no places
 #
-# **Before you run it:** we shuffle the patches of a picture, all but destroying it. What does attention, with the mean of its outputs taken at the end, say to that?
+# **Before you run it:** we shuffle the patches of a picture, so that hardly anything can be recognised. We apply attention and take the mean of its outputs. How does the result change?
 #
 # <details><summary>Answer</summary>
 #
-# Exactly the same as before. Each token asks all others, and nobody's place is part of the question. So transformers *add* the place to each token: a vector
-# of its own for each place, learned with the rest, the **position embedding**.
+# It does not change at all. Each token asks all others, and positions are not part of the question. So transformers *add* a vector to each token that depends on its position, and is learned with the
+# rest: the **position embedding**.
 #
 # </details>
 
@@ -564,8 +564,8 @@ def shuffled_figure():
 show(shuffled_figure(), "Left the fox, right its patches in another order: to attention without positions they are one picture.")
 
 # %% [markdown]
-# **Exercise 2** (3 min): only what came before. A network that writes must not look at letters that are still to come. Of `scores` (..., T, T), a row for each query, make
-# attention weights in which place $i$ sees only the places 0 to $i$.
+# **Exercise 2** (3 min): only what came before. A network that writes must not look at letters that are still to come. From `scores` (..., T, T), with a row for each query, make attention
+# weights in which position $i$ sees only positions 0 to $i$.
 
 
 # %%
@@ -583,7 +583,7 @@ exercises.causal_weights.check(causal_weights)
 # ## 3. A picture as a sequence: the vision transformer (18 min)
 #
 # Dosovitskiy et al. (2021) cut a picture into patches, make a token of each, add positions, and send them through a stack of attention blocks: the **vision transformer**
-# (ViT). One more token comes along, the **class token**. It stands for no patch, and what it has gathered at the end gives the answer.
+# (ViT). They add one more token, the **class token**. It stands for no patch; the answer is computed from what it has gathered at the end.
 
 
 # %% tags=["measure"]
@@ -625,7 +625,7 @@ class SmallViT(nn.Module):
 
 
 # %% [markdown]
-# (The **heads** are several attentions side by side, each on its share of the 48 numbers: one may ask for colours, another for places. Exercise 5 builds them.)
+# (The **heads** are several attentions side by side, each on its share of the 48 numbers: one may ask for colours, another for positions. Exercise 5 builds them.)
 #
 # The rival is a convolutional network with as many parameters and about as much work.
 
@@ -688,12 +688,12 @@ def patches_figure():
 show(patches_figure(), "Twelve drawings of 32 x 32 pixels, of six species. Lines on the first: its 16 patches, the transformer's tokens.")
 
 # %% [markdown]
-# **Before you run it:** both learn from the same drawings, at the better of two learning rates each. Who is ahead with 200? And with 3,200?
+# **Before you run it:** both learn from the same drawings, each at the better of two learning rates. Which is ahead with 200? And with 3,200?
 #
 # <details><summary>Answer</summary>
 #
-# The convolutional network, both times. It knows from the start that near pixels belong together and that an ear is an ear everywhere. The transformer has to learn
-# both from examples. It gains, but at 3,200 it is still far behind, and more training does not close the gap.
+# The convolutional network, both times. It is built on the assumption that near pixels belong together and that an ear is an ear everywhere. The transformer has to learn
+# both from examples. It gains, but at 3,200 it is still far behind, and training for twice as long does not close the gap.
 #
 # </details>
 
@@ -768,11 +768,12 @@ claim(
 )
 
 # %% [markdown]
-# What we did not try: finer patches (four times the work), augmentation, a convolution in place of the first layer. Each is known to narrow the gap, and each brings in some of what the convolutional network has from the start.
+# We did not try finer patches (four times the work), augmentation, or a convolution in place of the first layer. Each is known to narrow the gap, and each adds some of what the
+# convolutional network has from the start.
 #
 # ### Where it looks
 #
-# A transformer trained on 3,200 drawings. In its last block we ask the class token for its weights: from which patches does it take the answer?
+# We train a transformer on 3,200 drawings. Then we look at the weights of the class token in the last block: from which patches does it take the answer?
 
 # %%
 (x_many, y_many), _, _ = animals_for_learning(3200)
@@ -802,7 +803,8 @@ def looks_figure():
 show(looks_figure(), "Six new drawings that the transformer names right, and below them the same, the brighter the more the class token looks at a patch in the last block.")
 
 # %% [markdown]
-# Does it look at the animal? Two rivals: the animal's share of the area, for which even weights would do; and the *mean* weights of all pictures, which know that animals stand in the middle.
+# Does it look at the animal? We compare with two simpler weightings: even weights, which give the animal its share of the area; and the *mean* weights of all pictures, which reflect that
+# animals are in the middle.
 
 # %%
 drawings = datasets.critters(species, 200, 400, 1000, size=32).test
@@ -823,13 +825,14 @@ claim(
 )
 
 # %% [markdown] slideshow={"slide_type": "notes"}
-# Warn of reading too much into such pictures: a weight says what was looked at, not what it was used for; different weights can give the same answer (Jain and Wallace 2019). In large pretrained transformers the maps
-# outline the thing (DINO, Caron et al. 2021).
+# Warn against reading too much into such pictures: a weight says what was looked at, not what it was used for, and different weights can give the same answer (Jain and Wallace 2019). In
+# large pretrained transformers the maps outline the object (DINO, Caron et al. 2021).
 
 # %% [markdown]
 # ### Pretrained
 #
-# So why does everyone use it? Because the handicap goes with data. In the paper the largest ViT lost to a ResNet when both were pretrained on the 1.3 million pictures of ImageNet, and won with 300 million. Torchvision's weights say it of themselves:
+# So why does everyone use transformers? Because the handicap disappears with more data. In the paper, the largest ViT lost to a ResNet when both were pretrained on the 1.3 million pictures
+# of ImageNet, and won with 300 million. Torchvision publishes these accuracies with its weights:
 
 # %%
 from torchvision.models import ConvNeXt_Base_Weights, ResNet152_Weights  # noqa: E402
@@ -846,7 +849,7 @@ for name, weights in zoo.items():
     print(f"{name:36} {weights.meta['num_params']:>10,} parameters  {top1:.1f} %")
 
 # %% [markdown]
-# Where the file of ViT-B/16 lies on this machine, the next cell reads our drawings with it, frozen, as notebook 05 does. It fetches nothing: the file has 346 MB.
+# If the weights of ViT-B/16 are on this machine, the next cell uses them, frozen, on our drawings, as notebook 05 does. It downloads nothing: the file has 346 MB.
 
 
 # %%
@@ -889,10 +892,10 @@ exercises.attention_size.check(attention_size)
 # %% [markdown]
 # ## 4. Capsules: inverse graphics (15 min)
 #
-# Computer graphics goes from a few numbers (what, where, how large, how slanted) to a picture. Sabour, Frosst and Hinton (2017) wanted a network that goes back: **inverse graphics**. A channel says
-# *how strongly* a thing is there. A **capsule** is a vector: its length says whether it is there, its direction in which pose.
+# Computer graphics goes from a few numbers (what, where, how large, how slanted) to a picture. Sabour, Frosst and Hinton (2017) wanted a network that goes the other way: **inverse
+# graphics**. A channel says *how strongly* something is there. A **capsule** is a vector: its length says whether something is there, its direction says in which pose.
 #
-# A length that stands for a probability must be below 1. So each capsule is **squashed**: it keeps its direction and gets a length between 0 and 1,
+# A length that represents a probability must be below 1. So each capsule is **squashed**: it keeps its direction and gets a length between 0 and 1,
 #
 # $$\text{squash}(s) = \frac{\lVert s \rVert^2}{1 + \lVert s \rVert^2} \; \frac{s}{\lVert s \rVert}.$$
 
@@ -914,12 +917,12 @@ fact(
 )
 
 # %% [markdown]
-# **Routing by agreement.** Each small capsule $i$ predicts each digit capsule $j$ with a matrix of its own: its **vote** $\hat u_{ij} = W_{ij} u_i$. It has one unit of trust $c_{ij}$ to give away, at
-# first in equal parts ($b_{ij} = 0$). Then, three times:
+# **Routing by agreement.** Each small capsule $i$ predicts each digit capsule $j$ with its own matrix: its **vote** $\hat u_{ij} = W_{ij} u_i$. It has one unit of trust to give away, in
+# shares $c_{ij}$ that are equal at first ($b_{ij} = 0$). Then, three times:
 #
 # $$c_i = \text{softmax}(b_i), \qquad v_j = \text{squash}\Big(\sum_i c_{ij} \hat u_{ij}\Big), \qquad b_{ij} \leftarrow b_{ij} + \hat u_{ij} \cdot v_j$$
 #
-# Votes that agree with the result get more trust. Compare with section 2: a softmax of products, once more.
+# Votes that agree with the result get more trust. As in section 2, the weights are a softmax of products.
 
 
 # %% tags=["measure"]
@@ -935,7 +938,7 @@ def route(votes, rounds):
 
 # %% [markdown]
 # The digit capsules have eight numbers each. To make these describe the digit, **three dense layers** draw it again from the capsule of its class alone. The error of the drawing
-# belongs to the loss.
+# is part of the loss.
 
 
 # %% tags=["measure"]
@@ -992,8 +995,8 @@ def capsule_loss(model, images, digits):
 
 
 # %% [markdown]
-# Two rivals. A **convolutional network** of the same size, for the accuracy. And a plain **autoencoder**: the same convolutions, eight numbers without squashing or routing, the same three dense layers. It is
-# told the digit, as the drawing layers of the capsules are in training.
+# We compare with two rivals. For the accuracy, a **convolutional network** of the same size. For the drawing, a plain **autoencoder**: the same convolutions, eight numbers without squashing
+# or routing, and the same three dense layers. It is told the digit, as the drawing layers of the capsules are during training.
 
 
 # %% tags=["measure"]
@@ -1062,15 +1065,14 @@ show(redrawn_figure(), "Top: eight test digits. Middle: as the three dense layer
 
 # %% [markdown]
 # ### Turn one number
-#
-# Take a digit's eight numbers, turn one of them, and draw. If this is inverse graphics, each number should be a knob: one for the slant, one for the width.
+# Take the eight numbers of a digit, change one of them, and draw. If this is inverse graphics, each number should be a knob: one for the slant, one for the width.
 #
 # **Before you run it:** will the capsule's knobs be cleaner than those of the plain autoencoder?
 #
 # <details><summary>Answer</summary>
 #
-# They turn slants and widths, as the paper shows. But so do the autoencoder's, and rather better. That a few numbers must draw the digit makes knobs of them; squashing and routing are not
-# needed for it.
+# They change slant and width, as the paper shows. But the autoencoder's knobs do so too, and better. A few numbers become knobs because they must draw the digit; squashing and routing are not
+# needed for that.
 #
 # </details>
 
@@ -1175,14 +1177,14 @@ for rival in ("cnn", "one_round"):
     print(f"capsules ahead of {rival}: {ahead:.1f} ± {width:.1f} points")
 
 # %% [markdown]
-# So they read these digits about a point better than a convolutional network of the same size. Some of that may be due to the drawing, which the rival does not learn. Whether three rounds of routing
-# are better than one, five seeds are not enough to tell.
+# So capsules read these digits about a point better than a convolutional network of the same size. Some of that may be due to the drawing, which the rival does not learn. Five seeds are not
+# enough to tell whether three rounds of routing are better than one.
 #
-# **What became of them.** Capsules have not prevailed. Routing is slow on today's machines (Barham and Isard 2019) and adds little over equal trust on other data, too (Paik et al. 2019); on larger pictures plain
-# networks with augmentation stayed ahead. What they asked for, parts that find out which whole they belong to by weighing each other, is what attention does at scale.
+# **What became of them.** Capsules have not prevailed. Routing is slow on today's machines (Barham and Isard 2019) and adds little over equal trust on other data, too (Paik et al. 2019). On
+# larger pictures, plain networks with augmentation stayed ahead. The idea was that parts find out which whole they belong to by weighting each other. Attention does this at scale.
 
 # %% [markdown]
-# **Exercise 4** (3 min): one capsule draws. Of `capsules` (N, 10, D) keep the one of `digits` (N,), put zeros in place of the other nine, and return (N, 10 · D).
+# **Exercise 4** (3 min): one capsule draws. In `capsules` (N, 10, D) keep the capsule of each of `digits` (N,), put zeros in place of the other nine, and return (N, 10 · D).
 
 
 # %%
@@ -1199,13 +1201,13 @@ exercises.keep_one.check(keep_one)
 # %% [markdown]
 # ## 5. What comes next (20 min)
 #
-# What today's models of vision have in common: attention, and a task for which nobody has to label. Four ideas, each with one figure. Nothing is trained here; what the figures show
-# is drawn from our animals and from what we know of them.
+# Today's vision models have two things in common: attention, and a task that needs no labels. Here are four ideas, with one figure each. Nothing is trained here; the figures are made
+# from our animals and from what we know about them.
 #
 # ### Self-supervision: the picture is its own label
 #
-# Hide a part, and let the network say what was there. A **masked autoencoder** (He et al. 2022) hides three patches of four, and draws them. Others want two views of one picture to get the same
-# numbers, and those of other pictures different ones (SimCLR, Chen et al. 2020; DINO, Caron et al. 2021). What is learned so is fine-tuned as in notebook 05.
+# Hide a part, and let the network say what was there. A **masked autoencoder** (He et al. 2022) hides three patches of four, and draws them. Other methods want two views of one picture to give the same
+# numbers: DINO (Caron et al. 2021), and SimCLR (Chen et al. 2020), which also wants different pictures to give different numbers. The network is then fine-tuned, as in notebook 05.
 
 # %%
 torch.manual_seed(seeds[0])
@@ -1228,8 +1230,9 @@ show(self_supervision_figure(), "Left, a masked autoencoder: a fox of which thre
 # %% [markdown]
 # ### CLIP: pictures and words in one space
 #
-# Two networks, one for pictures and one for texts, give vectors of equal length. They learn from 400 million pictures with their captions that the products of those that belong together are large (Radford et al. 2021). A new class needs
-# no picture afterwards, only its name: the classifier is the text "a photo of a ...". The loss is one line, once along the rows and once along the columns:
+# Two networks, one for pictures and one for texts, give vectors with the same number of entries. They learn from 400 million pictures with captions: products of a picture and its own text
+# should be large (Radford et al. 2021). A new class then needs no picture, only its name: the classifier is the text "a photo of a ...". The loss is a cross-entropy, once along the rows and
+# once along the columns:
 
 # %%
 def clip_loss(pictures, texts, temperature=0.07):
@@ -1274,8 +1277,9 @@ show(clip_figure(), "A table of four drawings and four texts. On its diagonal th
 # %% [markdown]
 # ### Segment anything: point, and get a mask
 #
-# Kirillov et al. (2023) let a network draw eleven million pictures' masks, corrected it at first, and trained it on what came out: a billion masks. One clicks on a place, and gets the mask of the thing there. A click is ambiguous:
-# this fur, the head, or the fox? So it gives three masks, each with a guess at how good it is. (Notebook 04 learns one mask of one kind.)
+# Kirillov et al. (2023) let a network draw masks for eleven million pictures, corrected them at first, and trained it on the result: a billion masks. You click on a point, and get the mask
+# of the object there. A click is ambiguous: this fur, the head, or the fox? So the network gives three masks, each with an estimate of how good it is. (Notebook 04 learns one mask of one
+# kind.)
 
 # %%
 # extra code: a click and three masks that fit it, from the drawing's own parts
@@ -1301,18 +1305,18 @@ show(segment_figure(), "A star on the fox's forehead, and three answers that fit
 # %% [markdown]
 # ### Diffusion: learn to remove noise
 #
-# The models that paint today learn one thing: to take a little noise off a picture. *Forwards*, noise is added in a thousand small steps, and nothing is learned. Backwards, the network starts with noise alone and removes it step by step
-# (Ho et al. 2020). Each forward step keeps a share of the picture and adds fresh noise, so that the spread stays:
+# Today's models that draw pictures learn one thing: to remove a little noise from a picture. *Forwards*, noise is added in a thousand small steps, and nothing is learned. *Backwards*, the
+# network starts with noise alone and removes it step by step (Ho et al. 2020). Each forward step keeps a share of the picture and adds fresh noise, so that the spread stays the same:
 #
 # $$x_t = \sqrt{1 - \beta_t}\; x_{t-1} + \sqrt{\beta_t}\; \varepsilon, \qquad x_t = \sqrt{\bar\alpha_t}\; x_0 + \sqrt{1 - \bar\alpha_t}\; \varepsilon, \qquad \bar\alpha_t = \prod_{s \le t} (1 - \beta_s)$$
 #
-# The second form jumps to any step at once. Learning is then one line: a picture, a step drawn at random, noise; and the network is to say which noise it was.
+# The second form jumps to any step at once. Learning is then simple: take a picture, a random step and some noise, and let the network predict the noise.
 #
 # **Before you run it:** after how many of the thousand steps can you no longer see the fox?
 #
 # <details><summary>Answer</summary>
 #
-# Between 300 and 500. Half-way the picture still has a weight of 0.28, but the noise one of 0.96. So on the way back the first half decides what the picture shows, and the second adds detail.
+# Between 300 and 500. Half-way the picture still has a weight of 0.28, but the noise one of 0.96. So on the way back, the first half decides what the picture shows, and the second half adds detail.
 #
 # </details>
 
@@ -1348,14 +1352,15 @@ def diffusion_figure():
 show(diffusion_figure(), "The drawn fox after 1, 101, 201, 351, 501 and 1,000 steps of the forward process: less and less of it is left, and at the end noise alone.")
 
 # %% [markdown]
-# **Where to read on.** The papers are below; each has code. ConvNeXt (Liu et al. 2022) is the convolutional network that took over the transformers' recipe and keeps up with them: a last reminder that training counts as much as architecture. To *use* these models, look at the libraries timm, transformers and diffusers; to
-# *build* one, at the courses of Johnson (Michigan, EECS 498) and of the University of Amsterdam (UvA deep learning tutorials 15 and 17).
+# **Where to read on.** The papers are below; each has code. ConvNeXt (Liu et al. 2022) is a convolutional network that adopts the recipe of the transformers and keeps up with them: training
+# matters as much as architecture. To *use* these models, see the libraries timm, transformers and diffusers. To *build* one, see the courses of Johnson (Michigan, EECS 498) and of the
+# University of Amsterdam (UvA deep learning tutorials 15 and 17).
 
 # %% [markdown]
 # ## 6. Exercises (25 min)
 #
-# **Exercise 5**: several heads. `x` (N, T, D) are tokens; `W_q`, `W_k`, `W_v` and `W_o` are matrices (D, D). Cut queries, keys and values into `heads` pieces of D / heads numbers each, let every head attend
-# by itself, join what they give, and multiply by `W_o`. Neither `F.scaled_dot_product_attention` nor `nn.MultiheadAttention`.
+# **Exercise 5**: several heads. `x` (N, T, D) are tokens; `W_q`, `W_k`, `W_v` and `W_o` are matrices (D, D). Cut queries, keys and values into `heads` pieces of D / heads numbers each, let
+# every head attend by itself, join the results, and multiply by `W_o`. Use neither `F.scaled_dot_product_attention` nor `nn.MultiheadAttention`.
 
 
 # %%
@@ -1372,11 +1377,12 @@ exercises.multi_head.check(multi_head)
 # %% [markdown]
 # ## 7. Lab: read a number of any length (45 min and more)
 #
-# **A strip of ink in, a number out, both of any length.** `exercises.make_strips(train_set, 100)` draws strips (8, W) with values from 0 to 1 and one to five digits each, moved up or down by a pixel, with gaps of 0 to 3 columns; and
-# their answers, lists of digits. Nobody says where a digit begins.
+# **A strip of ink in, a number out, both of any length.** `exercises.make_strips(train_set, 100)` draws strips (8, W) with values from 0 to 1. Each has one to five digits, moved up or down
+# by a pixel, with gaps of 0 to 3 columns. It also returns their answers, lists of digits. Nothing says where a digit begins.
 #
-# `train_reader` takes nothing and returns a function `read`: a list of strips in, a list of lists of digits out. Learn from `train_set`, choose by `val_set`, leave `test_set` alone: the check makes 500 strips of its digits. A strip counts when
-# every digit of it is right. **80 % is good, 92 % is very good.** The trivial entry, below, cuts the strip into equal pieces and asks for the nearest training digit.
+# `train_reader` takes no arguments and returns a function `read`: a list of strips in, a list of lists of digits out. Learn from `train_set`, choose on `val_set`, and leave `test_set`
+# alone: the check makes 500 strips from its digits. A strip counts if all of its digits are right. **80 % is good, 92 % is very good.** The trivial entry, below, cuts the strip into equal
+# pieces and finds the nearest training digit for each.
 
 
 # %%
@@ -1424,10 +1430,10 @@ exercises.lab.check(train_reader)
 # %% [markdown]
 # ## Summary
 #
-# - **Any length fits** where one step is repeated: pad, pack, and stop where the network says stop. That it fits does not mean that it was learned.
-# - **Attention** is a mean of values, weighted by how well query and key agree. It reaches everywhere in one step and knows no places unless they are added.
+# - **A recurrent network takes any length**, because it repeats one step: pad, pack, and stop when the network says stop. That it runs on a length does not mean that it has learned that length.
+# - **Attention** is a mean of values, weighted by how well query and key agree. It reaches everywhere in one step, and knows no positions unless they are added.
 # - **A transformer starts with fewer assumptions** than a convolution. With few pictures that costs accuracy; with very many, or with pretraining, it pays.
-# - **Compare an idea with its plain rival:** the knobs that capsules promise, a small autoencoder turns as well, and cleaner.
+# - **Compare an idea with its plain rival:** a small autoencoder learns the knobs that capsules promise, and cleaner ones.
 
 # %%
 summary()
@@ -1464,4 +1470,4 @@ summary()
 # - R. Rombach et al. *High-Resolution Image Synthesis with Latent Diffusion Models*. CVPR 2022. https://arxiv.org/abs/2112.10752
 #
 # ### Next notebook
-# This was the last one. Go back to notebook 05 with a data set of your own: what you know now is enough to read the papers above.
+# This was the last notebook. Go back to notebook 05 with a data set of your own. You now know enough to read the papers above.
