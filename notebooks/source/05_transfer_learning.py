@@ -6,13 +6,12 @@
 #
 # **To keep what you write:** on Colab choose *File > Save a copy in Drive*, on Kaggle *Copy & Edit*, before you begin.
 #
-# **Question:** You have 200 labelled pictures. How far do they take a network of your own, and how far a network that
-# was trained on other pictures?
+# **Question:** You have 200 labelled pictures. How good can a network of your own become with them, and how good one that was already trained on other pictures?
 #
 # **You will be able to**
-# - recognise overfitting in two curves, and say what the layer after the convolutions has to do with it,
+# - recognise overfitting from two curves, and say what the layer after the convolutions has to do with it,
 # - turn pictures into points with a pretrained network, and train a classifier on frozen features,
-# - fine-tune the whole network, choose every setting on validation pictures, and look at the mistakes that are left.
+# - fine-tune the whole network, choose every setting on validation pictures, and look at the remaining mistakes.
 #
 # **Time:** it runs in @TIME@ on two CPU cores; with all sections, the exercises and the lab, about four hours.
 # **Before this:** notebook 00: a training loop, convolution and pooling.
@@ -86,8 +85,8 @@ course_seed = torch.initial_seed()  # as utils.start() has set it
 # %% [markdown]
 # ## 1. Two hundred pictures (8 min)
 #
-# Labels cost. Somebody has to look at every picture, and for medical images that somebody is a doctor. So the usual
-# data set is small, and the usual task is not one that anybody has solved before. Here is how much the famous ones have:
+# Labels are expensive. Somebody has to look at every picture, and for medical images that somebody is a doctor. So most data sets are small, and most tasks are new. For
+# comparison, here are the sizes of some famous data sets:
 
 # %%
 # extra code: well-known data sets, and parameters of networks trained on them
@@ -125,14 +124,14 @@ show(famous_figure(), "Sizes of well-known data sets on a logarithmic axis, from
      "our 200 pictures; three networks, as diamonds, have far more parameters than the examples that they were trained on.")  # fmt: skip
 
 # %% [markdown]
-# Larger is not simply better for *you*. Such data do not fit on a laptop, took years to label, and answer another question than
-# yours. But networks trained on them can be had. This notebook is about using them.
+# You cannot simply use one of these. They do not fit on a laptop, took years to label, and answer a different question from yours. But networks that were trained on them are
+# available. This notebook is about using them.
 #
 # Our task is the classic one, cat or dog. We take 200 labelled pictures to learn from (**training**) and 200 others to choose
-# everything by (**validation**). The rest is the **test set**. No network is asked about it before section 6.
+# everything by (**validation**). The rest is the **test set**. No network sees it before section 6.
 #
-# The pictures are **drawings** that this course makes by itself, unless photos of the Kaggle competition are at hand:
-# then they are **photos**, and larger. The line that the set-up cell printed says which.
+# The pictures are **drawings** made by this course. If the photos of the Kaggle competition are available, they are **photos** instead, and larger. The line printed by the set-up
+# cell says which.
 
 # %%
 pool, val_set, test_set = datasets.dogs_vs_cats(num_train=600, num_val=200)
@@ -141,7 +140,7 @@ noun = train_set.noun
 print(f"training:   {train_set}\nvalidation: {val_set}\ntest:       {test_set}")
 
 # %% [markdown]
-# **Question to the class.** Cats or dogs? Vote on each. What do you look at: colour, ears, nose, the whole?
+# **Question to the class.** Cats or dogs? Vote on each. What do you look at: colour, ears, nose, the whole animal?
 
 
 # %%
@@ -163,20 +162,19 @@ print("first row: ", *names[:6], "\nsecond row:", *names[6:])
 # %% [markdown]
 # <details><summary>What do you look at?</summary>
 #
-# Colour and pose are of little use: both kinds have nearly all of them. It is the ears, the muzzle, the nose, the whiskers:
-# small parts, at any place in the picture. A network has to find that out by itself, from 200 examples.
+# Colour and pose are of little use: both kinds come in nearly all of them. What helps are the ears, the muzzle, the nose and the whiskers: small parts, anywhere in the picture. A
+# network has to find that out by itself, from 200 examples.
 #
 # </details>
 
 # %% [markdown] slideshow={"slide_type": "notes"}
-# One slide of lecture E has a table of data and parameters: VGG 140 M, DeepVideo about 100 M, GNMT 380 M. The figure above has the same message. Where it differs from the slide:
-# Sports-1M has 487 categories, not 47 (Karpathy et al. 2014); WMT'14 has 36 million pairs of sentences for English-French and 4.5 million for English-German (Vaswani et al.
-# 2017), not 6 million; and for VGG and the Transformer we give the exact networks. The full Kaggle competition has 12,500 photos to test, not 15,000.
-# Asirra, where they come from, was a test to tell people from programs (Elson et al. 2007): cat or dog was thought to be
-# hard for a computer. Let the class vote on a doubtful picture before you show the labels.
+# One slide of lecture E has a table of data and parameters: VGG 140 M, DeepVideo about 100 M, GNMT 380 M. The figure above has the same message, with these corrections: Sports-1M
+# has 487 categories, not 47 (Karpathy et al. 2014); WMT'14 has 36 million pairs of sentences for English-French and 4.5 million for English-German (Vaswani et al. 2017), not 6
+# million; and for VGG and the Transformer we give the exact networks. The full Kaggle competition has 12,500 test photos, not 15,000. They come from Asirra, a test to tell people
+# from programs (Elson et al. 2007): telling cats from dogs was thought to be hard for a computer. Let the class vote on a doubtful picture before you show the labels.
 
 # %% [markdown]
-# Pictures are stored as bytes, 0 to 255. A network wants small numbers around zero. This is the whole preparation:
+# Pictures are stored as bytes, 0 to 255. A network works best with small numbers around zero. This is the whole preparation:
 
 # %% tags=["measure"]
 scale = v2.Compose([
@@ -192,8 +190,7 @@ print(f"{tuple(image.shape)}, from {image.min():.1f} to {image.max():.1f}")
 # **Exercise 1** (3 min): normalise by hand. `images` are bytes (N, 3, H, W); `mean` and `std` are lists of three numbers, one for each channel, for
 # values between 0 and 1. Return what the network expects, float32, without `v2`.
 #
-# Write your answer in place of the dots and run the cell: the check says what it expected and what came. Stuck? Take away the `#` in
-# the cell below it.
+# Write your answer in place of the dots and run the cell: the check says what it expected and what it got. Stuck? Remove a `#` in the cell below.
 
 
 # %%
@@ -210,9 +207,8 @@ exercises.normalise.check(normalise)
 # %% [markdown]
 # ## 2. A network of our own (16 min)
 #
-# Four blocks of convolution, batch normalisation (it keeps the numbers of each channel in a good range), ReLU and
-# pooling. Each block halves the picture's side (a drawing's goes $64 \to 32 \to 16 \to 8 \to 4$), while the channels
-# grow: $3 \to 16 \to 32 \to 64 \to 64$.
+# Our network has four blocks of convolution, batch normalisation (which keeps the numbers of each channel in a good range), ReLU and pooling. Each block halves the picture's side
+# (a drawing's goes $64 \to 32 \to 16 \to 8 \to 4$), while the channels grow: $3 \to 16 \to 32 \to 64 \to 64$.
 
 
 # %% tags=["measure"]
@@ -226,7 +222,7 @@ def block(in_channels, out_channels):
 
 
 # %% [markdown]
-# What comes after the convolutions and turns their channels into an answer is called the **head**.
+# The part after the convolutions, which turns their channels into an answer, is called the **head**.
 
 
 # %% tags=["measure"]
@@ -237,8 +233,8 @@ def own_network(head):
 
 
 # %% [markdown]
-# The blocks end in 64 channels of a few pixels a side. Two numbers are wanted, one for each class, the **logits**: the larger one
-# is the answer. The classic head **flattens** the channels into one long vector, and puts dense layers behind:
+# The blocks end in 64 channels of a few pixels a side. We want two numbers, one for each class, the **logits**: the class with the larger one is the answer. The classic head
+# **flattens** the channels into one long vector and adds dense layers:
 
 
 # %% tags=["measure"]
@@ -248,8 +244,8 @@ def flatten_head(last_side):
 
 
 # %% [markdown]
-# The training loop is the same for every network of this notebook, so we write it once. `lr` is the largest learning rate:
-# `OneCycleLR` lets it climb there from a small one, and fall again, once in the whole training.
+# The training loop is the same for every network of this notebook, so we write it once. `lr` is the largest learning rate: over the whole training, `OneCycleLR` raises the rate
+# once from a small value to `lr` and then lowers it again.
 
 
 # %% tags=["measure"]
@@ -274,8 +270,8 @@ def accuracy(model, dataset):
 #
 # <details><summary>Answer</summary>
 #
-# On its own pictures: close to 100 %. It has far more weights than there are pictures, and can learn each by heart. On
-# others it is somewhere between guessing and good. Run the cell to see where.
+# On its own pictures, close to 100 %. It has far more weights than there are pictures, and can memorise each of them. On others it is somewhere between guessing and good. Run the
+# cell to see where.
 #
 # </details>
 
@@ -325,17 +321,16 @@ claim(
 )
 
 # %% [markdown] slideshow={"slide_type": "notes"}
-# Draw the gap on the board. Two things close it: more data, and fewer ways to memorise. More data is what we do not have.
-# Notebook 06 makes data go further (augmentation). Here we look at where the weights are.
+# Draw the gap on the board. Two things narrow it: more data, and fewer ways to memorise. We do not have more data, but notebook 06 makes the data go further (augmentation). Here
+# we look at where the weights are.
 
 # %% [markdown]
 # ### Where are the weights?
 #
-# Count them, for pictures of 64 x 64. The dense layer after `Flatten` has a weight for every channel **at every place**.
-# It can learn that a dog's ear sits at the top left. That is nothing worth learning: the next dog sits elsewhere.
+# We count them, for pictures of 64 x 64. The dense layer after `Flatten` has a weight for every channel **at every place**. It can learn that a dog's ear is at the top left. That
+# is not worth learning: the next dog sits somewhere else.
 #
-# **Global average pooling** (Lin et al. 2013) asks only how strongly each channel answers *anywhere*: it averages each
-# channel over its pixels. The head is the only thing that changes.
+# **Global average pooling** (Lin et al. 2013) averages each channel over its pixels. So it keeps how strongly a channel responds, and forgets where. We change only the head.
 
 
 # %% tags=["measure"]
@@ -350,17 +345,16 @@ print(f"flatten head {num_parameters(nn.Sequential(*flatten_head(last_side=4))):
 print(f"pooling head {num_parameters(nn.Sequential(*pool_head())):,}")
 
 # %% [markdown]
-# **Before you run it:** does the smaller network do worse, as well, or better on new pictures?
+# **Before you run it:** does the smaller network do worse, equally well, or better on new pictures?
 #
 # <details><summary>Answer</summary>
 #
-# Better. It can no longer remember places, and that is a good thing to be unable to do. It still knows its training pictures by heart, or
-# nearly all: pooling narrows the gap and does not close it.
+# Better. It can no longer memorise where things were. It still memorises all or nearly all of its training pictures: pooling narrows the gap but does not close it.
 #
 # </details>
 #
-# To be fair, each head gets a learning rate of its own, and validation chooses. Then we repeat everything on **three seeds**: three draws
-# of 200 pictures, three starts. One run proves little.
+# To be fair, each head gets its own learning rate, chosen on validation. Then we repeat everything with **three seeds**: three draws of 200 pictures, three sets of starting
+# weights. One run proves little.
 
 # %%
 own_heads["own, pooling"] = pool_head
@@ -409,7 +403,7 @@ claim(
 )
 
 # %% [markdown]
-# Would more training help? The network with pooling once more, with twice the epochs:
+# Would more training help? We train the network with pooling again, for twice as many epochs:
 
 # %%
 twice, _ = own_on(seeds[0], train_sets[0], pool_head, chosen_rate("own, pooling"), 60)
@@ -419,8 +413,7 @@ print(f"{accuracy(twice, val_scaled):.1%} on validation")
 # %% [markdown]
 # The network with pooling and 30 epochs is our baseline from now on.
 #
-# **Exercise 2** (2 min): pool by hand. `maps` are the channels that the blocks give, (N, C, H, W). Return what global average pooling
-# makes of them, (N, C), without `nn` and `F`.
+# **Exercise 2** (2 min): pool by hand. `maps` are the channels that the blocks return, (N, C, H, W). Return the result of global average pooling, (N, C), without `nn` and `F`.
 
 
 # %%
@@ -437,9 +430,9 @@ exercises.average_pool.check(average_pool)
 # %% [markdown]
 # ## 3. Pictures as points (12 min)
 #
-# Somebody else has trained a network on a large data set, for another task. Its head is of no use to us: it names other things. But
-# what it computes just *before* its head is a description of the picture in some hundred numbers or more, its **features**. Cut off the head, and
-# the network turns every picture into a **point**. This is an **embedding**.
+# Somebody else has trained a network on a large data set, for another task. Its head is of no use to us: it names other things. But what the network computes just *before* the
+# head is a description of the picture in a hundred numbers or more, its **features**. Cut off the head, and the network turns every picture into a **point**. This is called an
+# **embedding**.
 
 # %%
 pretrained, prepare = models.pretrained(train_set.source)
@@ -448,13 +441,13 @@ print(f"Its head: {pretrained.classifier}")
 
 # %% [markdown]
 # What has it seen before?
-# - For **drawings**: a small residual network, trained by this course on drawings of other animals, real and imaginary ones. Cats and dogs
-#   were kept from it. To be fair: the same program drew them, with the same backgrounds, light and noise. That is kinder than life.
-# - For **photos**: MobileNetV2 (Sandler et al. 2018), trained on the 1.28 million photos of ImageNet. That is no stranger to our task: of
-#   ImageNet's 1,000 classes 118 are breeds of dogs and 5 are house cats. It has never been asked "cat or dog?", though.
+# - For **drawings**: a small residual network, trained for this course on drawings of other animals, real and imaginary ones. It never saw cats or dogs. But the same program drew
+#   all the animals, with the same backgrounds, light and noise. In real life the two tasks are rarely so similar.
+# - For **photos**: MobileNetV2 (Sandler et al. 2018), trained on the 1.28 million photos of ImageNet. Our task is not new to it: of ImageNet's 1,000 classes, 118 are breeds of dog
+#   and 5 are house cats. But it was never trained to answer "cat or dog?".
 #
-# A pretrained network comes with the **preparation** that it was trained with, here `prepare`: the two belong together. (One thing differs:
-# MobileNetV2 was trained on photos of 224 pixels a side. Ours have 128, for speed.)
+# A pretrained network needs the same **preparation** of its pictures as in its training. Here `prepare` does that. (One thing differs: MobileNetV2 was trained on photos of 224
+# pixels a side. Ours have 128, for speed.)
 #
 # We cut off the head by putting `nn.Identity()`, the layer that does nothing, in its place.
 
@@ -476,9 +469,8 @@ val_points, val_labels = through(encoder, val_set, "embedding the validation set
 print(f"{len(pool_points)} pictures, now points of {pool_points.shape[1]:,} numbers")
 
 # %% [markdown]
-# Two pictures are alike when their points lie in the same direction: their **cosine similarity** is large,
-# $\cos(a, b) = \dfrac{a \cdot b}{\lVert a \rVert \lVert b \rVert}$. With all points brought to length 1, one matrix product
-# gives all similarities at once.
+# Two pictures count as similar when their points lie in the same direction, that is, when their **cosine similarity** is large: $\cos(a, b) = \dfrac{a \cdot b}{\lVert a \rVert
+# \lVert b \rVert}$. If all points are scaled to length 1, one matrix product gives all similarities at once.
 
 
 # %%
@@ -501,13 +493,13 @@ def raw(pictures):
 pixel_nearest = neighbours(raw(val_set), raw(known))
 
 # %% [markdown]
-# No training for our task has happened yet. **Before you run it:** let the nearest of our 200 pictures vote: the nearest one, the nearest 5, or 15. How often
-# are they right? And if you compare raw pixels instead of points?
+# We have not trained anything for our task yet. **Before you run it:** let the nearest of our 200 pictures vote: the nearest one, the nearest 5, or 15. How often are they right?
+# And if you compare raw pixels instead of points?
 #
 # <details><summary>Answer</summary>
 #
-# With the embedding, very often. With pixels, little better than tossing a coin: pixels are close when background, light and pose are
-# alike, and these say nothing about cat or dog.
+# With the embedding, very often. With pixels, little better than tossing a coin: pixels are close when background, light and pose are alike, and these say nothing about cat or
+# dog.
 #
 # </details>
 
@@ -557,7 +549,7 @@ def draw_neighbours(picture=0, space="embedding"):
 # %% [markdown]
 # ### Explore
 #
-# Choose a new picture, and where to look for its neighbours. The first choices are mistakes of the nearest neighbour.
+# Choose a new picture, and whether to look for its neighbours in the embedding or in pixels. The first pictures in the list are mistakes of the nearest neighbour.
 
 # %%
 first_wrong = known_labels[nearest[:, 0]] != val_labels
@@ -566,15 +558,14 @@ others = [i for i in range(20) if i not in mistakes]
 explore(draw_neighbours, picture=[*mistakes, *others], space=["embedding", "pixels"])
 
 # %% [markdown] slideshow={"slide_type": "notes"}
-# Ask what the neighbours of a row have in common besides the kind: coat, ears, pose. Then the mistake: what did the network see in it? With
-# photos it is often a person, a cage or the background that is alike.
+# Ask what the neighbours in a row have in common besides the kind: coat, ears, pose. Then look at a mistake: what did the network see in it? In photos, what they share is often a
+# person, a cage or the background.
 
 # %% [markdown]
 # ### A map (optional)
 #
-# Hundreds of dimensions cannot be looked at, two can. **t-SNE** (van der Maaten and Hinton 2008) lays the points out in a plane so that
-# neighbours stay neighbours. It never sees a label; the colours are ours. Distances between far groups mean nothing on such a
-# map; who sits beside whom does.
+# We cannot look at hundreds of dimensions, but we can look at two. **t-SNE** (van der Maaten and Hinton 2008) arranges the points in a plane so that neighbours stay neighbours. It
+# never sees a label; we add the colours. On such a map, only neighbourhoods mean something; distances between far groups do not.
 
 # %%
 from sklearn.manifold import TSNE
@@ -610,14 +601,14 @@ show(map_figure(), f"A map of {num_on_map} {noun}s: cats in blue, dogs in orange
      "two kinds already lie mostly in regions of their own, with some strays.")  # fmt: skip
 
 # %% [markdown] slideshow={"slide_type": "notes"}
-# Walk along the border between the colours and read the thumbnails there: those are the pictures that look like the other kind. Ask what else the
-# map has sorted by (coat, pose, close-up or far away).
+# Walk along the border between the colours and look at the thumbnails there: those pictures look like the other kind. Ask what else sorts the map (coat, pose, close-up or far
+# away).
 
 # %% [markdown]
 # ### Words as points (10 min, optional)
 #
-# The idea is older than pretrained networks for pictures. **A word is known by the company it keeps** (Firth 1957). So count, in some text, which words
-# stand together in a sentence, and words become points too, without any labels. Here is a text, of a page:
+# The idea is older than pretrained networks for pictures. **A word is known by the company it keeps** (Firth 1957). So we count, in some text, which words occur together in a
+# sentence, and words become points too, without any labels. We use a text of one page:
 
 
 # %%
@@ -654,8 +645,8 @@ print(f"{len(sentences) - 1} sentences, {len(words)} words that come more than o
 
 
 # %% [markdown]
-# $C_{ij}$ counts how often the words $i$ and $j$ stand in the same sentence. Frequent words stand with everything. So we ask how much *more often* than
-# by chance, the **positive pointwise mutual information**, $\text{PPMI}_{ij} = \max\left(0, \log \dfrac{p_{ij}}{p_i \, p_j}\right)$, with $p = C / \sum C$.
+# $C_{ij}$ counts how often the words $i$ and $j$ occur in the same sentence. Frequent words occur with everything. So we measure how much *more often* they occur together than by
+# chance, with the **positive pointwise mutual information**, $\text{PPMI}_{ij} = \max\left(0, \log \dfrac{p_{ij}}{p_i \, p_j}\right)$, with $p = C / \sum C$.
 
 
 # %%
@@ -672,8 +663,8 @@ def ppmi(sentences):
 
 
 # %% [markdown]
-# A word is now a row of as many numbers as there are words. The **singular value decomposition** $\text{PPMI} = U S V^\top$ finds the few directions
-# that matter most. We keep twelve: every word is a point of 12 numbers.
+# A word is now a row with one number for every word. The **singular value decomposition** $\text{PPMI} = U S V^\top$ finds the few directions that matter most. We keep twelve, so
+# every word is a point of 12 numbers.
 
 
 # %%
@@ -683,13 +674,13 @@ def word_points(sentences):
 
 
 # %% [markdown]
-# **Before you run it:** which word is nearest to *cat*? To *bus*? And how often is the nearest of these 21 words one of its own kind, if nobody has
-# ever told the machine what an animal is?
+# **Before you run it:** which word is nearest to *cat*? To *bus*? And for how many of the 21 nouns in the next cell is the nearest other noun of the same kind, although nobody has
+# told the machine what an animal is?
 #
 # <details><summary>Answer</summary>
 #
-# *Dog* and *cat* do the same things in our text: they drink, sleep, have fur, are stroked. So they are neighbours, although they hardly ever
-# stand in one sentence. It works for nearly all words. With the same words in shuffled order nothing of it is left: the meaning was in the company.
+# *Dog* and *cat* do the same things in our text: they drink, sleep, have fur, are stroked. So they are neighbours, although they hardly ever occur in the same sentence. It works
+# for nearly all words. With the same words in shuffled order nothing of this is left: the meaning came from the sentences.
 #
 # </details>
 
@@ -751,12 +742,12 @@ show(word_figure(), "Cosine similarity of the 21 nouns, two by two. Four dark bl
 
 
 # %% [markdown] slideshow={"slide_type": "notes"}
-# word2vec (Mikolov et al. 2013) predicts a word's neighbours instead of counting them; Levy and Goldberg (2014) showed that it does nearly the same sum. And the step
-# to pictures: both times a task for which labels are free or plentiful gives points that serve a task for which they are not.
+# word2vec (Mikolov et al. 2013) predicts a word's neighbours instead of counting them; Levy and Goldberg (2014) showed that the computation is nearly the same. The parallel with
+# pictures: in both cases a task with free or plentiful labels gives points that help with a task where labels are scarce.
 
 # %% [markdown]
-# **Exercise 3** (3 min): a classifier without training. Give each of `points` (N, D) the label of the most similar of `known_points` (M, D), by
-# cosine similarity. Return the labels, a tensor (N,).
+# **Exercise 3** (3 min): a classifier without training. Give each of `points` (N, D) the label of the most similar one of `known_points` (M, D), by cosine similarity. Return the
+# labels, a tensor (N,).
 
 
 # %%
@@ -773,17 +764,16 @@ exercises.nearest_label.check(nearest_label)
 # %% [markdown]
 # ## 4. Freeze, and train a linear classifier (10 min)
 #
-# If the two kinds already lie in regions of their own, a straight cut may do: $\text{logits} = W x + b$ on the points $x$. The network
-# itself stays **frozen**: none of its weights change. (In PyTorch, a weight whose `requires_grad` is `False` gets no gradient.)
+# If the two kinds already lie in separate regions, a straight cut may be enough: $\text{logits} = W x + b$ on the points $x$. The network itself stays **frozen**: none of its
+# weights change. (In PyTorch, a weight whose `requires_grad` is `False` gets no gradient.)
 #
-# Frozen means more than "not trained". It means that the point of a picture never changes. So we compute it **once**. From then on, an
-# epoch costs one small matrix product.
+# In a frozen network, the point of a picture never changes. So we compute it **once**. From then on, an epoch costs only one small matrix product.
 #
-# **Before you run it:** our own network has seen the same 200 pictures. Who wins, and by how much?
+# **Before you run it:** our own network was trained on the same 200 pictures. Which wins, and by how much?
 #
 # <details><summary>Answer</summary>
 #
-# The linear classifier, clearly. It trains a few hundred numbers, or a few thousand; all the rest was learned elsewhere, from far more pictures.
+# The linear classifier, clearly. It trains only a few hundred or a few thousand numbers; everything else was learned elsewhere, from far more pictures.
 #
 # </details>
 
@@ -798,7 +788,7 @@ def linear_on(points, labels, seed, lr=1e-2, num_epochs=100):
 
 
 # %% [markdown]
-# Rate and number of epochs are chosen on validation, once, with the first seed:
+# We choose the learning rate and the number of epochs on validation, once, with the first seed:
 
 # %%
 val_points_set = TensorDataset(val_points, val_labels)
@@ -832,8 +822,7 @@ claim(
 )
 
 # %% [markdown]
-# What has caching saved? The common recipe sends all 200 pictures through the frozen network in every epoch. We sent them once, and then
-# trained on 200 points.
+# How much time did caching save? The common recipe sends all 200 pictures through the frozen network in every epoch. We sent them through once, and then trained on 200 points.
 
 # %%
 start = time.perf_counter()
@@ -843,8 +832,8 @@ print("One epoch through the network takes as long as", end=" ")
 print(f"{through_seconds / epoch_seconds:.0f} epochs on points")
 
 # %% [markdown]
-# The cut-off network and the linear layer together are an ordinary network again. Put the trained layer where the old head was, send the
-# pictures through the whole, and the answers are those that we had from cached features:
+# The headless network and the linear layer together are an ordinary network again. If we put the trained layer where the old head was and send the pictures through the whole
+# network, we get the same answers as from the cached features:
 
 # %%
 frozen = copy.deepcopy(encoder)
@@ -858,12 +847,12 @@ fact(
 )
 
 # %% [markdown] slideshow={"slide_type": "notes"}
-# Old slides write `pretrained=True`; torchvision has replaced it by `weights=...`, which also says how pictures must be prepared. One slide
-# has "ImageNet classes: 1280": there are 1,000 classes; 1,280 is the width of MobileNet's features, the length of our points on photos.
+# Old slides write `pretrained=True`; torchvision has replaced it with `weights=...`, which also says how pictures must be prepared. One slide has "ImageNet classes: 1280": there
+# are 1,000 classes; 1,280 is the width of MobileNet's features, the length of our points on photos.
 
 # %% [markdown]
-# **Exercise 4** (2 min): freeze. Turn off training (`requires_grad`) for all parameters of `model.features`, and for no others. Return how many
-# numbers are left to train, an integer.
+# **Exercise 4** (2 min): freeze. Turn off training (`requires_grad`) for all parameters of `model.features`, and for no others. Return how many numbers are still trained, an
+# integer.
 
 
 # %%
@@ -880,12 +869,10 @@ exercises.freeze.check(freeze)
 # %% [markdown]
 # ## 5. Fine-tune the whole network (15 min)
 #
-# Now let go: train **all** weights, starting from the pretrained ones. What we do, and why:
+# Now we train **all** weights, starting from the pretrained ones. What we do, and why:
 #
-# 1. **Start with the trained head** of section 4. A fresh one can only guess, and the gradients that it sends down point anywhere
-#    (Kumar et al. 2022). Section 8 tries both.
-# 2. **Keep batch normalisation in evaluation mode.** It scales with averages over the pictures that it was trained on. A batch of ours would give
-#    rough ones.
+# 1. **Start with the trained head** of section 4. A fresh head can only guess, and its gradients can damage the layers before it (Kumar et al. 2022). Section 8 tries both.
+# 2. **Keep batch normalisation in evaluation mode.** Then it uses averages over all the pictures of its training. Averages over one of our batches would be rough.
 # 3. **Choose learning rate and epochs on validation.**
 
 
@@ -930,13 +917,13 @@ val["fine-tuned"] = on_validation(tuned, prepare)
 print(*[f"{value:.1%}" for value in val["fine-tuned"]], "on validation")
 
 # %% [markdown]
-# **Before you run it:** the same with a rate that is too large, twice: with batch normalisation held in evaluation mode, and left in training mode. Too large is 0.01 for our
-# small network, and 0.001 for MobileNetV2, which has 53 layers. What becomes of the two?
+# **Before you run it:** we fine-tune with a rate that is too large, twice: once with batch normalisation held in evaluation mode, once left in training mode. Too large means 0.01
+# for our small network, and 0.001 for MobileNetV2, which has 53 layers. What happens in the two cases?
 #
 # <details><summary>Answer</summary>
 #
-# Held, the network is destroyed, as a rule it guesses. In training mode much of it survives. Large steps blow up the numbers that flow from layer to layer. In training mode batch
-# normalisation scales them back with every batch; held, it keeps dividing by what was right before.
+# With batch normalisation held, the network is destroyed: it usually only guesses. In training mode much of it survives. Large steps blow up the numbers that flow from layer to
+# layer. In training mode, batch normalisation scales them back in every batch; held, it keeps dividing by the old values.
 #
 # </details>
 
@@ -960,8 +947,8 @@ for mode, hold in {"held": True, "in training mode": False}.items():
     print(f"{mode}: {large[mode]:.1%}, with a new linear classifier {left[mode]:.1%}")
 
 # %% [markdown]
-# It is not the head alone that is lost: a new linear classifier on the features that are left does not bring them back. That is one seed. More of them, and more rates, on
-# validation, measured earlier:
+# Not only the head is destroyed: a new linear classifier on the remaining features does not restore the accuracy. That was one seed. More seeds and more rates, on validation, were
+# measured beforehand:
 
 
 # %%
@@ -1018,12 +1005,13 @@ claim(
 )
 
 # %% [markdown]
-# At the smallest rate holding is better, by one or two points on drawings and by five on photos: its averages come from far more pictures than ours. The larger the rate, the more training mode saves. "A large
-# rate destroys what the network knew" is true of this recipe, and less so of the other. And which rate is large depends on the network: what is best for our small one costs MobileNetV2 six points.
+# At the smallest rate, holding is better, by one or two points on drawings and by five on photos: the stored averages come from far more pictures than ours. The larger the rate,
+# the more training mode saves. So "a large rate destroys what the network knew" is true with batch normalisation held, and less so in training mode. Which rate is large depends on
+# the network: the best rate for our small one costs MobileNetV2 six points.
 #
 # ### 16 bits
 #
-# Some machines compute faster with numbers of 16 bits, **bf16**; `fit` takes `bf16=True`. Does this machine gain? We train on 96 pictures each way, by turns.
+# Some machines compute faster with 16-bit numbers, **bf16**; `fit` accepts `bf16=True`. Does it help on this machine? We train on 96 pictures both ways, in turn.
 
 
 # %%
@@ -1041,11 +1029,12 @@ ratio = min(first for first, _ in turns) / min(second for _, second in turns)
 print(f"with bf16 training is {ratio:.1f} times as fast as with float32")
 
 # %% [markdown]
-# What comes out depends on the machine. On one core of ours, the small network gained less than half as much again and MobileNetV2 nothing; on two cores that other programs used too, 16 bits were several times
-# slower. So this notebook stays with float32. On a recent GPU, try it.
+# The result depends on the machine. On one core of ours, the small network became less than one and a half times as fast and MobileNetV2 no faster; on two cores that other
+# programs also used, 16 bits were several times slower. So this notebook stays with float32. On a recent GPU, try it.
 #
 # **Exercise 5** (3 min): replace the head. Torchvision's MobileNetV2 ends in `classifier[1]`, a linear layer with 1,280 inputs and 1,000 classes.
-# Our small network has one too, of another width. Put a new layer there that gives `num_classes` outputs, for both. Return the model.
+# Our small network also ends in `classifier[1]`, with a different width. Replace this layer with a new one that has `num_classes` outputs; your code must work for both. Return the
+# model.
 
 
 # %%
@@ -1062,13 +1051,13 @@ exercises.replace_head.check(replace_head)
 # %% [markdown]
 # ## 6. The test (9 min)
 #
-# Everything is chosen: the heads, the rates, the epochs, the number of neighbours. Now the test set is opened, once, for all ways. **Before you run it:** will the numbers be
+# Everything is chosen: the heads, the rates, the epochs, the number of neighbours. Now we use the test set, once, for all approaches. **Before you run it:** will the numbers be
 # better or worse than on validation?
 #
 # <details><summary>Answer</summary>
 #
-# About the same, and a little worse where much was tried: the best of many tries on validation was also lucky there. The order stays: frozen features and
-# fine-tuning far ahead of our own networks.
+# About the same, and a little worse where we tried a lot: the best of many tries on validation was partly lucky. The order stays the same: frozen features and fine-tuning are far
+# ahead of our own networks.
 #
 # </details>
 
@@ -1120,23 +1109,22 @@ claim(
 )
 
 # %% [markdown]
-# **Which is better, frozen or fine-tuned?** Here is the difference, seed by seed:
+# **Which is better, frozen or fine-tuned?** Here is the difference for each seed:
 
 # %%
 ahead = 100 * (np.array(results["fine-tuned"]) - results["frozen + linear"])
 print("fine-tuned minus frozen, in points:", *[f"{points:+.1f}" for points in ahead])
 
 # %% [markdown]
-# Little, beside the gap to our own network. It changes with the number of pictures, and it depends on the network. So we measured more.
+# It is small compared with the gap to our own network. It changes with the number of pictures, and it depends on the network. So we measured more.
 #
 # ### With 20 pictures, and with thousands
 #
-# **Before you run it:** take only **twenty** pictures, ten cats and ten dogs. Can twenty with a pretrained network beat two
-# hundred without?
+# **Before you run it:** take only **twenty** pictures, ten cats and ten dogs. Can twenty pictures with a pretrained network beat two hundred without one?
 #
 # <details><summary>Answer</summary>
 #
-# Yes. What the pretrained network needs from us is only a direction in the space of its features, and twenty points give a fair one.
+# Yes. The pretrained network needs from us only a direction in the space of its features, and twenty points give a fairly good one.
 #
 # </details>
 
@@ -1157,9 +1145,9 @@ claim(
 )
 
 # %% [markdown]
-# The same on more seeds and for more numbers of pictures takes too long for a lecture, so it was measured earlier:
-# the bands go from the worst to the best of three seeds, and the line is their median. The black rings are the means of *this* run. For many numbers of
-# pictures one recipe serves: our own network with rate 0.003, fine-tuning with 0.0001, more epochs where there are fewer pictures.
+# Doing the same for many numbers of pictures takes too long for a lecture, so it was measured beforehand. The bands go from the worst to the best of three seeds, and the line is
+# their median. The black rings are the means of *this* run. The recipe is the same for all numbers of pictures: rate 0.003 for our own network, 0.0001 for fine-tuning, and more
+# epochs where there are fewer pictures.
 
 
 # %% tags=["measure"]
@@ -1209,22 +1197,22 @@ for num, value in zip(nums, difference, strict=True):
     print(f"  {num:,} pictures {value:+.1f}")
 
 # %% [markdown]
-# On drawings, fine-tuning is level with frozen features up to 600 pictures, and less than a point ahead with 2,000; there our own network has caught up, too. On photos **frozen features win**: with 200
-# photos, fine-tuning at this rate ends six points behind them; with fewer and with 600 the two are level, and our own network is still at 71 %. The rate has a part in it. The best one for MobileNetV2 is 0.00001 (section 5), and with it
-# fine-tuning is level with frozen features at 200 photos, too. At none of our rates is it ahead there.
+# On drawings, fine-tuning is level with frozen features up to 600 pictures, and less than a point ahead with 2,000; there our own network has caught up, too. On photos **frozen
+# features win**: with 200 photos, fine-tuning at this rate ends six points behind them. With fewer and with 600 the two are level, and our own network is still at 71 %. The rate
+# is part of the reason. The best rate for MobileNetV2 is 0.00001 (section 5), and with it fine-tuning is level with frozen features at 200 photos, too. None of our rates puts it
+# ahead there.
 #
-# So start with frozen features. Fine-tune when you have more pictures, choose the rate for *your* network, and keep it only
-# where *your* validation set says that it gains.
+# So start with frozen features. Fine-tune when you have more pictures, choose the rate for *your* network, and keep the result only if it is better on *your* validation set.
 
 # %% [markdown] slideshow={"slide_type": "notes"}
-# The class will ask for a rule. A fair one: the more data there are, and the more the task differs from the one that the network was trained on, the more
-# fine-tuning *can* gain. Section 10 measures the second half of it. The network on photos has never seen 128 pixels, 118 of its classes are dogs, and its features separate cats from dogs as
-# well as our few labels can tell; there is little left to gain.
+# The class will ask for a rule. A fair one: the more data there are, and the more the task differs from the one that the network was trained on, the more fine-tuning *can* gain.
+# Section 10 measures the second half of this rule. The network for photos has never seen pictures of 128 pixels, but 118 of its classes are dogs, and its features separate cats
+# from dogs as well as our few labels can tell; there is little left to gain.
 
 # %% [markdown]
 # **Exercise 6** (3 min): choose, then test. `val` and `test` hold the accuracies of several ways, one number for each seed:
-# `{"a": [0.91, 0.93], "b": [0.95, 0.92], ...}`. Choose a way by the rules of this notebook, and return its name and the number that you may
-# report, its mean on the test set: `(name, mean)`.
+# `{"a": [0.91, 0.93], "b": [0.95, 0.92], ...}`. Choose a way by the rules of this notebook. Return its name and the number that you may report, its mean on the test set:
+# `(name, mean)`.
 
 
 # %%
@@ -1241,8 +1229,8 @@ exercises.choose.check(choose)
 # %% [markdown]
 # ## 7. Mistakes, and a picture of your own (20 min, optional)
 #
-# An accuracy says how often a network is wrong, not when. The **confusion matrix** counts each kind of mistake. We take the way that did best on
-# validation, and the pictures of the test set.
+# An accuracy says how often a network is wrong, but not when. The **confusion matrix** counts each kind of mistake. We take the approach that did best on validation, and the
+# pictures of the test set.
 
 # %%
 pretrained_ways = ["frozen + linear", "fine-tuned"]
@@ -1272,8 +1260,8 @@ def confusion_figure():
 show(confusion_figure(), f"Confusion matrix of the test set. Of {int(confusion[0].sum())} cats {int(confusion[0, 1])} were called dogs, of {int(confusion[1].sum())} dogs {int(confusion[1, 0])} cats.")
 
 # %% [markdown]
-# The **worst mistakes** are those of which the network is surest. To see what its answer rests on, we cover one place of the picture after the other with a grey
-# square, and look how the answer changes (Zeiler and Fergus 2014).
+# The **worst mistakes** are those where the network is most certain. To see what its answer rests on, we cover one place of the picture after another with a grey square, and watch
+# how the answer changes (Zeiler and Fergus 2014).
 
 
 # %%
@@ -1347,20 +1335,20 @@ def draw_mistake(mistake=1):
 explore(draw_mistake, mistake=range(1, len(worst_mistakes) + 1))
 
 # %% [markdown] slideshow={"slide_type": "notes"}
-# Ask of each mistake: would you have known, and from what? Then look at the map. An answer that rests on the coat or the background is a warning, and the neighbours often tell why: a striped dog among striped cats. On photos
-# look for wrong labels, too; the Kaggle set has some.
+# For each mistake ask: would you have known, and how? Then look at the map. An answer that rests on the coat or the background is a warning, and the neighbours often show why: a
+# striped dog among striped cats. In photos look for wrong labels, too; the Kaggle set has some.
 
 # %% [markdown]
 # ### A picture of your own
 #
-# Here comes any picture that you like: the middle square is cut out, and brought to the size of our pictures.
+# You can use any picture that you like: its middle square is cut out and resized to the size of our pictures.
 #
 # - **JupyterLab, Kaggle, VS Code:** press the button that the next cell shows and choose a file. Then run the cells below it.
-# - **Colab:** write `own_file = "upload"` and run the cell; it asks for the file.
+# - **Colab:** write `own_file = "upload"` and run the cells; Colab asks for the file.
 # - **Anywhere:** write the name of a file, such as `own_file = "rex.jpg"`.
 #
-# Without a file, a new drawing is taken. (If the first line says "data: drawings", the network has never seen a photo. Send it one all the same: it has an answer, and
-# may be sure of it.)
+# Without a file, the cells use a new drawing. (If the first line says "data: drawings", the network has never seen a photo. Try one anyway: the network will answer, and may even
+# be certain.)
 
 # %%
 own_file = ""
@@ -1407,12 +1395,12 @@ fig, words = report_figure(mine, "my picture")
 show(fig, words)
 
 # %% [markdown]
-# Three questions to a picture of your own. Is the answer right? Are its neighbours alike in what matters, or in the background? Does the answer rest on the animal?
+# Ask three questions about your picture. Is the answer right? Are its neighbours similar in the animal, or only in the background? Does the answer rest on the animal?
 
 # %% [markdown]
 # ## 8. Gentler ways to fine-tune (25 min, optional)
 #
-# The usual advice: early layers see what every task needs, late layers what their own task needs, so they should not all change alike. Is that so, and does it pay? We cut
+# The usual advice is this: early layers see what every task needs, late layers what their own task needs, so early layers should change less. Is that true, and does it pay? We cut
 # the network into five **parts**, from the picture to the features.
 
 
@@ -1435,14 +1423,14 @@ for number, part in enumerate(parts(encoder), start=1):
 # %% [markdown]
 # ### Rates that fall, and parts that thaw
 #
-# Two ideas of Howard and Ruder (2018), who had them for texts:
+# We try two ideas of Howard and Ruder (2018), who used them for texts:
 #
-# - **Discriminative learning rates**: the head gets the full rate $\eta$, and each layer that of the one behind it divided by 2.6. We divide from part to part.
-# - **Gradual unfreezing**: begin with a fresh head and all parts frozen. After each epoch let go of one part more, the last first. So what a head sends down that knows nothing yet never
-#   reaches the early parts.
+# - **Discriminative learning rates**: the head gets the full rate $\eta$, and each layer gets the rate of the next layer divided by 2.6. We divide from part to part.
+# - **Gradual unfreezing**: begin with a fresh head and all parts frozen. After each epoch unfreeze one more part, the last one first. So the early parts never get the gradients of
+#   an untrained head.
 #
-# PyTorch's optimizers take a list of **parameter groups**, each with its own rate. One function does for both ideas. Each part's rate climbs and falls once, from the
-# epoch on in which it thaws: a part that thaws late gets a schedule of its own, not the end of another.
+# PyTorch's optimizers take a list of **parameter groups**, each with its own rate. One function covers both ideas. From the epoch in which a part thaws, its rate rises and falls
+# once: each part has its own schedule.
 
 
 # %% tags=["measure"]
@@ -1475,7 +1463,7 @@ def tune_gently(seed, pictures, head, lr, shares=(1,) * 6, starts=(0,) * 6):
 
 
 # %% [markdown]
-# The ways to compare. The last one is a rival of falling rates: the parts all get *one* small rate, as large as that of the middle part.
+# These are the ways that we compare. The last one is a rival of falling rates: all parts get the *same* small rate, that of the middle part.
 
 
 # %% tags=["measure"]
@@ -1489,12 +1477,12 @@ WAYS = {
 
 
 # %% [markdown]
-# **Before you run it:** the large rate of section 5 destroyed the network. Now the head gets it, and the parts less and less. What happens? And with the one small rate?
+# **Before you run it:** the large rate of section 5 destroyed the network. Now only the head gets it, and the parts get less and less. What happens? And with the one small rate?
 #
 # <details><summary>Answer</summary>
 #
-# The network survives with either. The head can stand a large rate: it is one linear layer. The parts cannot, and they no longer get one. That the rates *fall* from part to part is not
-# what saves it.
+# The network survives both ways. The head can take a large rate: it is one linear layer. The parts cannot, and now they have smaller rates. But it does not matter whether the
+# rates *fall* from part to part.
 #
 # </details>
 
@@ -1511,8 +1499,8 @@ for way in ("all at once", "falling rates", "one small rate"):
     print(f"{way}: {at_large[way]:.1%} on validation")
 
 # %% [markdown]
-# That is one seed. And surviving is not winning. The fair question: if each way may choose its own rate on validation, which is best on the test set? Here are all ways at four rates on three seeds,
-# measured earlier on drawings; "trained head" is the way of section 5. A ring marks the choice of each seed.
+# That was one seed, and surviving is not winning. The fair question is this: if we choose the best rate for each way on validation, which way is best on the test set? Here are all
+# ways at four rates on three seeds, measured beforehand on drawings; "trained head" is the way of section 5. A ring marks the rate chosen for each seed.
 
 # %%
 gentle_rows = measured("transfer_gentle")
@@ -1569,15 +1557,16 @@ told = ", ".join(f"{way} {value:.1%}" for way, value in gentle_means.items())
 show(fig, f"Test accuracy after fine-tuning on 200 drawings in five ways, at four rates, one line for each seed; a ring where validation chooses. Means of the chosen: {told}.")
 
 # %% [markdown]
-# With its rate chosen, each way ends within a point of every other, and three seeds cannot tell them apart. We found **no gain** of falling rates or of unfreezing over plain fine-tuning; Howard and Ruder found some, on
-# texts. What differs is how wrong the rate may be. At 0.01 the falling rates and the one small rate work on every seed. With the same rate for all, the network is destroyed on two or three seeds of three. Unfreezing part by part does not
-# protect it: in the end every part gets the full rate. And a head that was trained beforehand on cached features costs nothing and does as well as any.
+# With the rate chosen, all ways end within a point of each other, and three seeds cannot tell them apart. We found **no gain** from falling rates or from unfreezing over plain
+# fine-tuning; Howard and Ruder found some, on texts. What differs is how wrong the rate may be. At 0.01, the falling rates and the one small rate work on every seed. With the same
+# rate for everything, the network is destroyed on two or three of the three seeds. Unfreezing part by part does not protect it: in the end every part gets the full rate. And a
+# head that was trained beforehand on cached features costs almost nothing and does as well as any.
 
 # %% [markdown]
 # ### Batch normalisation in the wrong mode
 #
-# In training mode, batch normalisation uses the average and the spread of **the batch at hand**. `model.train()` switches it on; `model.eval()`, **evaluation mode**, off. Forget the
-# second, and the answer about one picture depends on which others happen to be in its batch.
+# In training mode, batch normalisation uses the average and the spread of **the current batch**. `model.train()` switches to this mode; `model.eval()` switches to **evaluation
+# mode**. If you forget the second, the answer for one picture depends on which others happen to be in its batch.
 
 
 # %%
@@ -1591,12 +1580,11 @@ def ask_in_training_mode(model, dataset, batch_size):
 
 
 # %% [markdown]
-# **Before you run it:** the frozen network with its linear head of section 4, asked in training mode, in batches of four. Not a weight is changed. What is left
-# of its accuracy?
+# **Before you run it:** we evaluate the frozen network with its linear head of section 4 in training mode, in batches of four. No weight changes. What is left of its accuracy?
 #
 # <details><summary>Answer</summary>
 #
-# Clearly less. Four pictures give a poor average, and each part works on what the one before it has distorted. If all four are cats, what cats have in common is even
+# Clearly less. Four pictures give a poor average, and each part gets numbers that the part before has already distorted. If all four are cats, even what cats have in common is
 # subtracted.
 #
 # </details>
@@ -1612,9 +1600,9 @@ claim(
 )
 
 # %% [markdown]
-# That is a mistake. While *training* on few pictures it is a choice, and most recipes make it without saying so: `model.train()` puts the pretrained batch normalisation into
-# training mode, and its averages, from millions of pictures, are overwritten by those of yours. `models.hold_batch_norm` (section 5) leaves them alone. What it costs
-# at a small rate with 40 pictures, measured earlier (on photos with all trained in batches of 32 it costs nothing):
+# When evaluating, this is a mistake. When *training* on few pictures it is a choice, and most recipes make it without saying so: `model.train()` puts the pretrained batch
+# normalisation into training mode, and its averages, from millions of pictures, are overwritten by those of your pictures. `models.hold_batch_norm` (section 5) keeps them. The
+# figure shows what overwriting costs at a small rate with 40 pictures, measured beforehand. (On photos, with everything trained in batches of 32, it costs nothing.)
 
 
 # %%
@@ -1652,7 +1640,7 @@ show(fig, f"Test accuracy with 40 {noun}s, batch normalisation held or in traini
 # %% [markdown]
 # ### How many parts to freeze?
 #
-# Between "frozen" and "fine-tuned" lies a scale. Freeze the first $k$ parts and train what is behind them.
+# There are steps between "frozen" and "fine-tuned": we can freeze the first $k$ parts and train the rest.
 
 
 # %% tags=["measure"]
@@ -1668,8 +1656,8 @@ def fine_tune_behind(k, seed, pictures, head, lr):
 
 
 # %% [markdown]
-# "With few pictures, freeze more" is the usual rule. Whether it holds depends on the rate. Both are in the figure: the small one of section 5, at which there is little to
-# protect, and a larger one. Measured earlier, bands from the worst to the best of three seeds:
+# "With few pictures, freeze more" is the usual rule. Whether it is true depends on the learning rate. The figure shows two rates: the small one of section 5, at which there is
+# little to protect, and a larger one. It was measured beforehand; the bands go from the worst to the best of three seeds:
 
 # %%
 depth_rows = measured("transfer_depth")
@@ -1698,19 +1686,21 @@ told = "; ".join(f"rate {rate:g}, {name}: {line[0]:.1%} when all is trained, {li
 show(fig, f"Test accuracy against the number of frozen parts, measured earlier by make measure, a panel for each rate, a band over seeds for each number of {noun}s. Medians: {told}.")
 
 # %% [markdown]
-# At the small rate there is hardly anything to protect: on drawings, freezing none, some or all parts makes no difference that three seeds could show, with 20 pictures or with 600. At the larger rate it does with 20 drawings, where
-# training all ends one to seven points below the head alone, and no longer clearly with 200 or 600. On photos, where even 0.0001 is large for the network, the head alone is best or as good as any: with 200 photos it
-# leads training all by five points or more. So the rule is one about rates that are too large, and on photos it says: freeze everything.
+# At the small rate there is hardly anything to protect: on drawings, freezing none, some or all parts makes no difference that three seeds could show, with 20 pictures or with
+# 600. At the larger rate, freezing helps with 20 drawings: training everything ends one to seven points below training only the head. With 200 or 600 drawings the difference is no
+# longer clear. On photos even 0.0001 is large for the network, and training only the head is best or as good as any: with 200 photos it is five points or more ahead of training
+# everything. So the rule is really about rates that are too large, and on photos it says: freeze everything.
 
 # %% [markdown] slideshow={"slide_type": "notes"}
-# Yosinski et al. (2014) measured the same scale on ImageNet, and found a second effect: layers that were trained together are hard to separate in the middle.
+# Yosinski et al. (2014) made the same comparison on ImageNet, and found a second effect: neighbouring layers in the middle were trained together, and separating them costs
+# accuracy.
 
 # %% [markdown]
 # ## 9. What each part sees (20 min, optional)
 #
 # ### The first layer
 #
-# Its filters act on the picture itself, so they can be drawn as small pictures. Beside them, the filters as they are before any training.
+# The filters of the first layer act on the picture itself, so they can be shown as small pictures. We compare them with filters before any training.
 
 
 # %%
@@ -1749,10 +1739,11 @@ show(filter_figure(), f"Filters of the first layer of {owner}, 7 x 7 pixels: noi
 
 
 # %% [markdown]
-# On drawings: blobs of colour, and dark spots with a bright rim, as eyes have; few edges. On photos: edges in many directions, stripes, blobs of colour, as in every network that was trained on photos. Cells in the first area of the visual
-# cortex answer to such patterns too (**Gabor** functions describe both well). Nothing in either set says cat, dog or any other class. That is why first layers transfer to nearly every task.
+# On drawings, we see blobs of colour, and dark spots with a bright rim, like eyes, but few edges. On photos, we see edges in many directions, stripes and blobs of colour, as in
+# every network that was trained on photos. Cells in the first area of the visual cortex respond to such patterns too (**Gabor** functions describe both well). No filter in either
+# set belongs to cats, dogs or any other class. That is why first layers transfer to nearly every task.
 #
-# A number for "not noise": the correlation of each weight with the one to its right.
+# To put "not noise" into a number, we compute the correlation of each weight with the one to its right.
 
 
 # %%
@@ -1774,8 +1765,8 @@ claim(
 # %% [markdown]
 # ### Deeper parts
 #
-# A filter of a deeper layer acts on channels, not on colours, and cannot be drawn. But we can ask which places in our pictures it answers to **most strongly**. This module
-# gives, after each part, every channel's mean over the picture, its largest value, and where that was.
+# A filter of a deeper layer acts on channels, not on colours, and cannot be shown as a picture. But we can ask to which places in our pictures it responds **most strongly**. After
+# each part, this module returns every channel's mean over the picture, its largest value, and where that was.
 
 
 # %% tags=["measure"]
@@ -1839,13 +1830,14 @@ seen = {"critters": " Part 1: eyes and dark spots; part 3: faces and ears; part 
 show(crisp(crops_figure()), f"Two channels of each of four parts, and for each the six places in 600 {noun}s to which it answers most strongly.{seen}")
 
 # %% [markdown] slideshow={"slide_type": "notes"}
-# Let the class name what the rows have in common, and then ask how they would check their name. That channels have names at all is our reading; many have none. (Zeiler and
-# Fergus 2014 made such pictures first; Olah et al. 2017 show hundreds.)
+# Let the class name what the pictures in a row have in common, and then ask how they would check it. Such names are our interpretation, and for many channels there is none.
+# (Zeiler and Fergus 2014 made such pictures first; Olah et al. 2017 show hundreds.)
 
 # %% [markdown]
 # ### How much each part knows of our task
 #
-# A linear classifier can stand behind any part. To compare the parts fairly, each number is brought to mean 0 and spread 1 over the training pictures (a **probe**; Alain and Bengio 2016).
+# We can train a linear classifier on the output of any part. This is called a **probe** (Alain and Bengio 2016). To compare the parts fairly, we scale each number to mean 0 and
+# spread 1 over the training pictures.
 
 
 # %% tags=["measure"]
@@ -1877,16 +1869,16 @@ claim(
 # %% [markdown]
 # ## 10. When to do what (15 min, optional)
 #
-# The textbook rule asks two questions: how many pictures have you, and how **similar** is your task to the one that the network was trained on?
+# The textbook rule asks two questions: how many pictures do you have, and how **similar** is your task to the one that the network was trained on?
 #
 # | | similar task | different task |
 # |---|---|---|
 # | **few pictures** | linear classifier on the last features | linear classifier on *earlier* features |
 # | **many pictures** | fine-tune | fine-tune, or train from scratch |
 #
-# We do not quote it, we measure it. The similar task is ours. The **different** one: breast lesions in ultrasound, *benign or malignant*. Where the images of BUSI are not at hand,
-# the course draws a stand-in: dark blobs in grey speckle, smooth ovals or with spikes and lobes; all else is alike. It looks like nothing that the network was trained on. (Neither is for
-# any medical use.)
+# We test this rule by measuring. The similar task is ours. The **different** one is breast lesions in ultrasound, *benign or malignant*. If the images of BUSI are not available,
+# the course draws substitutes: dark blobs in grey speckle, either smooth ovals or with spikes and lobes, and otherwise alike. They look like nothing that the network was trained
+# on. (Neither is for any medical use.)
 
 
 # %% tags=["measure"]
@@ -1917,12 +1909,12 @@ fig = crisp(image_grid(examples, titles=titles, columns=6, size=1.2))
 show(fig, f"The different task: {lesions.noun}s of lesions, six benign above, six malignant below.")
 
 # %% [markdown]
-# **Before you run it:** forty lesions to train on. The network has learned animals, or the things of ImageNet. A linear classifier behind which part will be best?
+# **Before you run it:** we have forty lesions to train on. The network has learned animals, or the classes of ImageNet. Behind which part will a linear classifier do best?
 #
 # <details><summary>Answer</summary>
 #
-# For cats and dogs the last part is best, as section 9 has shown. For lesions depth adds little or nothing: what the late parts have learned to see, and to ignore, was chosen for
-# another task. On drawings the parts in the middle do best, and the first is near chance: an outline is more than an edge.
+# For cats and dogs the last part is best, as section 9 showed. For lesions depth adds little or nothing: the late parts learned what to see, and what to ignore, for another task.
+# On drawings the parts in the middle do best, and the first is near chance: an outline is more than an edge.
 #
 # </details>
 
@@ -1967,8 +1959,9 @@ claim(
 # %% [markdown]
 # ### The whole grid
 #
-# Five ways, two tasks, few and many pictures, three seeds, measured earlier. "Earlier features": a linear classifier behind one of the parts 1 to 3. Which one? That is chosen without
-# the test pictures, by **cross-validation**: each fifth of the training pictures is judged by a classifier that learned from the other four.
+# We measured five ways beforehand, on two tasks, with few and with many pictures, on three seeds. "Earlier features" means a linear classifier behind one of the parts 1 to 3.
+# Which part is chosen without the test pictures, by **cross-validation**: each fifth of the training pictures is used to test a classifier that was trained on the other four
+# fifths.
 
 
 # %% tags=["measure"]
@@ -2019,33 +2012,34 @@ fig, best = grid_figure()
 show(fig, f"The grid as measured earlier by make measure: accuracy of five ways in each corner, the best median in bold. Best: {'; '.join(f'{corner}: {way}' for corner, way in best.items())}.")
 
 # %% [markdown]
-# Read the bold numbers against the rule above.
+# Compare the bold numbers with the rule above.
 #
-# - For the **similar** task it holds: the last features and fine-tuning at 0.0001 are ahead and lie within two points of each other, with few and with many pictures. From scratch is far behind, and with
-#   600 drawings still seven points. Ten times the rate does no harm to our small network and destroys MobileNetV2.
-# - For the **different** task with **few** pictures nothing does well. The rule says "earlier features". With 40 lesions they are hardly ahead of the last ones, on drawings or on ultrasound: forty pictures are too few even to tell which
-#   part is best. A small network from scratch has the best median on both.
-# - With **many** drawn lesions the earlier features do lead the last ones, by nine points; fine-tuning at ten times the rate leads both; and a small network **from scratch beats everything**, with 96 %. A smooth outline or a jagged one is easy
-#   to learn, and what the network knows of animals is of no use for it.
-# - Of the **ultrasound images** there are 180 in our copy. With 120 of them fine-tuning at the small rate has the best median, but 60 are left to test on, the seeds of one way differ
-#   by ten points and more, and whoever calls all 60 benign is right on two in three. Not enough pictures to tell.
+# - For the **similar** task the rule is right: the last features and fine-tuning at 0.0001 are ahead and lie within two points of each other, with few and with many pictures.
+#   Training from scratch is far behind, and with 600 drawings still by seven points. Ten times the rate does no harm to our small network but destroys MobileNetV2.
+# - For the **different** task with **few** pictures nothing does well. The rule says "earlier features". With 40 lesions these are hardly ahead of the last features, on drawings
+#   or on ultrasound: forty pictures are too few even to tell which part is best. A small network from scratch has the best median on both.
+# - With **many** drawn lesions the earlier features are ahead of the last ones, by nine points; fine-tuning at ten times the rate is better than both; and a small network **from
+#   scratch beats everything**, with 96 %. Telling a smooth outline from a jagged one is easy to learn, and what the network knows about animals does not help.
+# - Our copy has 180 **ultrasound images**. With 120 of them for training, fine-tuning at the small rate has the best median. But only 60 are left for testing, the seeds of one way
+#   differ by ten points and more, and calling all 60 benign is already right for two in three. These are not enough pictures to tell.
 #
-# The lectures' example of a different task is **glaucoma**, seen in photos of the retina. A study of that kind (Christopher et al. 2018) had 14,822 of them, so "many", and compared several
-# architectures, each from scratch and fine-tuned from ImageNet. In all cases transfer was more accurate and took less training; the best reached an area under the ROC curve of 0.91 (1 is perfect, 0.5 is guessing). Raghu et al.
-# (2019) looked closer, on two larger medical tasks: pretraining gave little accuracy, small networks from scratch came close, and what did transfer sat in the lowest layers.
+# The lectures' example of a different task is **glaucoma**, seen in photos of the retina. One such study (Christopher et al. 2018) had 14,822 photos, so "many", and compared
+# several architectures, each trained from scratch and fine-tuned from ImageNet. Transfer was more accurate in all cases and took less training; the best reached an area under the
+# ROC curve of 0.91 (1 is perfect, 0.5 is guessing). Raghu et al. (2019) looked more closely, on two larger medical tasks: pretraining added little accuracy, small networks from
+# scratch came close, and what did transfer was in the lowest layers.
 
 # %% [markdown]
 # ## 11. What a pretrained network expects (5 min, optional)
 #
-# A pretrained network is used to pictures of a certain **size**, and to numbers of a certain **normalisation**. `prepare` gives it the second. What if you forget?
+# A pretrained network expects pictures of a certain **size** and a certain **normalisation**. `prepare` takes care of the normalisation. What happens if you forget it?
 #
-# **Before you run it:** the head is the one trained on right features. The test pictures are prepared wrongly, each in its own way. Which mistake costs most?
+# **Before you run it:** the head was trained on correctly prepared pictures. Now the test pictures are prepared wrongly, in five different ways. Which mistake costs most?
 #
 # <details><summary>Answer</summary>
 #
-# Forgetting to normalise can cost nearly everything, and no error message tells you. Which of the two ways to forget it is worse depends on the network. Half the size costs much too: the
-# filters look for shapes of the size that they were trained on. Twice the size is bad where it leads away from that size, as for the drawings. (MobileNetV2 was trained at
-# 224, so on photos of 128 it does no harm.) Red and blue exchanged, as OpenCV reads pictures, costs little.
+# Forgetting to normalise can cost nearly everything, and no error message tells you. Which of the two ways of forgetting it is worse depends on the network. Half the size is
+# costly too: the filters look for shapes of the size that they were trained on. Twice the size is bad if it leads away from the size in training, as for the drawings. (MobileNetV2
+# was trained at 224 pixels, so for photos of 128 it does no harm.) Exchanging red and blue, as happens with OpenCV, costs little.
 #
 # </details>
 
@@ -2104,7 +2098,7 @@ claim(
 # %% [markdown]
 # ## 12. Other pretrained networks (15 min, optional)
 #
-# Torchvision has many more. All end in a layer for ImageNet's 1,000 classes, each under its own name. This dictionary says where it is, and how large the pictures are.
+# Torchvision has many more. All end in a layer for ImageNet's 1,000 classes, but its name differs. This dictionary says where the layer is, and how large the pictures are.
 
 # %%
 zoo = {  # name: the place of the last layer, size of the pictures
@@ -2120,7 +2114,7 @@ zoo = {  # name: the place of the last layer, size of the pictures
 
 
 # %% [markdown]
-# To count and to replace we need no weights. On the device `"meta"` (notebook 02), tensors have shapes and no numbers: even VGG-19 takes no memory.
+# We need no weights to count parameters or to replace a layer. On the device `"meta"` (notebook 02), tensors have shapes but no numbers: even VGG-19 takes no memory.
 
 
 # %%
@@ -2150,12 +2144,13 @@ for name, (place, size) in zoo.items():
     print(f"{name:20} {place:13} {width:5,} features, outputs {shapes[name]}")
 
 # %% [markdown]
-# Two notes. Inception v3 has a second, auxiliary head for training (`AuxLogits.fc`), which must be replaced as well. And a slide has "ImageNet classes: 1280" beside MobileNet: it
-# is the 1,280 of this table, the width of the features.
+# Two notes. Inception v3 has a second, auxiliary head for training (`AuxLogits.fc`), which must be replaced as well. And the "ImageNet classes: 1280" that a slide gives for
+# MobileNet is the 1,280 of this table, the width of the features.
 #
-# What does each cost? **Parameters**, and **multiply-accumulates** (MACs) for one picture. PyTorch's counter counts a multiplication and an addition as two. The
-# **accuracy on ImageNet** is what torchvision publishes with the weights; we only read it. Weights come in versions. `V1` is the recipe of each network's own time, `V2` a newer
-# one (longer training, more augmentation). `DEFAULT` is the newest that there is, V2 for some and V1 for others. To compare networks we take V1 throughout.
+# What does each network cost? We count **parameters**, and **multiply-accumulates** (MACs) for one picture. (PyTorch's counter counts a multiplication and an addition as two
+# operations.) The **accuracy on ImageNet** is published by torchvision with the weights; we only read it. Weights come in versions. `V1` is the recipe from the time of each
+# network, `V2` a newer one (longer training, more augmentation). `DEFAULT` is the newest available, V2 for some networks and V1 for others. To compare networks we take V1
+# throughout.
 
 
 # %%
@@ -2188,7 +2183,7 @@ fact(
 )
 
 # %% [markdown]
-# Does the network make the accuracy, or the recipe? Where there are both versions, the network is the same:
+# Does the accuracy come from the network or from the recipe? Where both versions exist, the network is the same:
 
 # %%
 newer = {}
@@ -2221,11 +2216,12 @@ show(zoo_figure(), "Published ImageNet accuracy of the V1 weights against multip
      f"accuracy; the MobileNets reach theirs with a small share of the work. Arrows go up to the V2 weights of {' and '.join(newer)}.")  # fmt: skip
 
 # %% [markdown]
-# A count is not a clock. **Before you run it:** by the count, VGG-19 takes about 65 times as long as MobileNetV2. By the clock?
+# A count is not a time. **Before you run it:** by the count, VGG-19 should take about 65 times as long as MobileNetV2. How much longer does it really take?
 #
 # <details><summary>Answer</summary>
 #
-# It is slower, but by a smaller factor: depthwise convolutions move much memory for little arithmetic, and machines are better at arithmetic. (Weights are all zero here: the time does not depend on them.)
+# It is slower, but by a smaller factor: depthwise convolutions move a lot of data for little arithmetic, and machines are better at arithmetic. (All weights are zero here: the
+# time does not depend on them.)
 #
 # </details>
 
@@ -2267,13 +2263,13 @@ claim(
 # %% [markdown]
 # ### torch.hub
 #
-# A network need not come from torchvision. `torch.hub` loads it from any repository that has a file `hubconf.py`. Online, one line fetches code and weights:
+# A network need not come from torchvision. `torch.hub` loads networks from any repository that has a file `hubconf.py`. Online, one line fetches code and weights:
 #
 # ```python
 # model = torch.hub.load("pytorch/vision", "mobilenet_v2", weights="IMAGENET1K_V2")  # a tag of the repository can be named: "pytorch/vision:v0.25.0"
 # ```
 #
-# (It runs that repository's code on your machine, so look at it first.) Here is the same without a network, from a folder of our own:
+# (It runs that repository's code on your machine, so look at it first.) Here is the same offline, from a local folder:
 
 # %%
 code = """dependencies = ["torch", "torchvision"]
@@ -2303,7 +2299,7 @@ fact(
 # ## 13. Exercises (30 min)
 #
 # **Exercise 7**: cache the features yourself. Without `predict`: run `encoder` over every picture of `dataset`, whose items are (image, label),
-# and return all features in order, a tensor (N, D). In evaluation mode, and without gradients. Here all is on the CPU.
+# and return all features in order, a tensor (N, D). Use evaluation mode and no gradients. Everything is on the CPU here.
 
 
 # %%
@@ -2334,8 +2330,8 @@ exercises.parameter_groups.check(parameter_groups)
 # exercises.parameter_groups.solution()
 
 # %% [markdown]
-# **Exercise 9**: an unfreezing schedule. In epoch number `epoch`, from 0, the classifier and the last `epoch` layers of `model.features` are trained, and all others are frozen.
-# Set `requires_grad` accordingly and return the model.
+# **Exercise 9**: an unfreezing schedule. In epoch number `epoch`, counted from 0, the classifier and the last `epoch` layers of `model.features` are trained, and all others are
+# frozen. Set `requires_grad` accordingly and return the model.
 
 
 # %%
@@ -2356,8 +2352,8 @@ exercises.unfreeze.check(unfreeze)
 # neighbours, fine-tuning, flipped copies, a vote of several networks. You may look at `val_set`, but not train on it.
 #
 # `classify` gets pictures as bytes, a uint8 tensor (N, 3, S, S) on the CPU, and returns their labels, (N,), 0 for cat and 1 for dog. So the
-# preparation (`scale`, `prepare` or your own) belongs in it. Each check makes pictures anew: new drawings of which nobody knows
-# the seed, or the test photos cut and mirrored by chance. Section 4's lines give about 94 % on drawings, where **95 % is good, 97 % very good**, and 92 % on photos, where **93 % is good, 95 % very good**.
+# preparation (`scale`, `prepare` or your own) belongs in it. Each check makes new pictures: drawings with an unknown seed, or the test photos randomly cropped and mirrored. The
+# code of section 4 reaches about 94 % on drawings, where **95 % is good, 97 % very good**, and 92 % on photos, where **93 % is good, 95 % very good**.
 
 
 # %%
@@ -2374,11 +2370,11 @@ exercises.lab.check(classify)
 # %% [markdown]
 # ## Summary
 #
-# - **With 200 pictures, what was learned elsewhere counts most.** Start with frozen features: computed once, and good from twenty pictures on.
-# - **Fine-tune with a small rate**, and keep it only where *your* validation set says that it gains.
+# - **With 200 pictures, what was learned elsewhere counts most.** Start with frozen features: they are computed only once, and they are good from twenty pictures on.
+# - **Fine-tune with a small rate**, and keep the result only if it is better on *your* validation set.
 # - **Choose on validation, test once.** Rate, epochs, which part to cut at: all of these are choices.
-# - **What is done to a network and its pictures belongs together:** mode of the batch normalisation, normalisation, size. No error tells you that one is wrong.
-# - **Rules of thumb are measured, too.** Falling rates, unfreezing and freezing make a large rate bearable. What they gain over a small one is another question.
+# - **Use a network as it was trained:** the same normalisation and size of pictures, and the right mode of batch normalisation. No error message tells you that something is wrong.
+# - **Test rules of thumb, too.** Smaller rates for the early parts, or freezing them, make a large rate bearable. Over a well-chosen rate we found no clear gain.
 
 # %%
 summary()
