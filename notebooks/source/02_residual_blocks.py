@@ -6,13 +6,12 @@
 #
 # **To keep what you write:** on Colab choose *File > Save a copy in Drive*, on Kaggle *Copy & Edit*, before you begin.
 #
-# **Question:** A network with more layers can do all that a network with fewer can. Why does it fit its own training data *worse*, and how does one
-# plus sign fix that?
+# **Question:** A network with more layers can do everything that one with fewer layers can. Why does it fit its own training data *worse*, and how does one plus sign fix that?
 #
 # **You will be able to**
-# - count any network, layers and parameters, without the memory for its weights,
-# - explain the degradation problem, and say how far it depends on the recipe and on the budget,
-# - draw and write a residual block, its three shortcuts and a whole ResNet-18 that gives torchvision's outputs.
+# - count the layers and parameters of any network, without memory for its weights,
+# - explain the degradation problem, and say how much it depends on the recipe and on the budget,
+# - draw a residual block, and write one, its three shortcuts and a whole ResNet-18 that gives the same outputs as torchvision's.
 #
 # **Time:** it runs in @TIME@ on two CPU cores; with all sections, the exercises and the lab, about three hours and a half.
 # **Before this:** notebook 01: gradient profiles, normalisation, the first skip connection.
@@ -22,12 +21,12 @@
 #
 # - **Core:** sections 1, 3, 4, 5 and 8: the classic networks counted, degradation, the identity, the residual block, and ResNet-18 equal to
 #   torchvision's.
-# - **Optional:** 2 (LeNet-5), 6 (projection shortcuts), 7 (pre-activation, highway, DenseNet), 9 (gradient and loss landscape, the finest pictures: a
-#   good opening of the next lecture).
+# - **Optional:** 2 (LeNet-5), 6 (projection shortcuts), 7 (pre-activation, highway, DenseNet), 9 (gradient and loss landscape, with the most striking pictures: a good opening for
+#   the next lecture).
 # - **Where to stop:** after the fact of section 8 that ours and torchvision's give the same numbers. If you are late, stop at the ten seeds of section
 #   5.
 #
-# Run the cells of sections 2 and 6 too, also where you do not show them: section 3 uses the digits that section 2 has prepared, section 8 the projection of section 6.
+# Run the cells of sections 2 and 6 even if you do not show them: section 3 uses the digits prepared in section 2, and section 8 uses the projection of section 6.
 
 # %% slideshow={"slide_type": "skip"}
 # Set-up: finds the course's files here, on Kaggle or on the net. Just run it.
@@ -76,8 +75,8 @@ course_seed = torch.initial_seed()  # as utils.start() has set it
 # %% [markdown]
 # ## 1. Classic networks, counted (14 min)
 #
-# How large are the networks that everybody names? We count them ourselves. VGG-16 alone would take half a gigabyte, only to be counted and thrown
-# away. PyTorch has a device for that: on `meta`, a tensor has a shape, and no numbers.
+# How large are the well-known networks? We count them ourselves. VGG-16 alone would take half a gigabyte, only to be counted and thrown away. PyTorch has a device for this: on
+# `meta`, a tensor has a shape but no numbers.
 
 # %%
 with torch.device("meta"):
@@ -89,8 +88,8 @@ alexnet.features[0].weight.shape, alexnet.features[0].weight.device
 print(f"AlexNet: {num_parameters(alexnet):,} parameters")
 
 # %% [markdown]
-# Depth can be counted too. It is the number of layers with weights on the **longest way** from the input to the output. `torch.fx` turns a network into a
-# graph: which operation takes its input from which. Each node is as deep as the deepest of its inputs, and one deeper if it has weights.
+# Depth can be counted too. It is the number of layers with weights on the **longest way** from the input to the output. `torch.fx` turns a network into a graph that shows which
+# operation takes its input from which. Each node is as deep as the deepest of its inputs, and one deeper if it has weights.
 
 
 # %%
@@ -108,8 +107,8 @@ def depth_of(model):
 depth_of(alexnet)
 
 # %% [markdown]
-# One network is missing in torchvision: the first one. We write it ourselves. LeNet-5 (LeCun et al. 1998) read digits, and a system around it read bank
-# cheques: convolution and pooling by turns, then dense layers, with tanh between them.
+# The oldest of these networks is not in torchvision, so we write it ourselves. LeNet-5 (LeCun et al. 1998) read digits, and was part of a system that read bank cheques. It
+# alternates convolution and pooling, then come dense layers, with tanh between them.
 
 
 # %%
@@ -129,8 +128,8 @@ class LeNet5(nn.Module):
 
 
 # %% [markdown]
-# Now the others. GoogLeNet and Inception v3 have **auxiliary heads**: small classifiers half-way, which help to train the early layers and are cut off
-# afterwards. So they have two sizes.
+# Now the others. GoogLeNet and Inception v3 have **auxiliary heads**: small classifiers in the middle of the network, which help to train the early layers and are removed
+# afterwards. So each of the two has two sizes.
 
 
 # %%
@@ -161,7 +160,7 @@ classics = {
 }
 
 # %% [markdown]
-# **Before you run it:** which of them has the most parameters? Which is the deepest? Is it the same one?
+# **Before you run it:** which of these networks has the most parameters? Which is the deepest? Are they the same?
 #
 # <details><summary>Answer</summary>
 #
@@ -228,7 +227,7 @@ fact(
 # %% [markdown]
 # ### Do the counts agree with others?
 #
-# Torchvision stores with its trained weights how many there are. (Its GoogLeNet is stored without the auxiliary heads, its Inception v3 with them.)
+# Torchvision publishes the number of parameters with its trained weights. (For GoogLeNet it is the number without the auxiliary heads, for Inception v3 with them.)
 
 
 # %%
@@ -251,12 +250,12 @@ fact(
 )
 
 # %% [markdown]
-# LeNet-5's "60,000" is not even rounded. The network of 1998 had exactly that many. Its second convolution was not fully connected, which saved 900 weights; its
-# pooling layers had weights of their own, 44; its output was no linear layer, and ours has 850. That makes the 61,706 above.
+# LeNet-5 is often said to have 60,000 parameters. This is not a rounded number: the network of 1998 had exactly that many. Its second convolution was not fully connected, which
+# saved 900 weights; its pooling layers had 44 weights of their own; its output was not a linear layer, while ours has one with 850. That explains the 61,706 above.
 #
 # ### And afterwards?
 #
-# Deeper and not larger: that was one step, from VGG to ResNet. It is no law. Here is what torchvision stores for some that came later.
+# From VGG to ResNet, networks became deeper but not larger. That was one step, not a rule. Here are torchvision's numbers for some later networks.
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -272,10 +271,11 @@ for name, model_name in later.items():
     print(f"{name:24}{stored_size(model_name):12,} parameters")
 
 # %% [markdown]
-# Some went deeper (DenseNet-201), some wider (wide ResNet), some into more parallel ways (ResNeXt); RegNet and the vision transformer ViT are ten times as large.
-# What stayed is the skip connection: all six have one, DenseNet in a form of its own (section 7).
+# Some became deeper (DenseNet-201), some wider (wide ResNet), some got more parallel paths (ResNeXt); RegNet and the vision transformer ViT are ten times as large. The skip
+# connection stayed: all six have one, DenseNet in its own form (section 7).
 #
-# **Where are VGG-16's 138 million?** Its convolutions stand in stages, from one pooling to the next, and the channels double from stage to stage, from 64 up to 512. They are not to blame:
+# **Where are VGG-16's 138 million?** Its convolutions are grouped into stages, from one pooling to the next, and the channels double from stage to stage, from 64 up to 512. But
+# most of the parameters are elsewhere:
 
 # %%
 with torch.device("meta"):
@@ -288,7 +288,7 @@ fact(
 )
 
 # %% [markdown]
-# GoogLeNet and the later ones average each channel to one number there: **global average pooling**. That freed the parameters for depth.
+# In their place, GoogLeNet and later networks average each channel to one number: **global average pooling**. That left more parameters for depth.
 #
 # ### Why not deeper, sooner?
 #
@@ -298,18 +298,17 @@ fact(
 # | compute | LeNet-5: two to three days on one processor of 200 MHz | AlexNet: five to six days on two GPUs of 3 GB; it was split in two, as one GPU could not hold it |
 # | training | with sigmoid and tanh, gradients vanish; VGG's deep versions began with layers of a trained network of 11 | ReLU, initialisation, batch normalisation (notebook 01) |
 #
-# By 2015 all three had been dealt with. Gradients no longer vanished. And still, deeper was not better. That is section 3.
+# By 2015 all three problems had been solved. Gradients no longer vanished. And still, deeper was not better. Section 3 shows this.
 
 # %% [markdown] slideshow={"slide_type": "notes"}
-# Errata of the slides: one dates ResNet "K. He, 2005"; it is of December 2015. Another gives ResNet-152 "about 60 M" parameters: 60,192,808. AlexNet and VGG are rounded on
-# others: 61,100,840 and 138,357,544. (Torchvision's AlexNet is the one-GPU version of Krizhevsky 2014, so it is a little larger than the "60 million" of 2012.)
+# Errata of the slides: one dates ResNet "K. He, 2005"; it appeared in December 2015. Another gives ResNet-152 "about 60 M" parameters; it has 60,192,808. Others round AlexNet and
+# VGG: they have 61,100,840 and 138,357,544. (Torchvision's AlexNet is the one-GPU version of Krizhevsky 2014, so it is a little larger than the "60 million" of 2012.)
 
 # %% [markdown]
-# **Exercise 1** (3 min): the longest way. `inputs` names for each layer, in the order of computing, the layers whose outputs it takes (an empty list:
-# the picture); `weighted` is the set of the layers with weights. Return the depth of the network.
+# **Exercise 1** (3 min): the longest way. For each layer, in the order of computing, `inputs` names the layers whose outputs it takes (an empty list means the picture); `weighted`
+# is the set of layers with weights. Return the depth of the network.
 #
-# Write your answer in place of the dots and run the cell: the check says what it expected and what came. Stuck? Take away the `#` in
-# the cell below it.
+# Write your answer in place of the dots and run the cell: the check says what it expected and what it got. Stuck? Remove a `#` in the cell below.
 
 
 # %%
@@ -326,7 +325,7 @@ exercises.longest_way.check(longest_way)
 # %% [markdown]
 # ## 2. LeNet-5, then and now (10 min)
 #
-# It wants pictures of 32 x 32 pixels. Scikit-learn's digits, which you know from notebooks 00 and 01, have 8 x 8. We enlarge them.
+# LeNet-5 takes pictures of 32 x 32 pixels. Scikit-learn's digits, which you know from notebooks 00 and 01, have 8 x 8. We enlarge them.
 
 
 # %% tags=["measure"]
@@ -355,7 +354,8 @@ def enlarged(data):
 large_train, large_val, large_test = map(enlarged, (train_data, val_data, test_data))
 
 # %% [markdown]
-# A digit on its way through the network. Each convolution of 5 x 5 without padding takes 4 pixels away, each pooling halves. The last convolution sees all that is left.
+# We follow a digit on its way through the network. Each 5 x 5 convolution without padding removes 4 pixels from the side, and each pooling halves the side. The last convolution
+# covers everything that is left.
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -365,8 +365,8 @@ for layer in LeNet5().features:
     print(f"{type(layer).__name__:10}", tuple(x.shape))
 
 # %% [markdown]
-# As in 1998: tanh, average pooling, stochastic gradient descent (LeCun and others gave each weight a step size of its own, which we leave out). Today one would write ReLU, max pooling and Adam. Same layers,
-# same 61,706 parameters.
+# We train it in two forms. The form of 1998 has tanh, average pooling and stochastic gradient descent (LeCun and others gave each weight its own step size, which we leave out).
+# Today we would use ReLU, max pooling and Adam. The layers are the same, with the same 61,706 parameters.
 
 
 # %%
@@ -398,7 +398,7 @@ forms = {
 }
 
 # %% [markdown]
-# **Before you run it:** a network of 1998. How many digits that it has never seen does it read, in either form?
+# **Before you run it:** what share of new digits does a network of 1998 read correctly, in either form?
 #
 # <details><summary>Answer</summary>
 #
@@ -442,14 +442,15 @@ claim(
 )
 
 # %% [markdown]
-# Today's curve drops sooner. But three things were changed at once, and nobody has chosen the two learning rates with equal care. So it does not say which change helps.
-# Change one line of `forms` at a time, and choose its rate on the validation digits.
+# Today's curve drops sooner. But three things changed at once, and the two learning rates were not chosen with equal care. So the figure does not say which change helps. To find
+# out, change one thing in `forms` at a time, and choose the rate on the validation digits.
 
 # %% [markdown]
 # ## 3. The degradation problem (17 min)
 #
-# Now the digits in their own size, 8 x 8, and networks of any depth. One skeleton: a first convolution, then **blocks** of two convolutions, then global average pooling and one
-# linear layer. Everything has 16 channels and stays 8 x 8. All that notebook 01 taught is in: ReLU, He's initialisation, batch normalisation.
+# Now we use the digits in their original size, 8 x 8, and networks of any depth. They all have the same structure: a first convolution, then **blocks** of two convolutions, then
+# global average pooling and one linear layer. All feature maps have 16 channels of 8 x 8. The networks use everything from notebook 01: ReLU, He's initialisation, batch
+# normalisation.
 
 
 # %% tags=["measure"]
@@ -474,7 +475,7 @@ class Block(nn.Module):
 
 
 # %% [markdown]
-# There is one switch, `skip`. For now it stays off: **plain** blocks. (The convolutions have no bias: the batch normalisation behind each would subtract it again.)
+# There is one switch, `skip`. For now it stays off, so the blocks are **plain**. (The convolutions have no bias: the batch normalisation after each would subtract it again.)
 
 
 # %% tags=["measure"]
@@ -495,8 +496,8 @@ def he(model):
 
 
 # %% [markdown]
-# Every network gets the same **budget**: 12 epochs. The learning rate climbs to its highest value and falls again. The optimizer is SGD with momentum (each step also follows
-# the steps before it, as a rolling ball does), and later Adam. (`weight_decay` makes every weight a little smaller in each step: notebook 08, section 4.)
+# Every network gets the same **budget**: 12 epochs. The learning rate rises to its highest value and falls again. The optimizer is SGD with momentum (each step also follows the
+# steps before it, as a rolling ball does), and later Adam. (`weight_decay` makes every weight a little smaller in each step: notebook 08, section 4.)
 
 
 # %% tags=["measure"]
@@ -536,12 +537,12 @@ def run(depth, skip):
 
 
 # %% [markdown]
-# **Before you run it:** plain networks of 8 and 56 layers. We ask for the error on the digits that they are **trained on**, which overfitting (learning by heart, as in notebook 00) cannot
-# raise. Which depth has the lower one?
+# **Before you run it:** we train plain networks of 8 and 56 layers and compare their errors on the digits that they are **trained on**. Overfitting (memorising the training data,
+# as in notebook 00) cannot raise this error. Which depth has the lower one?
 #
 # <details><summary>Answer</summary>
 #
-# The shallow one. One would bet on the deep one: it can do everything that the other can, and more.
+# The shallow one. This is surprising: the deep network can do everything that the shallow one can, and more.
 #
 # </details>
 
@@ -565,13 +566,13 @@ def training_curves(kinds):
 show(training_curves(["plain"]), "Training error of plain networks of 8 and 56 layers in each epoch; behind the depth, the error after training, in evaluation mode.")
 
 # %% [markdown]
-# He and others (2015) saw this on CIFAR-10 and on ImageNet, and named it **degradation**. It is not overfitting, as it is the training error. It is not the vanishing gradient of
-# notebook 01 either: batch normalisation is there, and nothing vanishes. (Section 9 measures the gradients, and finds something else.)
+# He and others (2015) saw this on CIFAR-10 and on ImageNet, and named it **degradation**. It is not overfitting, because the training error itself is high. It is not the vanishing
+# gradient of notebook 01 either: batch normalisation prevents that. (Section 9 measures the gradients, and finds something else.)
 #
 # ### A better deep network exists
 #
-# Take the trained network of 8 layers. Put 24 plain blocks behind its own, each of which hands on what it gets: its kernels have a 1 in the middle
-# and 0 elsewhere. That is a plain network of 56 layers.
+# Take the trained network of 8 layers. Behind its blocks add 24 plain blocks that pass their input on unchanged: their kernels have a 1 in the middle and 0 elsewhere. The result
+# is a plain network of 56 layers.
 
 
 # %%
@@ -596,13 +597,13 @@ fact(
 )
 
 # %% [markdown]
-# So the deep networks *contain* the shallow ones. (Zhang and others, *Dive into Deep Learning* 8.6, draw this as **nested function classes**: where the larger class contains the smaller, its best member cannot be
-# worse.) Nested is not enough. Training must also find what is there, and it does not.
+# So the deep networks *contain* the shallow ones. (Zhang and others, *Dive into Deep Learning* 8.6, draw this as **nested function classes**: if the larger class contains the
+# smaller, its best member cannot be worse.) But it is not enough that a good network exists. Training must also find it, and it does not.
 #
 # ### Is it the recipe?
 #
-# One learning rate, one optimizer, 12 epochs. Perhaps another recipe suits deep networks? This takes too long for a lesson, so it was measured earlier, with this very code: five
-# recipes, and for the best of them three times the budget, and nine times.
+# So far we used one learning rate, one optimizer and 12 epochs. Perhaps another recipe suits deep networks better? Trying this takes too long for a lesson, so it was measured
+# beforehand, with the same code: five recipes, and for the best of them also three and nine times the budget.
 
 # %%
 rows = measured("degradation")
@@ -626,7 +627,7 @@ budgets = (12, 36, 108)
 #
 # <details><summary>Answer</summary>
 #
-# Another recipe does not. Three times the budget narrows it. At nine times it is gone.
+# Another recipe does not. Three times the budget narrows the gap. With nine times the budget it is gone.
 #
 # </details>
 
@@ -680,15 +681,17 @@ claim(
 )
 
 # %% [markdown]
-# He and others asked this too, on ImageNet (section 4.1 of their paper, third footnote). With three times the iterations they still observed degradation, and concluded that more iterations are no feasible way out. They
-# conjecture that deep plain networks converge exponentially slowly. So here: not a wall, but a slope that gets steep. The network of 8 layers is done after 12 epochs.
+# He and others also asked this, on ImageNet (section 4.1 of their paper, third footnote). With three times the iterations they still observed degradation, and concluded that more
+# iterations are not a feasible solution. They conjecture that deep plain networks converge exponentially slowly. Our measurements fit this: with enough training the deep network
+# gets there, but the network of 8 layers is done after 12 epochs.
 
 # %% [markdown] slideshow={"slide_type": "notes"}
-# Stop here and let the class argue. The deep network CAN do it, all it needs is that most of its blocks do nothing. What would you change about a block so that "do nothing" is
-# the easiest thing for it, and not a feat? (In He's paper the curves are figure 1, plain, and figure 6, CIFAR-10: plain left, residual in the middle.)
+# Stop here and let the class argue. The deep network CAN do it: most of its blocks only have to do nothing. How would you change a block so that doing nothing becomes easy? (In
+# He's paper the curves are figure 1, plain, and figure 6, CIFAR-10: plain left, residual in the middle.)
 
 # %% [markdown]
-# **Exercise 2** (3 min): kernels that do nothing. Return the weights (channels, channels, 3, 3) of a convolution, padding 1, that hands on every channel as it is. No `dirac_`.
+# **Exercise 2** (3 min): kernels that do nothing. Return the weights (channels, channels, 3, 3) of a convolution with padding 1 that passes every channel on unchanged. Do not use
+# `dirac_`.
 
 
 # %%
@@ -705,14 +708,15 @@ exercises.identity_kernel.check(identity_kernel)
 # %% [markdown]
 # ## 4. The identity, easy and hard (9 min)
 #
-# So the trouble is with doing nothing. Suppose that a block should hand on its input: $y = x$. What must its weights be?
+# So doing nothing seems to be difficult. Suppose that a block should pass its input on unchanged: $y = x$. What must its weights be?
 #
 # $$\text{plain: } y = \mathrm{relu}(f(x)),\ f(x) = x \qquad\qquad \text{residual: } y = \mathrm{relu}(x + f(x)),\ f(x) = 0$$
 #
-# A plain block has to find kernels that hand on each channel as it is, twice, and scales that undo two normalisations. A residual block has to make $f$ zero: let the last scale $\gamma$ go to
-# zero, 16 numbers.
+# A plain block has to find, twice, kernels that pass each channel on unchanged, and scales that undo the two normalisations. A residual block only has to make $f$ zero: the last
+# scale $\gamma$, 16 numbers, must go to zero.
 #
-# We put it to the test. One block, fresh. Its task: give back its input, which is what the first layers of a network make of digits. Each kind of block gets three learning rates.
+# We test this with one untrained block. Its task is to return its input, feature maps that the first layers of a network compute from digits. We try three learning rates for each
+# kind of block.
 
 # %%
 with torch.no_grad():
@@ -735,11 +739,11 @@ def learn_identity(block, lr, num_steps=300):
 
 
 # %% [markdown]
-# **Before you run it:** who learns to do nothing?
+# **Before you run it:** which block learns to do nothing?
 #
 # <details><summary>Answer</summary>
 #
-# Both come closer with every step. But at each rate the residual block is far ahead.
+# Both get closer as they train. But at each rate the residual block is far ahead.
 #
 # </details>
 
@@ -778,7 +782,7 @@ claim(
 )
 
 # %% [markdown]
-# It is not that a plain block *could* not. By hand we can set one: kernels with a 1 in the middle, and scales and shifts that undo what batch normalisation does to these maps.
+# A plain block *could* do it. We can set its weights by hand: kernels with a 1 in the middle, and scales and shifts that undo what batch normalisation does to these maps.
 
 
 # %% tags=["measure"]
@@ -808,8 +812,8 @@ claim(
 )
 
 # %% [markdown]
-# All this is about *one* block. Many of them in a row add up what each makes of its input. There is a cure, and torchvision has it as an option (`zero_init_residual`): **start with the last scale $\gamma$ at
-# zero**. Then a residual block *is* the identity before any training, however many there are.
+# All this is about *one* block. In a deep network, the changes of many blocks add up. There is a remedy, and torchvision offers it as an option (`zero_init_residual`): **start
+# with the last scale $\gamma$ at zero**. Then every residual block *is* the identity before training, and so is any number of them in a row.
 
 # %%
 blocks = nn.Sequential(*[Block(16, skip=True) for _ in range(27)]).to(device)
@@ -823,8 +827,8 @@ fact(
 )
 
 # %% [markdown]
-# **Exercise 3** (3 min): begin as nothing. Set what has to be zero in a `Block` with a skip, so that it begins as the identity and *can still learn*, and return the block. Its parts are called `conv1`, `bn1`, `conv2`,
-# `bn2`.
+# **Exercise 3** (3 min): begin as the identity. In a `Block` with a skip, set to zero what is needed so that the block begins as the identity and *can still learn*. Return the
+# block. Its parts are called `conv1`, `bn1`, `conv2`, `bn2`.
 
 
 # %%
@@ -887,8 +891,8 @@ show(blocks_figure(), "Three blocks, from x above to y below. VGG's (with batch 
      "ReLU. Pre-activation: BN and ReLU stand before each convolution, and nothing stands on the shortcut's way from x to y.")  # fmt: skip
 
 # %% [markdown]
-# The left one is our plain block. (VGG of 2014 had no batch normalisation, BN, as that came a year later.) The middle one is our block with `skip=True`, line by line, with the shapes. The feature maps of four digits go in (a **feature map** is one channel of a layer's
-# result).
+# The left one is our plain block. (The VGG of 2014 had no batch normalisation, BN; that came a year later.) The middle one is our block with `skip=True`. Here it is line by line,
+# with the shapes. Its input is the feature maps of four digits (a **feature map** is one channel of a layer's result).
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -914,9 +918,9 @@ fact(
 # %% [markdown]
 # Three details that are easy to get wrong:
 #
-# - **No ReLU before the sum.** With one, $f(x) \ge 0$, and a block could only ever add.
-# - **The sum comes before the last ReLU**, so the block after it again gets non-negative maps.
-# - **The shortcut has no weights.** It costs no parameter and, beside two convolutions, next to no time.
+# - **There is no ReLU before the sum.** With one, $f(x) \ge 0$, and a block could never make a number smaller.
+# - **The sum comes before the last ReLU**, so the next block again gets non-negative maps.
+# - **The shortcut has no weights.** It adds no parameters and, compared with two convolutions, takes almost no time.
 
 # %%
 plain, residual = (network(56, skip) for skip in (False, True))
@@ -927,11 +931,11 @@ fact(
 )
 
 # %% [markdown]
-# **Before you run it:** the experiment of section 3 again. `skip=True` is all that changes.
+# **Before you run it:** we repeat the experiment of section 3 and change only `skip=True`. What do you expect?
 #
 # <details><summary>Answer</summary>
 #
-# The deep network trains as well as the shallow one, all the way to (nearly) no training error.
+# The deep network trains as well as the shallow one, down to almost no training error.
 #
 # </details>
 
@@ -959,7 +963,7 @@ claim(
 # %% [markdown]
 # ### On ten seeds
 #
-# One run each proves little. The table of section 3 has this experiment on ten seeds and at five depths.
+# A single run of each network proves little. The table of section 3 has this experiment on ten seeds and at five depths.
 
 
 # %%
@@ -998,11 +1002,12 @@ claim(
 )
 
 # %% [markdown]
-# By the slowest of them, SGD at 0.01, not even 8 plain layers were done (the first row of the figure in section 3).
+# With the slowest of these recipes, SGD at 0.01, not even the 8 plain layers were fully trained (the first row of the figure in section 3).
 #
 # ### The plus sign, or the start?
 #
-# A residual network begins with a way for $x$ through all blocks. Perhaps that is all that counts? So we let a *plain* network begin as `identity_start` of section 4 sets it, and train it as before.
+# In a residual network, $x$ can pass through all blocks from the start. Perhaps that is all that matters? To find out, we start a *plain* network with `identity_start` of section
+# 4, and train it as before.
 
 # %%
 begun = training_errors("plain, begun as the identity")
@@ -1018,13 +1023,14 @@ claim(
 )
 
 # %% [markdown]
-# So where a network starts explains most of degradation here. The plus sign gives a good start for nothing, and needs no data to be set. Whether it does more than that, three seeds are too few to tell.
+# So the starting point explains most of the degradation here. The plus sign gives a good start for free, and needs no data to set it. Three seeds are too few to tell whether it
+# does more than that.
 
 # %% [markdown]
 # ### VGG and ResNet, whole
 #
-# Both are stacks of 3 x 3 convolutions, in stages: when the picture gets half as wide, the channels double. We read that off torchvision's code. **Hooks** are functions that PyTorch calls whenever a layer has computed its
-# result. Ours note it, and are removed when all is noted.
+# Both are stacks of 3 x 3 convolutions, in stages: when the picture becomes half as wide, the channels double. We read the shapes from torchvision's networks with **hooks**,
+# functions that PyTorch calls whenever a layer has computed its result. Ours record the result and are then removed.
 
 
 # %%
@@ -1086,15 +1092,15 @@ show(architecture_figure(), "VGG-16 above, ResNet-18 below, a box for each layer
      "dashed where channels double and maps halve.")  # fmt: skip
 
 # %% [markdown]
-# VGG keeps large maps for longer (224, 112) and ends in three wide dense layers. ResNet shrinks to 56 x 56 at once, averages each channel at the end, and has one dense
+# VGG keeps large maps for longer (224, 112) and ends in three wide dense layers. ResNet quickly shrinks the maps to 56 x 56, averages each channel at the end, and has one dense
 # layer. Each arc is a plus sign. Three of them are dashed: there the shapes do not match (section 6).
 
 # %% [markdown] slideshow={"slide_type": "notes"}
-# Put the two training curves side by side on the wall and let the class describe them: same layers, same number of weights, same data, same budget. Only the training error is shown, so
+# Show the two training curves side by side and let the class describe them: same layers, same number of weights, same data, same budget. Only the training error is shown, so
 # nobody can say "overfitting".
 
 # %% [markdown]
-# **Exercise 4** (3 min): from the drawing to the code. Write the block at the right of the drawing, **pre-activation**. Each layer is given; ReLU is `F.relu`. The shapes match.
+# **Exercise 4** (3 min): from the drawing to the code. Write the right-hand block of the drawing, **pre-activation**. The layers are given; ReLU is `F.relu`. The shapes match.
 
 
 # %%
@@ -1125,7 +1131,7 @@ except RuntimeError as message:
 # %% [markdown]
 # He and others tried three shortcuts for that.
 #
-# **A: the identity, cut and padded.** Every second pixel, and zeros for the new channels. No parameters.
+# **A: the identity, subsampled and padded.** It takes every second pixel, and zeros for the new channels. It has no parameters.
 
 
 # %% tags=["measure"]
@@ -1157,9 +1163,10 @@ print("B: projection     ", tuple(projected(x).shape))
 print(f"   with {num_parameters(projected)} parameters")
 
 # %% [markdown]
-# **C: projections everywhere**, also where the shapes match and the identity would do.
+# **C: projections everywhere**, even where the shapes match and the identity would do.
 #
-# One network with each, of three stages: 16, 32, 64 channels on 8 x 8, 4 x 4, 2 x 2 pixels, three blocks a stage, 20 layers. The shortcut is all that changes. As a control, the same network with none.
+# We train one network with each shortcut. It has 20 layers in three stages of three blocks: 16, 32, 64 channels on 8 x 8, 4 x 4, 2 x 2 pixels. Only the shortcut changes. As a
+# control, we train the same network without shortcuts.
 
 
 # %% tags=["measure"]
@@ -1213,8 +1220,8 @@ for option in ("none", "A", "B", "C"):
 #
 # <details><summary>Answer</summary>
 #
-# Not on the digits: C makes more mistakes than A, which has no weights, and about as many as no shortcut at all. Twenty layers are few, differences are small, and their order depends on the task. He and others
-# left C out in the end, as the small gain was not worth its size.
+# Not on the digits: C makes more mistakes than A, which has no weights, and about as many as no shortcut at all. With only twenty layers the differences are small, and their order
+# depends on the task. He and others finally left C out: the small gain was not worth its size.
 #
 # </details>
 
@@ -1271,7 +1278,7 @@ claim(
 #
 # ### Pre-activation
 #
-# A year after, He and others (2016) moved BN and ReLU to the front of each convolution: the block of exercise 4.
+# A year later, He and others (2016) moved BN and ReLU before each convolution: the block of exercise 4.
 
 
 # %% tags=["measure"]
@@ -1289,7 +1296,7 @@ def preactivation_network(depth, channels=16):
 
 
 # %% [markdown]
-# Now nothing stands on the way from the first sum to the last. The output of the last block *is* the output of the first layer, plus what each block has added.
+# Now there is nothing on the shortcut from the first sum to the last. The output of the last block *is* the output of the first layer, plus what each block has added.
 
 # %%
 model = preactivation_network(56)
@@ -1307,23 +1314,25 @@ fact(
 )
 
 # %% [markdown]
-# Does it train better? At 56 layers, there is nothing left to see:
+# Does it train better? At 56 layers there is nothing left to improve:
 
 # %%
 pre = training_errors("pre-activation")
 print(f"pre-activation, 56 layers: {pre.min():.1f} to {pre.max():.1f} % training error")
 
 # %% [markdown]
-# Depth shows it. He and others report for CIFAR-10, with 110 layers, 6.6 % test error for the residual block and 6.4 % for pre-activation; with 1,001 layers, 7.6 % and 4.9 %.
+# The difference shows in much deeper networks. For CIFAR-10, He and others report 6.6 % test error for the residual block and 6.4 % for pre-activation with 110 layers; with 1,001
+# layers it is 7.6 % and 4.9 %.
 #
 # ### The gated ancestor: highway networks
 #
-# Some months before ResNet, Srivastava, Greff and Schmidhuber (2015) trained networks of 100 layers with a **gate** $t$ between 0 and 1, for each number, computed from the
+# Some months before ResNet, Srivastava, Greff and Schmidhuber (2015) trained networks of 100 layers in which every number has a **gate** $t$ between 0 and 1, computed from the
 # input:
 #
 # $$y = t(x) \cdot f(x) + (1 - t(x)) \cdot x, \qquad t(x) = \sigma(w * x + b)$$
 #
-# With $t = 0$ the layer hands on its input, with $t = 1$ it is a plain layer. The bias $b$ starts negative, so that at first the gates are nearly shut and the network lets through.
+# With $t = 0$ the layer passes its input on unchanged, with $t = 1$ it is a plain layer. The bias $b$ starts negative, so that at first the gates are nearly shut and the input
+# passes through the network almost unchanged.
 
 
 # %% tags=["measure"]
@@ -1340,7 +1349,7 @@ class Highway(nn.Module):
 
 
 # %% [markdown]
-# Both ends, exactly: shut the gates with a bias of -30, open them with +30.
+# We test both extremes: a bias of -30 shuts the gates, +30 opens them.
 
 # %%
 layer, x = Highway(16).eval(), torch.rand(4, 16, 8, 8)
@@ -1373,12 +1382,13 @@ def highway_network(depth, bias=-3):
 
 
 # %% [markdown]
-# **Before you run it:** 32 layers, 12 epochs of Adam (with SGD at the rate of section 3 the gates hardly move). Does the gate carry 32 layers? And what
-# does it cost?
+# **Before you run it:** we train 32 layers for 12 epochs with Adam (with SGD at the rate of section 3 the gates hardly move). Does the gate make 32 layers trainable? And what does
+# it cost?
 #
 # <details><summary>Answer</summary>
 #
-# It does, if the gates begin nearly shut. It costs a second convolution in every layer, for the gate: twice the parameters, and more time. ResNet's shortcut has no gate: both ways are always open, and it is free.
+# It does, if the gates begin nearly shut. The gate needs a second convolution in every layer: twice the parameters, and more time. ResNet's shortcut has no gate: both paths are
+# always open, and it is free.
 #
 # </details>
 
@@ -1413,8 +1423,8 @@ claim(
 # %% [markdown]
 # ### The collector: DenseNet
 #
-# Huang and others (2016) do not add, they **concatenate**: every layer gets the maps of *all* layers before it in the block, and adds $k$ new ones, the **growth rate**. After $l$
-# layers there are $c_0 + k\,l$ channels.
+# Huang and others (2016) do not add, they **concatenate**: every layer gets the maps of *all* layers before it in the block, and appends $k$ new ones; $k$ is the **growth rate**.
+# After $l$ layers there are $c_0 + k\,l$ channels.
 
 
 # %%
@@ -1435,8 +1445,9 @@ for number in range(1, 5):
     print(f"after layer {number}: {x.shape[1]} channels = 16 + {number} · {growth}")
 
 # %% [markdown]
-# What is added stays: a sum can be undone by a later block, a concatenation cannot. And channels grow all the time. So DenseNet does two things more. Before each 3 x 3 convolution stands a 1 x 1, a **bottleneck** that
-# makes 128 channels of however many there are. And between its blocks stands a **transition**, which halves channels and pixels. Here is DenseNet-121: $c_0 = 64$, $k = 32$, blocks of 6, 12, 24 and 16 such layers.
+# A later block can undo a sum, but not a concatenation: appended maps stay. So the number of channels keeps growing, and DenseNet does two more things. Before each 3 x 3
+# convolution there is a 1 x 1 convolution, a **bottleneck** that always gives 128 channels. And between its blocks there is a **transition**, which halves the channels and the
+# side of the maps. Here is DenseNet-121: $c_0 = 64$, $k = 32$, blocks of 6, 12, 24 and 16 such layers.
 
 # %%
 with torch.device("meta"):
@@ -1481,7 +1492,8 @@ fact(
 # %% [markdown]
 # ## 8. ResNet-18 in full view (13 min)
 #
-# Now the real one, for pictures of 224 x 224 and 1,000 classes. We keep torchvision's names for the parts. First the block: it is the one of section 5, with a shortcut of kind B (section 6).
+# Now we write the real ResNet-18, for pictures of 224 x 224 and 1,000 classes. We keep torchvision's names for the parts. First the block: it is the one of section 5, with
+# shortcut B (section 6).
 
 
 # %%
@@ -1512,7 +1524,7 @@ def stage(in_channels, channels, stride):
 
 
 # %% [markdown]
-# The whole: a **stem** that makes the picture small (7 x 7 with stride 2, then pooling), four stages, average, one linear layer.
+# The whole network has a **stem** that makes the picture small (7 x 7 with stride 2, then pooling), four stages, global average pooling, and one linear layer.
 
 
 # %%
@@ -1533,11 +1545,11 @@ class ResNet18(nn.Module):
 
 
 # %% [markdown]
-# **Before you run it:** which proof would convince you that this *is* ResNet-18? The same number of parameters? The same names and shapes?
+# **Before you run it:** what would convince you that this *is* ResNet-18? The same number of parameters? The same names and shapes?
 #
 # <details><summary>Answer</summary>
 #
-# Neither: a ReLU in the wrong place changes no parameter and no shape. The same weights and the same pictures must give the same outputs.
+# Neither is enough: a ReLU in the wrong place changes no parameter and no shape. The same weights and the same pictures must give the same outputs.
 #
 # </details>
 
@@ -1562,7 +1574,7 @@ fact(
 )
 
 # %% [markdown]
-# Now the outputs. (We draw the batch normalisation's averages at random. Fresh ones are 0 and 1, and would hide a mistake.)
+# Now the outputs. (We draw the means and variances of batch normalisation at random. In a new network they are 0 and 1, and could hide a mistake.)
 
 # %%
 for module in theirs.modules():
@@ -1583,11 +1595,12 @@ fact(
 )
 
 # %% [markdown]
-# So whatever weights somebody has trained with torchvision's ResNet-18, `ours.load_state_dict(...)` takes them.
+# So `ours.load_state_dict(...)` accepts any weights that were trained with torchvision's ResNet-18.
 #
 # ### Reading torchvision's source
 #
-# You have written it, so you can read it. Practical advice of the lectures: use open-source implementations, and look into them. `inspect.getsource` shows the code that runs here.
+# You have written ResNet-18, so you can read it. The lectures advise you to use open-source implementations, and to look into them. `inspect.getsource` shows the code that runs
+# here.
 
 # %%
 print(inspect.getsource(zoo.resnet.BasicBlock.forward))
@@ -1596,13 +1609,14 @@ print(inspect.getsource(zoo.resnet.BasicBlock.forward))
 # Find, line by line:
 #
 # 1. `identity = x` keeps the input, before anything happens to it.
-# 2. `self.relu` is one module, used twice. It has no weights, so it may be. It is `nn.ReLU(inplace=True)`: it overwrites its input, which saves memory, and `x` itself is never
-#    overwritten.
-# 3. No `relu` between `bn2` and the sum.
-# 4. `if self.downsample is not None`: shortcut B, where the shapes do not match.
-# 5. `out += identity`: the plus sign.
+# 2. `self.relu` is one module, used twice. This is allowed because it has no weights. It is `nn.ReLU(inplace=True)`: it overwrites its input, which saves memory, but `x` itself is
+#    never overwritten.
+# 3. There is no `relu` between `bn2` and the sum.
+# 4. `if self.downsample is not None` is shortcut B, where the shapes do not match.
+# 5. `out += identity` is the plus sign.
 #
-# The deep ones, from ResNet-50 on, have another block, the **bottleneck**: 1 x 1 to a quarter of the channels, 3 x 3, and 1 x 1 back. In the paper, its stride is in the first 1 x 1 convolution. What does torchvision do?
+# The deeper ResNets, from ResNet-50 on, have another block, the **bottleneck**: a 1 x 1 convolution to a quarter of the channels, a 3 x 3 convolution, and a 1 x 1 convolution
+# back. In the paper, the stride is in the first 1 x 1 convolution. What does torchvision do?
 
 # %%
 with torch.device("meta"):
@@ -1615,11 +1629,12 @@ fact(
 
 # %% [markdown] slideshow={"slide_type": "notes"}
 # Errata of the slides: `BatchNorm2D` is `BatchNorm2d`; `resnet18(pretrained=True)` is `resnet18(weights=ResNet18_Weights.DEFAULT)` since torchvision 0.13; `torch.hub.load(...)`
-# should not pin a version of 2019, as one slide does (v0.5.0), but take the installed torchvision. The stride in the 3 x 3 is known as "ResNet v1.5"; torchvision's source says so in a comment above Bottleneck.
+# should not pin a version of 2019 (v0.5.0), as one slide does, but use the installed torchvision. The stride in the 3 x 3 is known as "ResNet v1.5"; torchvision's source says so
+# in a comment above Bottleneck.
 
 # %% [markdown]
-# **Exercise 5** (3 min): the number in the name. A ResNet has a stem of one convolution, four stages, and a linear layer. `blocks` says how many blocks each stage has, such as `[2, 2, 2, 2]`, `convolutions` how many
-# stand in a row in a block. Return the depth. What is the name of `[3, 4, 6, 3]` with 2, what with 3?
+# **Exercise 5** (3 min): the number in the name. A ResNet has a stem of one convolution, four stages, and a linear layer. `blocks` says how many blocks each stage has, such as
+# `[2, 2, 2, 2]`, and `convolutions` says how many convolutions each block has in a row. Return the depth. Which ResNet is `[3, 4, 6, 3]` with 2 convolutions, and which with 3?
 
 
 # %%
@@ -1638,8 +1653,8 @@ exercises.resnet_depth.check(resnet_depth)
 #
 # ### The gradient, layer by layer
 #
-# Notebook 01's measuring device, for convolutions: the norm of each layer's gradient, in a fresh network. The controls compute anew what they show, so
-# with 110 layers the figure takes a few seconds.
+# As in notebook 01, we measure the norm of each layer's gradient in an untrained network, now for convolutions. The controls recompute what they show, so with 110 layers the
+# figure takes a few seconds.
 
 # %%
 some_images, some_labels = (tensor[:256].to(device) for tensor in train_data.tensors)
@@ -1680,7 +1695,7 @@ def draw_profile(depth=56, channels=16):
 explore(draw_profile, depth=[56, 8, 20, 32, 110], channels=[16, 4, 32])
 
 # %% [markdown]
-# Nothing vanishes in the plain network: this is the explosion through batch normalisation of notebook 01. In the residual network the profile is nearly level.
+# Nothing vanishes in the plain network: this is the explosion caused by batch normalisation, which notebook 01 showed. In the residual network the profile is nearly level.
 
 # %%
 (_, wide), (_, narrow) = profile(56, skip=False), profile(56, skip=True)
@@ -1694,8 +1709,9 @@ claim(
 # %% [markdown]
 # ### How far can you trust a gradient?
 #
-# A gradient says where downhill is **here**. After a step it is another one. Training works if the two resemble each other. So: take a fresh network, move all its kernels a
-# little in a random direction, and compare the gradients before and after, by the cosine of the angle between them. A step of 0.01 moves each kernel by a hundredth of its own length.
+# A gradient says which way is downhill **here**. After a step the gradient is different. Training works if the two are similar. So we take an untrained network, move all its
+# kernels a little in a random direction, and compare the gradients before and after, by the cosine of the angle between them. A step of 0.01 moves each kernel by a hundredth of
+# its own length.
 
 
 # %%
@@ -1720,12 +1736,13 @@ def flat_gradient(model):
 
 
 # %% [markdown]
-# **Before you run it:** the plain network of 56 layers, moved by a hundredth. How much of the old gradient is left?
+# **Before you run it:** we move the plain network of 56 layers by a hundredth. How similar is the new gradient to the old one?
 #
 # <details><summary>Answer</summary>
 #
-# Next to nothing: the new gradient stands nearly at a right angle to the old one, as two random directions do. In the residual network of the same depth most of it is left. So the trouble of the deep plain
-# network is not that its gradient is small. It is that the gradient says nothing about what comes after the smallest step. Balduzzi and others (2017) call such gradients *shattered*.
+# Hardly at all: the new gradient is nearly at a right angle to the old one, like two random directions. In the residual network of the same depth the two remain similar. So the
+# problem of the deep plain network is not a small gradient. The problem is that its gradient says nothing about the loss even a small step away. Balduzzi and others (2017) call
+# such gradients *shattered*.
 #
 # </details>
 
@@ -1761,12 +1778,12 @@ claim(
 # %% [markdown]
 # ### The loss as a landscape
 #
-# A gradient that holds for no distance means that the loss is not smooth. We can see that. Stand at the weights $w$ of a fresh network and look around, in two random directions $u$
-# and $v$, each kernel of them as long as that of $w$:
+# If the gradient changes completely over a small distance, the loss is not smooth. We can make this visible. We start at the weights $w$ of an untrained network and go in two
+# random directions $u$ and $v$, in which each kernel is as long as in $w$:
 #
 # $$L(a, b) = \text{loss at } w + a\,u + b\,v, \qquad -0.05 \le a, b \le 0.05$$
 #
-# Batch normalisation works with the averages of the batch, as in training: this is the surface that training walks on.
+# Batch normalisation uses the averages of the batch, as in training: this is the surface on which training moves.
 
 
 # %%
@@ -1786,11 +1803,12 @@ def landscape(model, axis):
 
 
 # %% [markdown]
-# **Before you run it:** 56 layers, without and with skips. What will the two landscapes look like, drawn at the same scale?
+# **Before you run it:** what will the landscapes of 56 layers look like, without and with skips, drawn at the same scale?
 #
 # <details><summary>Answer</summary>
 #
-# Without skips it is a plate: whatever the weights, the loss is that of guessing, $\ln 10 = 2.3$, and a little noise on top. There is no slope that holds for two steps. With skips there is one.
+# Without skips it is flat: whatever the weights, the loss is that of guessing, $\ln 10 = 2.3$, plus a little noise. No slope stays the same for two steps. With skips there is a
+# smooth slope.
 #
 # </details>
 
@@ -1824,8 +1842,8 @@ def landscape_figure():
 show(landscape_figure(), "The loss around fresh networks of 56 layers, along two random directions, both boxes equally high. Left, without skips, a nearly flat sheet with small bumps; right, with skips, a smooth slope.")
 
 # %% [markdown]
-# As a number: walk along a row or a column. How much does the slope change from one step to the next, compared with the slope itself? On a smooth slope next to nothing. Where every step is
-# drawn by chance, $\sqrt 3$ times as much.
+# We can put this into a number. Along a row or a column, how much does the slope change from one step to the next, compared with the slope itself? On a smooth surface it hardly
+# changes. If all heights are random and independent, the changes are $\sqrt 3$ times as large as the slopes.
 
 
 # %%
@@ -1849,15 +1867,15 @@ claim(
 )  # fmt: skip
 
 # %% [markdown] slideshow={"slide_type": "notes"}
-# Li and others (2018) made such pictures famous. Theirs show trained networks, on CIFAR-10, and on a wider range: without skips, 56 layers are chaotic there too, and shallow networks are smooth either way.
-# These are two directions out of more than a hundred thousand; another seed shows other bumps, and the same slope. This is R9 of the lectures: "the gradient of earlier parameters depends more directly on
-# the output", seen from above.
+# Li and others (2018) made such pictures famous. Theirs show trained networks on CIFAR-10, over a wider range: without skips, 56 layers are chaotic there too, and shallow networks
+# are smooth either way. These are two directions out of more than a hundred thousand; another seed shows other bumps, and the same slope. This is topic R9 of the lectures: "the
+# gradient of earlier parameters depends more directly on the output".
 
 # %% [markdown]
 # ## 10. Exercises (35 min)
 #
-# **Exercise 6**: the highway gate. `f` and `gate` are layers. The gate's output is a logit: it still has to become a number between 0 and 1. Return the highway layer's output
-# for input `x`. Compute `f(x)` once.
+# **Exercise 6**: the highway gate. `f` and `gate` are layers. The gate's output is a logit: it still has to become a number between 0 and 1. Return the highway layer's output for
+# input `x`. Compute `f(x)` only once.
 
 
 # %%
@@ -1872,8 +1890,9 @@ exercises.highway_forward.check(highway_forward)
 # exercises.highway_forward.solution()
 
 # %% [markdown]
-# **Exercise 7**: count a bottleneck, without PyTorch. Convolutions 1 x 1 from `in_channels` to `width`, 3 x 3 from `width` to `width`, 1 x 1 from `width` to `4 * width`, none with
-# a bias; batch normalisation after each. Where `in_channels` is not `4 * width`, the shortcut is a projection with batch normalisation. Return the number of parameters.
+# **Exercise 7**: count a bottleneck, without PyTorch. It has convolutions 1 x 1 from `in_channels` to `width`, 3 x 3 from `width` to `width`, and 1 x 1 from `width` to
+# `4 * width`, without bias, and batch normalisation after each. If `in_channels` is not `4 * width`, the shortcut is a projection with batch normalisation. Return the number of
+# parameters.
 
 
 # %%
@@ -1888,8 +1907,9 @@ exercises.count_bottleneck.check(count_bottleneck)
 # exercises.count_bottleneck.solution()
 
 # %% [markdown]
-# **Exercise 8**: the projection shortcut. Return a residual block, a module, for any `in_channels`, `out_channels` and `stride`: two 3 x 3 convolutions without bias, each with batch
-# normalisation, the stride in the first. The shortcut is a projection (1 x 1 convolution without bias, batch normalisation) where shapes differ, and the identity where they match.
+# **Exercise 8**: the projection shortcut. Return a residual block, as a module, for any `in_channels`, `out_channels` and `stride`. It has two 3 x 3 convolutions without bias,
+# each with batch normalisation, and the stride is in the first. The shortcut is a projection (1 x 1 convolution without bias, batch normalisation) where shapes differ, and the
+# identity where they match.
 
 
 # %%
@@ -1904,8 +1924,8 @@ exercises.make_block.check(make_block)
 # exercises.make_block.solution()
 
 # %% [markdown]
-# **Exercise 9**: a dense block. Return a module of `num_layers` layers, each BN, ReLU, 3 x 3 convolution without bias, as `DenseLayer` of section 7. Each layer sees all channels before it and adds `growth` new
-# ones behind them. The output has all channels, the input's first.
+# **Exercise 9**: a dense block. Return a module of `num_layers` layers. Each is BN, ReLU and a 3 x 3 convolution without bias, like `DenseLayer` in section 7. Each layer gets all
+# channels before it and appends `growth` new ones. The output has all channels, those of the input first.
 
 
 # %%
@@ -1922,15 +1942,15 @@ exercises.make_dense_block.check(make_dense_block)
 # %% [markdown]
 # ## 11. Lab: the deepest network that still trains in 60 seconds (30 min and more)
 #
-# **How deep can you go, in a minute on one core?** Write `train_deepest`, which takes nothing, and trains and returns a network for digits (N, 1, 8, 8), prepared as `train_data` is. The
-# rules:
+# **How deep can you go, in a minute on one core?** Write `train_deepest`, without arguments: it trains a network for digits (N, 1, 8, 8), prepared like `train_data`, and returns
+# it. The rules:
 #
 # - it learns from `train_data` only (choose settings by `val_data`), in at most **60 seconds**;
 # - it reads at least **90 %** of the held-out test digits;
-# - its depth is the number of convolutions of 3 x 3 or larger on the **longest way** from the picture to the outputs: those side by side count once;
+# - its depth is the number of convolutions of 3 x 3 or larger on the **longest way** from the picture to the outputs: parallel ones count once;
 # - each of them must have a gradient, so dead blocks do not count.
 #
-# **50 convolutions are good, 100 are very good.** The check takes the time, counts, and scores it on the test digits.
+# **50 convolutions are good, 100 are very good.** The check measures the time, counts the convolutions, and tests the network on the test digits.
 
 
 # %%
@@ -1947,10 +1967,10 @@ exercises.lab.check(train_deepest)
 # %% [markdown]
 # ## Summary
 #
-# - **Depth is the longest way**, not the number of layers. Parameters say little about it.
-# - **Look at the training error first.** Where a larger network fits its own training data worse, no regularisation will help: the trouble is in the training.
-# - **Make doing nothing easy:** a shortcut past each block, its last scale at zero. Where a network starts matters a great deal.
-# - **Keep the shortcut free.** A projection only where shapes differ, and in pre-activation blocks not even a ReLU.
+# - **Depth is the longest way**, not the number of layers. The number of parameters says little about it.
+# - **Look at the training error first.** If a larger network fits its own training data worse, no regularisation will help: the problem is in the training.
+# - **Make doing nothing easy:** add a shortcut past each block, and start with the block's last scale at zero. Where a network starts matters a great deal.
+# - **Keep the shortcut free.** Use a projection only where shapes differ, and in pre-activation blocks not even a ReLU.
 # - **Read the source** of the networks that you use. You can: you have written one.
 
 # %%
