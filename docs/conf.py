@@ -11,8 +11,7 @@ from myst_nb.core.render import NbElementRenderer
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from tools.build import tokens  # noqa: E402
-from tools.readme import opened  # noqa: E402
+from tools.build import TO_SET, has_address, opened, tokens  # noqa: E402
 
 VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["version"]
 REPO, REF = tokens()["@REPO@"], tokens()["@REF@"]
@@ -33,11 +32,12 @@ html_theme_options = {
     "repository_url": REPO,
     "repository_branch": REF,
     "path_to_docs": "",
-    "use_repository_button": True,
-    "use_issues_button": True,
-    "use_edit_page_button": True,
+    "use_repository_button": has_address(),
+    "use_issues_button": has_address(),
+    "use_edit_page_button": has_address(),
     "use_download_button": False,
-    "launch_buttons": {"colab_url": "https://colab.research.google.com"},
+    "launch_buttons": {"colab_url": "https://colab.research.google.com"} if has_address() else {},
+    "announcement": "" if has_address() else TO_SET.strip("*").replace("`", ""),
     "show_toc_level": 2,
     "navbar_persistent": [],  # the sidebar has a search already
 }

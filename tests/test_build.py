@@ -312,8 +312,21 @@ def test_address_and_version_come_from_pyproject(tmp_path, monkeypatch, version,
         f'[project]\nversion = "{version}"\n[project.urls]\nRepository = "https://github.com/me/fork/"\n'
     )
     assert build.tokens() == {"@REPO@": "https://github.com/me/fork", "@SLUG@": "me/fork", "@REF@": ref}
-    assert f"https://colab.research.google.com/github/me/fork/blob/{ref}/notebooks/05_x.ipynb" in readme.badges("05_x")
-    assert f"welcome?src=https://github.com/me/fork/blob/{ref}/notebooks/05_x.ipynb" in readme.badges("05_x")
+    assert f"https://colab.research.google.com/github/me/fork/blob/{ref}/notebooks/05_x.ipynb" in build.badges("05_x")
+    assert f"welcome?src=https://github.com/me/fork/blob/{ref}/notebooks/05_x.ipynb" in build.badges("05_x")
+
+
+def test_without_an_address_a_sentence_stands_where_links_would_lead_nowhere(built, monkeypatch):
+    words = {"@REPO@": "https://github.com/OWNER/x", "@SLUG@": "OWNER/x", "@REF@": "main"}
+    for module in (build, readme):
+        monkeypatch.setattr(module, "tokens", lambda: words)
+    assert build.badges("05_x") == build.TO_SET
+    for part in (readme.table(built.parent), readme.clone()):
+        assert "OWNER" not in part and "](http" not in part
+    assert readme.table(built.parent).startswith(build.TO_SET)
+    words["@REPO@"], words["@SLUG@"] = "https://github.com/me/x", "me/x"
+    assert "[Colab](https://colab.research.google.com/github/me/x/" in readme.table(built.parent)
+    assert "git clone --depth 1 https://github.com/me/x\ncd x" in readme.clone()
 
 
 @pytest.mark.parametrize(

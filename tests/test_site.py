@@ -66,6 +66,9 @@ def test_links_to_files_that_are_no_pages_lead_to_the_repository_and_badges_go(t
     text = "[![Open in Colab](https://a/b.svg)](https://c)\n[data](../data/README.md#x) [words](glossary.md)"
     right = "[data](https://example.org/me/fork/blob/main/data/README.md#x) [words](glossary.md)"
     assert site.addressed(text, "docs", tmp_path) == right
+    monkeypatch.setattr(site, "tokens", lambda: {"@REPO@": "https://github.com/OWNER/x", "@REF@": "main"})
+    text = f"{site.TO_SET}[data](../data/README.md#x) [words](glossary.md)"
+    assert site.addressed(text, "docs", tmp_path) == "data [words](glossary.md)"
 
 
 # ---- explorers -------------------------------------------------------------------------------------------------------

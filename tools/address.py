@@ -9,7 +9,7 @@ import re
 import subprocess
 import sys
 
-from tools.build import ROOT
+from tools.build import PLACEHOLDER, ROOT
 
 PROJECT = ROOT / "pyproject.toml"
 LINE = re.compile(r'^Repository = "(.*)"$', re.M)
@@ -38,7 +38,7 @@ def main() -> int:
         address = public(remote) or before
     PROJECT.write_text(LINE.sub(f'Repository = "{address}"', text), encoding="utf-8")
     asks = " It is still to be set: make address ADDRESS=https://github.com/OWNER/NAME."
-    to_set = asks if "/OWNER/" in address else ""
+    to_set = asks if PLACEHOLDER in address else ""
     print(f"The address is {address}.{to_set}")
     return 0
 

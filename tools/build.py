@@ -6,7 +6,8 @@
     python -m tools.build --frames F  draw all pictures of the explorers into F/NN_topic for the site, write no notebook
 
 Tokens in a source: @REPO@ (address), @SLUG@ (OWNER/NAME), @REF@ (tag of a release, else main), all from pyproject.toml;
-@TIME@ (how long the stored run took). `python -m tools.readme` then brings the tables of README and docs/ up to date.
+@BADGES@ (links to Colab and Kaggle); @TIME@ (how long the stored run took). `python -m tools.readme` then brings the
+tables of README and docs/ up to date.
 """
 
 import argparse
@@ -62,6 +63,8 @@ FOLD = {  # in JupyterLab and Notebook, on Colab, on Kaggle
 }
 HIDDEN = "hide-input"  # the tag for the site and the slides
 NOTES = "<details><summary>For the instructor</summary>\n\n", "\n\n</details>"
+PLACEHOLDER = "/OWNER/"  # in an address that is still to be set
+TO_SET = "*The address of the course is still to be set (`make address`). Until then no link leads to Colab or Kaggle.*"
 PROGRESS_BAR = re.compile(r"\d+%\|.*\d+/\d+ \[|\d+it \[")  # as tqdm writes it
 
 
@@ -71,6 +74,31 @@ def tokens() -> dict[str, str]:
     repo, version = project["urls"]["Repository"].rstrip("/"), project["version"]
     ref = "main" if ".dev" in version else f"v{version}"
     return {"@REPO@": repo, "@SLUG@": "/".join(repo.split("/")[-2:]), "@REF@": ref}
+
+
+def has_address() -> bool:
+    """False where `make address` has still to set it."""
+    return PLACEHOLDER not in tokens()["@REPO@"]
+
+
+def opened(name: str) -> dict[str, str]:
+    """The addresses at which a notebook opens: {"Colab": ..., "Kaggle": ...}."""
+    page = substitute(f"github.com/@SLUG@/blob/@REF@/notebooks/{name}.ipynb", tokens())
+    return {
+        "Colab": f"https://colab.research.google.com/{page.replace('github.com', 'github', 1)}",
+        "Kaggle": f"https://kaggle.com/kernels/welcome?src=https://{page}",
+    }
+
+
+def badges(name: str) -> str:
+    """The Colab and Kaggle badges of a notebook, as markdown; without an address, a sentence that says so."""
+    places = opened(name)
+    return (
+        f"[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]({places['Colab']})\n"
+        f"[![Open in Kaggle](https://kaggle.com/static/images/open-in-kaggle.svg)]({places['Kaggle']})"
+        if has_address()
+        else TO_SET
+    )
 
 
 def sources(names: list[str], folder: Path = SOURCES) -> list[Path]:
@@ -104,7 +132,7 @@ def load(source: Path) -> NotebookNode:
     """
     notebook = jupytext.read(source, fmt="py:percent")
     notebook.metadata = METADATA
-    seen: Counter[str] = Counter()
+    values, seen = tokens() | {"@BADGES@": badges(source.stem)}, Counter()
     for cell in notebook.cells:
         digest = hashlib.sha256(f"{cell.cell_type}\n{cell.source}".encode()).hexdigest()[:8]
         seen[digest] += 1
@@ -112,7 +140,7 @@ def load(source: Path) -> NotebookNode:
         tags = {"tags": cell.metadata["tags"]} if "tags" in cell.metadata else {}
         cell.metadata = {"slideshow": {"slide_type": slide_type(cell)}} | tags
         fold(cell)
-        cell.source = substitute(cell.source, tokens())
+        cell.source = substitute(cell.source, values)
     return notebook
 
 

@@ -15,27 +15,9 @@ import nbformat
 from nbformat import NotebookNode
 
 from tools import fingerprint, measure_tables
-from tools.build import NOTEBOOKS, ROOT, built, markdown, run_time, substitute, tokens
+from tools.build import NOTEBOOKS, ROOT, TO_SET, built, has_address, markdown, opened, run_time, tokens
 
 README, DOCS, RUNS = ROOT / "README.md", ROOT / "docs", ROOT / "data/runs.csv"
-
-
-def opened(name: str) -> dict[str, str]:
-    """The addresses at which a notebook opens: {"Colab": ..., "Kaggle": ...}."""
-    page = substitute(f"github.com/@SLUG@/blob/@REF@/notebooks/{name}.ipynb", tokens())
-    return {
-        "Colab": f"https://colab.research.google.com/{page.replace('github.com', 'github', 1)}",
-        "Kaggle": f"https://kaggle.com/kernels/welcome?src=https://{page}",
-    }
-
-
-def badges(name: str) -> str:
-    """The Colab and Kaggle badges of a notebook, as markdown."""
-    places = opened(name)
-    return (
-        f"[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]({places['Colab']}) "
-        f"[![Open in Kaggle](https://kaggle.com/static/images/open-in-kaggle.svg)]({places['Kaggle']})"
-    )
 
 
 def headed(notebook: NotebookNode, name: str) -> tuple[str, str]:
@@ -49,12 +31,14 @@ def headed(notebook: NotebookNode, name: str) -> tuple[str, str]:
 
 
 def table(folder: Path = NOTEBOOKS) -> str:
-    """The table of the notebooks that are built."""
-    rows = ["| | notebook | question | | time |", "|---|---|---|---|---|"]
+    """The table of the notebooks that are built, below a line on where else they open."""
+    public = has_address()
+    place = "Each also has a button for Kaggle, where *Settings > Internet* must be on." if public else TO_SET
+    rows = [place, "", "| | notebook | question | | time |", "|---|---|---|---|---|"]
     for path in built([], folder):
         notebook = nbformat.read(path, as_version=4)
         title, question = headed(notebook, path.name)
-        colab = f"[Colab]({opened(path.stem)['Colab']})"
+        colab = f"[Colab]({opened(path.stem)['Colab']})" if public else ""
         link = f"[{title}](notebooks/{path.name})"
         rows.append(f"| {path.stem[:2]} | {link} | {question} | {colab} | {run_time(notebook)} |")
     return "\n".join(rows)
@@ -158,6 +142,8 @@ def measured() -> str:
 
 def clone() -> str:
     """The lines that fetch the course."""
+    if not has_address():
+        return "Open a terminal in the folder that holds this file."
     repo = tokens()["@REPO@"]
     return f"```bash\ngit clone --depth 1 {repo}\ncd {repo.split('/')[-1]}\n```"
 

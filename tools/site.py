@@ -26,7 +26,18 @@ from nbformat.v4 import new_output
 from sphinx.cmd.build import main as sphinx
 
 from tools import fingerprint, measure_tables, readme
-from tools.build import NOTEBOOKS, ROOT, built, code_cells, draw_frames, sources, substitute, tokens
+from tools.build import (
+    NOTEBOOKS,
+    PLACEHOLDER,
+    ROOT,
+    TO_SET,
+    built,
+    code_cells,
+    draw_frames,
+    sources,
+    substitute,
+    tokens,
+)
 
 SITE, FRAMES, SLIDES, DOCS = ROOT / "site", ROOT / "frames", ROOT / "slides", ROOT / "docs"
 OUTSIDE = re.compile(r"(`+).*?\1|\$\$?[^$]+\$\$?|!?\[[^\]]*\]\([^)]*\)|<[^>]+>|^#.*?$|\{[^}]*\}`", re.M | re.S)
@@ -102,17 +113,19 @@ def with_explorers(notebook: NotebookNode, name: str, folder: Path, static: Path
 
 
 def addressed(text: str, folder: str, source: Path) -> str:
-    """Links to files that are no pages lead to the repository; badges, which lie in the network, go."""
-    text = re.sub(r"\[!\[Open in \w+\]\([^)]*\)\]\([^)]*\)\n?", "", text)
+    """Links to files that are no pages lead to the repository, or are text where its address is still to be set. What
+    leads to Colab and Kaggle goes: each page has buttons, or says above that the address is missing."""
+    text = re.sub(r"\[!\[Open in \w+\]\([^)]*\)\]\([^)]*\)\n?", "", text).replace(TO_SET, "")
+    repository = substitute("@REPO@/blob/@REF@", tokens())
 
     def link(found: re.Match) -> str:
-        before, target, anchor = found.groups()
+        words, target, anchor = found.groups()
         inside = os.path.normpath(os.path.join(folder, target))
         if (source / inside).is_file() and not inside.endswith(".py") or not (ROOT / inside).exists():
             return found[0]
-        return f"{before}{substitute('@REPO@/blob/@REF@', tokens())}/{inside}{anchor or ''})"
+        return words if PLACEHOLDER in repository else f"[{words}]({repository}/{inside}{anchor or ''})"
 
-    return re.sub(r"(\]\()(?!https?:|#|mailto:)([^)#\s]+)(#[^)\s]*)?\)", link, text)
+    return re.sub(r"\[([^][]*)\]\((?!https?:|#|mailto:)([^)#\s]+)(#[^)\s]*)?\)", link, text)
 
 
 def anchored(text: str, name: str) -> str:

@@ -22,7 +22,7 @@ from nbconvert import SlidesExporter
 from nbformat import NotebookNode
 from traitlets.config import Config
 
-from tools.build import HIDDEN, NOTES, ROOT, built, is_folded
+from tools.build import HIDDEN, NOTES, ROOT, TO_SET, built, is_folded
 
 SLIDES = ROOT / "slides"
 SIZE = 1280, 720
@@ -108,7 +108,7 @@ def html(notebook: NotebookNode, title: str) -> str:
     notebook.metadata.title = title
     first = notebook.cells[0]
     # badges are pictures of the web, and nobody writes on a slide
-    first.source = re.sub(r"^(\[!\[Open|\*\*To keep).*\n?", "", first.source, flags=re.MULTILINE)
+    first.source = re.sub(r"^(\[!\[Open|\*\*To keep).*\n?", "", first.source.replace(TO_SET, ""), flags=re.MULTILINE)
     notebook.cells = at_headings(notebook.cells)
     for cell in notebook.cells:
         if cell.metadata.slideshow.slide_type == "notes":

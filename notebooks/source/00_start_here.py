@@ -1,8 +1,7 @@
 # %% [markdown]
 # # 00 · Start here: a network that reads digits
 #
-# [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/@SLUG@/blob/@REF@/notebooks/00_start_here.ipynb)
-# [![Open in Kaggle](https://kaggle.com/static/images/open-in-kaggle.svg)](https://kaggle.com/kernels/welcome?src=https://github.com/@SLUG@/blob/@REF@/notebooks/00_start_here.ipynb)
+# @BADGES@
 #
 # **To keep what you write:** on Colab choose *File > Save a copy in Drive*, on Kaggle *Copy & Edit*, before you begin. Section 7 says how to come
 # back, and how to hand in.
