@@ -5,13 +5,13 @@
 #
 # **To keep what you write:** on Colab choose *File > Save a copy in Drive*, on Kaggle *Copy & Edit*, before you begin.
 #
-# **Question:** A network can learn its training labels by heart, the wrong ones too. What keeps it from doing so, and when does that help on new
+# **Question:** A network can learn its training labels by heart, even the wrong ones. What keeps it from doing so, and when does that help on new
 # pictures?
 #
 # **You will be able to**
 # - write dropout, an L1 and L2 penalty, weight decay and early stopping yourself, and say what each does to the weights,
 # - choose a strength on validation labels, and count those labels as labels,
-# - compare regularisers so that none of them has an advantage, and say "no difference" where there is none.
+# - compare regularisers so that none of them has an advantage, and say when there is no difference.
 #
 # **Time:** it runs in @TIME@ on two CPU cores, and takes no GPU; with all sections, the exercises and the lab, about two and a half hours.
 # **Before this:** notebook 05, section 6 (choose on validation data, test once).
@@ -22,7 +22,7 @@
 # - **Core:** sections 1, 2, 3, 4, 5 and 6: wrong labels learned by heart, dropout, penalties, weight decay, early stopping, and all of them side by
 #   side.
 # - **Optional:** 7 (three sentences on dropout, tested), 8 (batch normalisation, and with dropout), 9 (`Dropout2d`).
-# - **Where to stop:** after the second claim of section 6. If you are late, show of section 4 only the table of four optimizers.
+# - **Where to stop:** after the second claim of section 6. If you are late, show only the table of four optimizers from section 4.
 
 # %% slideshow={"slide_type": "skip"}
 # Set-up: finds the course's files here, on Kaggle or on the net. Just run it.
@@ -72,11 +72,10 @@ seeds = [100 * first_seed + k for k in range(3)]  # no two runs share one
 # %% [markdown]
 # ## 1. Learning by heart (9 min)
 #
-# Notebook 00 has shown that a network can learn labels that are pure chance (Zhang et al. 2017). Real data have some of those: in ten well-known test sets 3 % of the
-# labels are wrong (Northcutt et al. 2021). What makes a network rely less on its own training labels, so that it does better on new pictures, is called
-# **regularisation**.
+# Notebook 00 showed that a network can learn labels that are pure chance (Zhang et al. 2017). Real data have wrong labels, too: in ten well-known test sets, 3 % of the
+# labels are wrong (Northcutt et al. 2021). **Regularisation** is whatever makes a network rely less on its own training labels, so that it does better on new pictures.
 #
-# To see it at work, we take scikit-learn's digits (8 x 8 pixels) and tempt the network. It gets only 300, and **every fifth label is wrong**.
+# To see it at work, we take scikit-learn's digits (8 x 8 pixels) and make learning by heart easy. The network gets only 300 digits, and **every fifth label is wrong**.
 
 
 # %% tags=["measure"]
@@ -120,8 +119,8 @@ fig = image_grid(x[some].unflatten(1, (1, 8, 8)) / 4 + 0.4, [f"{label}" for labe
 show(fig, f"Sixteen of the 300 digits and the labels that the network is given. In red frames {sum(some_wrong)} wrong ones.")
 
 # %% [markdown]
-# The network has two hidden layers of 128 neurons. All that this notebook will change is an argument: dropout (`p`, `p_end`), the number of neurons
-# (`width`), batch normalisation (`norm`).
+# The network has two hidden layers of 128 neurons. Everything that this notebook will change about it is an argument: dropout (`p`, `p_end`), the number of neurons
+# (`width`), and batch normalisation (`norm`).
 
 
 # %% tags=["measure"]
@@ -136,7 +135,7 @@ def network(inputs, classes, width=128, p=0.0, p_end=0.0, norm=None):
 
 
 # %% [markdown]
-# The loop has its arguments, too: penalties (`l1`, `l2`), weight decay (`decay`), when to stop (`steps`). It takes Adam and batches of 50. Each argument has its turn in a
+# The loop has arguments, too: penalties (`l1`, `l2`), weight decay (`decay`), and when to stop (`steps`). It uses Adam and batches of 50. Each argument is explained in a
 # section below.
 
 
@@ -182,11 +181,11 @@ def trained(x, labels, seed, width=128, p=0.0, p_end=0.0, norm=None, **how):
 
 
 # %% [markdown]
-# **Before you run it:** 600 steps. How many of the 60 wrong labels does the network repeat at the end? And on new digits, does it get better and better?
+# **Before you run it:** we train for 600 steps. How many of the 60 wrong labels does the network repeat at the end? And does it get better and better on new digits?
 #
 # <details><summary>Answer</summary>
 #
-# Nearly all 60. On new digits it is best after some 60 to 100 steps, when it has learned most right labels and hardly a wrong one. Then it gets worse.
+# Nearly all 60. On new digits it is best after about 60 to 100 steps, when it has learned most right labels and hardly any wrong ones. Then it gets worse.
 #
 # </details>
 
@@ -232,10 +231,10 @@ claim(
 )
 
 # %% [markdown]
-# **Exercise 1** (2 min): learned by heart. `answers`, `labels` and `truth` are (N,): what the network says, what it was given, what is true. Return
+# **Exercise 1** (2 min): learned by heart. `answers`, `labels` and `truth` are (N,): the network's answers, the labels it was given, and the true ones. Return
 # the share of *wrongly labelled* pictures for which it repeats the wrong label.
 #
-# Write your answer in place of the dots and run the cell: the check says what it expected and what came. Stuck? Take away the `#` in
+# Write your answer in place of the dots and run the cell: the check says what it expected and what it got. Stuck? Take away the `#` in
 # the cell below it.
 
 
@@ -253,8 +252,8 @@ exercises.by_heart.check(by_heart)
 # %% [markdown]
 # ## 2. Dropout: turn neurons off (13 min)
 #
-# In training, **dropout** (Srivastava et al. 2014) sets the output of every hidden neuron to zero with probability $p$, drawn anew for every picture in every
-# step. Each picture is learned by another, thinner network.
+# In training, **dropout** (Srivastava et al. 2014) sets the output of every hidden neuron to zero with probability $p$. This is drawn anew for every picture in every
+# step, so a different, thinner network learns each picture.
 
 
 # %%
@@ -284,15 +283,15 @@ def draw_dropout(p=0.5, picture=1):
 explore(draw_dropout, p=[0.5, 0, 0.2, 0.3, 0.7, 0.9], picture=[1, 2, 3, 4, 5, 6])
 
 # %% [markdown]
-# When the network is used, nothing is turned off. But then a neuron of the next layer would add up more numbers than it is used to. So in training those that stay on
-# are multiplied by $1 / (1 - p)$, which keeps the expected sum (**inverted dropout**). PyTorch's `nn.Dropout` does that, and `model.eval()` switches it off.
+# When the network is used, nothing is turned off. But then a neuron of the next layer would add up more numbers than in training. So in training, the outputs that stay on
+# are multiplied by $1 / (1 - p)$, which keeps the expected sum the same (**inverted dropout**). PyTorch's `nn.Dropout` does that, and `model.eval()` switches it off.
 #
-# **Before you run it:** a long row of ones goes through `nn.Dropout(0.3)`. Which numbers come out in training, and what is their mean? And in evaluation mode?
+# **Before you run it:** a long row of ones goes through `nn.Dropout(0.3)`. Which numbers does it return in training, and what is their mean? And in evaluation mode?
 #
 # <details><summary>Answer</summary>
 #
-# In training zeros, about 30 % of them, and $1 / 0.7 = 1.43$; the mean stays near 1. In evaluation mode the ones come out as they are. Who forgets
-# `model.eval()` gets other answers to the same picture each time.
+# In training, about 30 % zeros, and otherwise $1 / 0.7 = 1.43$; the mean stays near 1. In evaluation mode the ones do not change. If you forget
+# `model.eval()`, you get a different answer to the same picture each time.
 #
 # </details>
 
@@ -309,7 +308,7 @@ fact(
 )
 
 # %% [markdown]
-# Now the 300 digits with 60 wrong labels. Everything is as in section 1, only `p` changes.
+# Now we train on the 300 digits with 60 wrong labels. Everything is as in section 1; only `p` changes.
 
 # %%
 new_digits, repeated = {}, {}
@@ -334,12 +333,12 @@ claim(
 )
 
 # %% [markdown] slideshow={"slide_type": "notes"}
-# An erratum: slide E says that dropout trains "weak neurons". What the paper says: a neuron cannot rely on any particular other one (it prevents
-# *co-adaptation*), and the whole network acts like an average of very many thinned ones. Section 7 tests both, and the slide's "twice the iterations, shorter epochs".
+# An erratum: slide E says that dropout trains "weak neurons". The paper says that a neuron cannot rely on any particular other neuron (dropout prevents
+# *co-adaptation*), and that the whole network acts like an average of very many thinned ones. Section 7 tests both, and the slide's "twice the iterations, shorter epochs".
 
 # %% [markdown]
 # **Exercise 2** (3 min): dropout by hand. Turn off each number of `x` with probability `p`, and keep the expected value. If not `training`, return `x` as it
-# is. No `nn.Dropout`, no `F.dropout`.
+# is. Use neither `nn.Dropout` nor `F.dropout`.
 
 
 # %%
@@ -377,7 +376,7 @@ def penalty(model, l1=0.0, l2=0.0):
 #
 # <details><summary>Answer</summary>
 #
-# L2 pulls in proportion to the weight, so it hardly touches small ones: it shrinks them all, and few become zero. L1 pulls equally hard at all of them. A weight that
+# L2 pulls in proportion to the weight, so it hardly changes small weights: all shrink, and few become zero. L1 pulls equally hard at all weights. A weight that
 # the loss does not need goes all the way to zero.
 #
 # </details>
@@ -393,7 +392,7 @@ for name, how in penalties.items():
     print(f"{name:5}{wrong:4.0%} of wrong labels repeated, {new:.1%} of new digits")
 
 # %% [markdown]
-# A neuron of the first layer has 64 weights, one for each pixel: we can look at them as a picture.
+# A neuron of the first layer has 64 weights, one for each pixel, so we can show them as a picture.
 
 # %%
 # extra code: the weights of twelve neurons as pictures, a row for each penalty
@@ -411,7 +410,7 @@ show(fig, "Twelve neurons of the first layer, 8 x 8 weights each, in three rows,
      "out; with L2 they are smooth.")  # fmt: skip
 
 # %% [markdown]
-# Small is not the same as unneeded. So we set the smallest weights to zero, more and more of them, and look when the network breaks. (With gradient steps, L1's weights do not reach
+# A small weight may still be needed. So we set more and more of the smallest weights to zero, and see when the network gets worse. (With gradient steps, the weights under L1 do not reach
 # zero exactly; they jitter around it by the size of a step. Exercise 7 does better.)
 
 
@@ -462,7 +461,7 @@ claim(
 
 # %% [markdown]
 # **Exercise 3** (3 min): the elastic net. Return the penalty $\lambda_1 \sum |w| + \lambda_2 \sum w^2$ of a model, for the weights of its linear and convolutional
-# layers. Biases, and all that belongs to batch norm, are left alone. It must be a number that `backward` can use.
+# layers. Leave out biases and everything that belongs to batch norm. It must be a number that `backward` can use.
 
 
 # %%
@@ -483,7 +482,7 @@ exercises.elastic_net.check(elastic_net)
 #
 # $$ w \leftarrow (1 - \eta \lambda) \, w - \eta \, \nabla L(w) $$
 #
-# Here $\eta$ is the learning rate. Put $\nabla L(w)$ and $\lambda w$ into one bracket, and it is a gradient step on $L + \frac{\lambda}{2} \sum w^2$. So decay is L2? For
+# Here $\eta$ is the learning rate. Written as $w - \eta \, (\nabla L(w) + \lambda w)$, it is a gradient step on $L + \frac{\lambda}{2} \sum w^2$. So is decay the same as L2? For
 # **plain** gradient descent, yes. We compare the two for four optimizers, on a linear layer.
 
 # %%
@@ -551,8 +550,8 @@ claim(
 )
 
 # %% [markdown]
-# Is the difference one of kind, or only of strength? Through momentum each gradient counts $1 / (1 - 0.9) = 10$ times in the end, the penalty's too; decay by hand counts once. So we
-# let both train out, and give decay a $\lambda$ of its own: 1, 3, 10, 30 or 100 times the one of L2.
+# Is the difference one of kind, or only of strength? With momentum, each gradient counts $1 / (1 - 0.9) = 10$ times in the end, including that of the penalty; decay by hand counts once. So we
+# train both until they no longer change, and give decay its own $\lambda$: 1, 3, 10, 30 or 100 times that of L2.
 
 # %%
 factors = [1, 3, 10, 30, 100]
@@ -573,8 +572,8 @@ claim(
 )
 
 # %% [markdown]
-# Why not with Adam? It divides each gradient by its usual size, and the penalty's share of it, too. So a weight with large gradients hardly feels the
-# penalty. AdamW (Loshchilov and Hutter 2019) keeps the decay out of that division. Which of the two works better, each at its best strength? Section 6.
+# Why not with Adam? It divides each gradient by its usual size, including the part that comes from the penalty. So a weight with large gradients hardly feels the
+# penalty. AdamW (Loshchilov and Hutter 2019) keeps the decay out of that division. Section 6 shows which of the two works better, each at its best strength.
 #
 # **Exercise 4** (3 min): a step with decay. Do one step of SGD with momentum and **decoupled** weight decay, as AdamW would: the decay must not enter the velocity. `w`, `gradient` and `velocity`
 # are tensors. Return the new weights and the new velocity. ($v \leftarrow \mu v + \nabla L$, then $w \leftarrow (1 - \eta\lambda)\,w - \eta v$.)
@@ -594,10 +593,10 @@ exercises.decay_step.check(decay_step)
 # %% [markdown]
 # ## 5. Early stopping (8 min)
 #
-# Section 1 has shown the cheapest regulariser: stop in time. To know when, keep some labels back and watch the loss on them, the **validation loss**.
-# **Early stopping** ends the training when it has not become lower for a while (the **patience**), and takes the weights of the best moment.
+# Section 1 showed the cheapest regulariser: stop in time. To know when, keep some labels back and watch the loss on them, the **validation loss**.
+# **Early stopping** ends the training when this loss has not reached a new low for a while (the **patience**), and takes the weights of the best moment.
 #
-# We keep back every third label. Of these labels, too, every fifth is wrong: who knew which, would correct them.
+# We keep back every third label. Of these, too, every fifth is wrong: if we knew which, we would correct them.
 
 
 # %% tags=["measure"]
@@ -638,17 +637,17 @@ show(fig, f"Training and validation loss against the step, bands over {len(seeds
      + ", ".join(f"{20 * (moment + 1)}" for moment in best_moments) + f" steps and rises to {np.median(lines['validation'][:, -1]):.1f}.")  # fmt: skip
 
 # %% [markdown]
-# That looks free of charge, but early stopping has used 300 labels: 200 to learn from and 100 to stop by. Another way could learn from all 300. So the fair question is: stop by 100
-# labels, or learn from them?
+# That looks free, but early stopping has used 300 labels: 200 to learn from and 100 to decide when to stop. Another way could learn from all 300. So the fair question is: is it better to use 100
+# labels for stopping, or to learn from them?
 #
-# One can have both: find the best number of steps with 200 labels, then begin anew and train on all 300 for as many steps.
+# You can have both: find the best number of steps with 200 labels, then start again and train on all 300 for that many steps.
 #
-# **Before you run it:** three ways to use the same 300 labels. (a) learn from all, 600 steps; (b) learn from 200, stop by 100; (c) as b, then begin anew on all 300. What is the order
-# on new digits?
+# **Before you run it:** here are three ways to use the same 300 labels: (a) learn from all, for 600 steps; (b) learn from 200, and use 100 to decide when to stop; (c) as b, then start again
+# on all 300. In which order are they on new digits?
 #
 # <details><summary>Answer</summary>
 #
-# c is the best, and a the last: with this many wrong labels, stopping in time is worth more than a hundred labels. But the labels that were kept back are worth some points, too.
+# c is the best, and a is the worst: with this many wrong labels, stopping in time is worth more than a hundred labels. But the labels that were kept back are worth some points, too.
 #
 # </details>
 
@@ -669,7 +668,7 @@ claim(
 )
 
 # %% [markdown]
-# **Exercise 5** (2 min): by hand. These are the validation losses of nine epochs, numbered from 0: 1.9, 1.2, 0.9, 1.0, 0.8, 0.9, 0.85, 0.95, 0.7. With a patience of 3, training
+# **Exercise 5** (2 min): by hand. Here are the validation losses of nine epochs, numbered from 0: 1.9, 1.2, 0.9, 1.0, 0.8, 0.9, 0.85, 0.95, 0.7. With a patience of 3, training
 # stops after three epochs in a row without a new lowest loss. Which epoch's weights are taken, and which epoch is the last that is trained? Answer with a pair, such as `(1, 2)`.
 
 # %%
@@ -683,11 +682,11 @@ exercises.best_and_last.check(best_and_last)
 # %% [markdown]
 # ## 6. Side by side, with the same labels (16 min)
 #
-# Which of them is best? That is easy to ask and easy to get wrong: one way has its strength chosen with more care, or sees labels that the others do not. Our rules:
+# Which regulariser is best? The comparison is easy to get wrong: for one way the strength may be chosen with more care, or it may see labels that the others do not. These are our rules:
 #
-# - **The same labels.** Each way gets the same pictures with the same labels. Labels that it chooses or stops by are among them.
-# - **The same effort.** Up to five strengths each, chosen on the same third of the labels, kept back. The wrong labels are not known there, either.
-# - **The same training.** Then it begins anew, on all labels, with the strength chosen: 600 steps. For early stopping the number of steps is the strength.
+# - **The same labels.** Each way gets the same pictures with the same labels. They include the labels that it uses to choose or to stop.
+# - **The same effort.** Each way has up to five strengths, and the choice is made on the same third of the labels, kept back. Nobody knows which of those are wrong, either.
+# - **The same training.** Then training starts again, on all labels, with the chosen strength, for 600 steps. For early stopping, the number of steps is the strength.
 # - **A simpler rival:** fewer neurons.
 
 # %% tags=["measure"]
@@ -727,8 +726,8 @@ def judged(data, task, tried, seed, fit=trained):
 
 
 # %% [markdown]
-# Two tasks: 300 labels of which every fifth is **wrong**, and **few** labels, 60 right ones. And two data sets: the digits, and 64 x 64 **drawings** of cats and dogs (the course
-# makes them itself). For the drawings the same network gets the 192 features of notebook 05's frozen network, in place of pixels.
+# There are two tasks: 300 labels of which every fifth is **wrong**, and **few** labels, 60 right ones. And there are two data sets: the digits, and 64 x 64 **drawings** of cats and dogs (the course
+# makes them itself). For the drawings, the same network gets the 192 features of notebook 05's frozen network instead of pixels.
 
 
 # %% tags=["measure"]
@@ -750,7 +749,7 @@ SETS = {"digits": digits, "drawings": drawings}
 print(tuple(drawings.x.shape), "known,", tuple(drawings.x_new.shape), "new")
 
 # %% [markdown]
-# A dozen ways, up to five strengths each, two tasks, two data sets, many seeds: that was measured earlier, with this very code.
+# A dozen ways, up to five strengths each, two tasks, two data sets and many seeds take too long for a lecture. They were measured earlier, with this same code.
 
 # %%
 rows = measured("regularisers")
@@ -783,7 +782,7 @@ num_seeds = len(column("test", "digits", "few labels", "none"))
 # %% [markdown]
 # ### Explore: the choice of a strength
 #
-# Each panel is one way. Its line is what the choice rests on, the accuracy on the labels kept back. (Where a fifth of these is wrong, 80 % is the most that one can hope for.)
+# Each panel is one way. Its line is the accuracy on the labels kept back, on which the choice is based. (Where a fifth of these labels is wrong, about 80 % is the best to hope for.)
 
 
 # %%
@@ -814,18 +813,18 @@ def draw_tuning(data="digits", task="wrong labels"):
 explore(draw_tuning, data=list(SETS), task=list(TASKS))
 
 # %% [markdown] slideshow={"slide_type": "notes"}
-# Let the class read a panel aloud: too weak is no different from none, too strong learns nothing, and between them is a hill. Then switch to few labels: the hills are gone. What falls to the
-# right is only too strong.
+# Let the class read a panel aloud: too weak is no different from none, too strong learns nothing, and between them is a hill. Then switch to few labels: the hills are gone. Where a line falls on the
+# right, the strength is just too high.
 
 # %% [markdown]
 # ### New pictures
 #
-# **Before you run it:** each way has its strength and all labels. With wrong labels, which gains most on new pictures, and which least? With few, but right labels?
+# **Before you run it:** each way now has its chosen strength and all labels. With wrong labels, which gains most on new pictures, and which least? And with few but right labels?
 #
 # <details><summary>Answer</summary>
 #
-# With wrong labels all seven help, by 5 to 13 points; on digits dropout most. Batch normalisation does next to nothing. With few right labels hardly anything moves: there the network lacks
-# knowledge, and no penalty on weights supplies it.
+# With wrong labels all seven help, by 5 to 13 points; on digits dropout most. Batch normalisation does next to nothing. With few right labels hardly anything changes: there the network
+# lacks knowledge, and no penalty on weights can supply it.
 #
 # </details>
 
@@ -865,7 +864,7 @@ words = [f"{data}, {task}: " + ", ".join(f"{way} {100 * d.mean():+.1f}" for way,
 show(fig, f"Points ahead of no regularisation on new pictures, means and 95 % intervals over {num_seeds} seeds, measured earlier; blue above zero, orange below. " + ". ".join(words) + ".")
 
 # %% [markdown]
-# In this run, three of them on the digits with wrong labels:
+# Here are three of them live, on the digits with wrong labels:
 
 # %%
 live = {way: [] for way in ("none", "dropout", "weight decay", "early stopping")}
@@ -910,10 +909,11 @@ claim(
 )
 
 # %% [markdown]
-# On drawings no such order is certain. There, on one seed, the labels kept back (of which a fifth is wrong, too) chose far too weak an L1 and L2: a choice by 100 labels is a noisy one. By 20 labels it is worse:
-# with few labels one seed chose far too strong a decay and far too few steps, and lost 15 and 25 points. Fewer neurons cost about three points there.
+# On drawings no such order is certain. On one seed there, the labels kept back (of which a fifth is wrong, too) led to an L1 and L2 that were far too weak: a choice on 100 labels is noisy.
+# With 20 labels it is worse: in the task with few labels, one seed chose far too strong a decay and far too few steps, and lost 15 and 25 points. Fewer neurons cost about three points
+# there.
 #
-# So there is no best regulariser. Try two or three of different kinds, with a few strengths each, on labels that you keep back. Three more questions to the table:
+# So there is no best regulariser. Try two or three of different kinds, with a few strengths each, on labels that you keep back. The table answers three more questions:
 
 # %%
 for data in SETS:
@@ -927,11 +927,11 @@ for data in SETS:
         print(f"  {way}: {short.mean():.1%} in 600 steps, {long.mean():.1%} in 2,400")
 
 # %% [markdown]
-# Each at its best strength, weight decay is two points ahead of L2 on digits, and level with it on drawings. What early stopping gains by beginning anew on all labels, these seeds cannot tell: the interval holds zero. And no regulariser but early stopping says when to stop: with four times the steps dropout lets wrong
-# labels in again, and loses a part of its lead.
+# Each at its chosen strength, weight decay is two points ahead of L2 on digits, and level with it on drawings. These seeds cannot tell what early stopping gains by starting again on all
+# labels: the interval contains zero. And only early stopping says when to stop: with four times the steps, dropout lets wrong labels in again, and loses part of its lead.
 
 # %% [markdown]
-# **Exercise 6** (3 min): a lead and its interval. `way` and `none` hold the accuracies of two ways for the same ten seeds, tensors (10,). Return the mean lead of
+# **Exercise 6** (3 min): a lead and its interval. `way` and `none` are tensors (10,) with the accuracies of two ways for the same ten seeds. Return the mean lead of
 # `way`, and half the width of its 95 % interval: $2.26 \, s / \sqrt{10}$. Which standard deviation is $s$?
 
 
@@ -951,15 +951,15 @@ exercises.lead.check(lead)
 #
 # ### "Twice the iterations, shorter epochs"
 #
-# A slide says that dropout roughly doubles the number of iterations, while an epoch takes less time. We count the steps until the loss on 300 rightly labelled digits, measured
-# with all neurons on, is below 0.1.
+# A slide says that dropout roughly doubles the number of iterations, while an epoch takes less time. We count the steps until the loss on 300 correctly labelled digits, measured with all
+# neurons on, is below 0.1.
 #
 # **Before you run it:** are both halves of the sentence true?
 #
 # <details><summary>Answer</summary>
 #
-# The first one is, for $p = 0.5$; with another $p$ the factor is another. The second is not: what is off is *multiplied by zero*, which takes as long as any other
-# multiplication, and random numbers must be drawn besides.
+# The first half is, for $p = 0.5$; with another $p$ the factor is different. The second half is not: what is off is *multiplied by zero*, which takes as long as any other
+# multiplication, and random numbers must be drawn as well.
 #
 # </details>
 
@@ -1001,8 +1001,8 @@ claim(
 # %% [markdown]
 # ### "It prevents co-adaptation"
 #
-# Neurons are **co-adapted** where one is only of use together with certain others. The test: turn off neurons of a *trained* network, and see how much it minds. If it depends on particular
-# ones, it should fall sharply. But any network that does better on new digits may also be more robust. So beside dropout we take early stopping, which is as good while all neurons are on.
+# Neurons are **co-adapted** if one is useful only together with certain others. To test this, we turn off neurons of a *trained* network, and see how much accuracy it loses. If it depends on particular
+# neurons, accuracy should drop sharply. But any network that does better on new digits may also be more robust. So we compare dropout with early stopping, which is as good while all neurons are on.
 
 
 # %%
@@ -1060,12 +1060,12 @@ for way, found in alike.items():
     print(f"{np.mean(found):.2f} with {way}")
 
 # %% [markdown]
-# A good part of this robustness comes with early stopping, too. The rest is dropout's own, and no wonder: it has trained for just that. Two neurons are *not* less correlated than without dropout. So the sentence is right if it
-# means that no neuron is indispensable, and wrong if it means that neurons become independent.
+# Early stopping gives a good part of this robustness, too. The rest is due to dropout, which is no surprise: it trains for exactly that. Two neurons are *not* less correlated than without
+# dropout. So the sentence is right if it means that no neuron is indispensable, and wrong if it means that neurons become independent.
 #
 # ### "It averages very many networks"
 #
-# Leave dropout on (`model.train()`) and ask a hundred times: a hundred thinned networks. Is their average what the whole network says?
+# Leave dropout on (`model.train()`) and ask a hundred times: you ask a hundred thinned networks. Is their average the same as the answer of the whole network?
 
 # %%
 averaged = []
@@ -1094,13 +1094,13 @@ claim(
 )
 
 # %% [markdown] slideshow={"slide_type": "notes"}
-# The average in one pass is an approximation: exact for a linear layer, and good for networks like this one (Srivastava et al. 2014, section 7.5).
+# Taking the average in one pass is an approximation: exact for a linear layer, and good for networks like this one (Srivastava et al. 2014, section 7.5).
 
 # %% [markdown]
 # ## 8. Batch normalisation, and with dropout (15 min, optional)
 #
-# Batch normalisation (notebook 01, section 7) is often listed among the regularisers, as a batch's mean and variance are noisy. Two habits of good code: the layer before it has **no bias**, and it comes **before the
-# activation**, as in the paper (Ioffe and Szegedy 2015). The first is a fact.
+# Batch normalisation (notebook 01, section 7) is often listed among the regularisers, because the mean and variance of a batch are noisy. There are two habits in good code: the layer before
+# it has **no bias**, and it comes **before the activation**, as in the paper (Ioffe and Szegedy 2015). The first habit costs nothing, because a bias there has no effect:
 
 # %%
 torch.manual_seed(seeds[0])
@@ -1116,14 +1116,14 @@ fact(
 )
 
 # %% [markdown]
-# **Dropout and batch norm together** need care. What stays on is multiplied by $1/(1-p)$: the mean stays, but the **variance** is larger in training than in use. Batch norm behind it remembers the variance of training, and
-# divides by it in use, where it is wrong: a **variance shift** (Li et al. 2019).
+# **Dropout and batch norm together** need care. What stays on is multiplied by $1/(1-p)$: the mean stays the same, but the **variance** is larger in training than in use. A batch norm after
+# dropout remembers the variance of training, and divides by it in use, where it is wrong: a **variance shift** (Li et al. 2019).
 #
-# **Before you run it:** by how much does the variance behind dropout with $p = 0.5$ grow?
+# **Before you run it:** by how much does the variance grow after dropout with $p = 0.5$?
 #
 # <details><summary>Answer</summary>
 #
-# It is about 2.5 times as large. To each number's variance dropout adds $p / (1 - p)$ times its mean square, and behind a ReLU that is larger than the variance.
+# It is about 2.5 times as large. Dropout adds $p / (1 - p)$ times the mean square of each number to its variance, and after a ReLU the mean square is larger than the variance.
 #
 # </details>
 
@@ -1144,7 +1144,7 @@ claim(
 )
 
 # %% [markdown]
-# Does it matter? The same table as in section 6, with batch norm before and after the activation, with dropout in both layers, and with dropout at the end only, behind the last batch norm.
+# Does it matter? Here is the same table as in section 6, with batch norm before and after the activation, with dropout in both layers, and with dropout only at the end, after the last batch norm.
 
 # %% tags=["measure"]
 WITH_NORM = {
@@ -1171,14 +1171,15 @@ for data in SETS:
     print(f"  dropout in both layers minus at the end only {points(both - at_end)}")
 
 # %% [markdown]
-# Three things came out otherwise than one might expect. Batch norm is no remedy for wrong labels: with it the network repeats every one of them. The variance shift is there and does no visible harm: dropout
-# in both layers, in front of a batch norm, too, does far better on drawings with wrong labels than dropout at the end; on digits the interval begins near zero. (Two places turn off more than one; at the end the strongest $p$ was often the one chosen.) And batch norm *behind* the activation is worse than before it
-# where labels are few, on digits. On other networks Li et al. did measure harm. So try both orders on yours.
+# Three results are different from what you might expect. Batch norm is no remedy for wrong labels: with it, the network repeats every one of them. The variance shift is there but does no
+# visible harm: dropout in both layers, which includes one before a batch norm, does far better than dropout at the end on drawings with wrong labels; on digits the interval begins near
+# zero. (Two places turn off more than one; at the end, the strongest $p$ was often chosen.) And batch norm *after* the activation is worse than before it on digits with few labels. On other
+# networks, Li et al. did measure harm. So try both orders on yours.
 
 # %% [markdown]
 # ## 9. Dropout2d turns off channels (5 min, optional)
 #
-# In the maps of a convolutional layer, a pixel and its neighbour say much the same. Turn one off, and nobody misses it. So **`Dropout2d`** (Tompson et al. 2015) turns off
+# In the maps of a convolutional layer, a pixel and its neighbour carry much the same information. If one is turned off, little is lost. So **`Dropout2d`** (Tompson et al. 2015) turns off
 # whole **channels**.
 
 # %%
@@ -1214,14 +1215,14 @@ fact(
 )
 
 # %% [markdown]
-# Tompson et al. used it to find the joints of a body in a picture. Where it stands in a network of your own, choose its $p$ as in section 6. And compare with a flip of the pictures (notebook 06), one line that gives the network knowledge which no
-# regulariser has.
+# Tompson et al. used it to find the joints of a body in a picture. If you use it in your own network, choose its $p$ as in section 6. And compare it with flipping the pictures (notebook
+# 06): one line that gives the network knowledge that no regulariser has.
 
 # %% [markdown]
 # ## 10. Exercises (20 min)
 #
-# **Exercise 7**: zero exactly. A gradient step with L1 lets weights jitter around zero. Instead, after each step pull every weight towards zero by the same `amount`, and let it stay there once it arrives
-# (the *proximal* step). Return the new tensor. No `F.softshrink`.
+# **Exercise 7**: zero exactly. A gradient step with L1 lets weights jitter around zero. Instead, after each step pull every weight towards zero by the same `amount`, and stop at zero
+# (the *proximal* step). Return the new tensor. Do not use `F.softshrink`.
 
 
 # %%
@@ -1237,7 +1238,7 @@ exercises.shrink.check(shrink)
 
 # %% [markdown]
 # **Exercise 8**: early stopping. `losses` are the validation losses of all epochs. Walk through them as training would: stop after `patience` epochs in a row without a new
-# lowest loss. Return the number of the best epoch up to there, and that of the last epoch trained. Both count from 0.
+# lowest loss. Return the number of the best epoch so far, and that of the last epoch trained. Both count from 0.
 
 
 # %%
@@ -1261,10 +1262,10 @@ x_lab, labels_lab, _ = labelled(drawings, num=300, wrong=1 / 3, seed=seeds[0])
 print(tuple(x_lab.shape), tuple(labels_lab.shape))
 
 # %% [markdown]
-# Train on them what you like, with any regulariser, with several at once, with several networks. Write `classify`: it gets features (N, 192) and returns labels (N,), 0 for cat and 1 for dog. Choose by labels of
-# these 300 that you keep back, wrong ones among them. Other labels do not exist.
+# Train whatever you like on them: with any regulariser, with several at once, with several networks. Write `classify`: it gets features (N, 192) and returns labels (N,), 0 for cat and 1 for
+# dog. For your choices, keep back some of these 300 labels, wrong ones included. There are no other labels.
 #
-# The check makes new drawings on the spot, which nobody has seen, and scores your answer on them. The network of section 1 without regularisation gets about 70 %. **85 % is good, 92 % is very good.**
+# The check makes new drawings on the spot, and scores your answer on them. The network of section 1 without regularisation gets about 70 %. **85 % is good, 92 % is very good.**
 
 
 # %%
@@ -1281,11 +1282,11 @@ exercises.lab.check(classify)
 # %% [markdown]
 # ## Summary
 #
-# - **Right labels first.** A network learns what is right before it learns what is wrong. Regularisers use that: all of them keep the wrong labels out, each in its way.
-# - **In its way:** dropout lets no neuron count on another, L1 makes weights superfluous, L2 and decay make them small, early stopping ends in time.
+# - **Right labels first.** A network learns what is right before it learns what is wrong. Regularisers use that: all of them keep most wrong labels out, each in its own way.
+# - **Each in its own way:** dropout lets no neuron rely on another, L1 makes weights superfluous, L2 and decay make them small, and early stopping ends in time.
 # - **`weight_decay`** is weight decay in AdamW only. In SGD and Adam it is L2.
-# - **Count the labels** by which you choose or stop. Once the choice is made, train on them, too.
-# - **Few but right labels** are a different problem: what the network does not know, no regulariser tells it. Augmentation (notebook 06) and pretrained features (notebook 05) do.
+# - **Count the labels** that you use to choose or to stop. Once the choice is made, train on them, too.
+# - **Few but right labels** are a different problem: no regulariser tells the network what it does not know. Augmentation (notebook 06) and pretrained features (notebook 05) do.
 
 # %%
 summary()
@@ -1311,4 +1312,4 @@ summary()
 # - X. Li, S. Chen, X. Hu, J. Yang. *Understanding the Disharmony between Dropout and Batch Normalization by Variance Shift*. CVPR 2019. https://arxiv.org/abs/1801.05134
 #
 # ### Next notebook
-# 09 · Generative adversarial networks: a network that draws, and another that is not to be fooled.
+# 09 · Generative adversarial networks: a network that draws, and another that must not be fooled.
