@@ -5,7 +5,7 @@
 #
 # **To keep what you write:** on Colab choose *File > Save a copy in Drive*, on Kaggle *Copy & Edit*, before you begin.
 #
-# **Question:** What do people do who win benchmarks, and is it worth more than one network that costs the same?
+# **Question:** What do the winners of benchmarks do, and is it worth more than one network that costs the same?
 #
 # **You will be able to**
 # - say what hand-made features, other people's labels and your own labels are each worth on a task,
@@ -13,16 +13,16 @@
 # - read an open implementation, reuse its weights without silent mistakes, and take your own folder of pictures to a tested classifier.
 #
 # **Time:** it runs in @TIME@ on two CPU cores; with all sections, the exercises and the lab, about three hours.
-# Where there is a GPU, only the pretrained network of section 1 runs on it; all else computes on the CPU.
+# If there is a GPU, only the pretrained network of section 1 uses it; everything else runs on the CPU.
 # **Before this:** notebook 05.
 
 # %% [markdown] slideshow={"slide_type": "notes"}
 # **A plan for 75 minutes** (the core takes 68, with its exercises)
 #
-# - **Core:** sections 1, 2, 4 and 5: sources of knowledge, ensembles, test-time augmentation, open-source implementations: the slides on winning,
-#   in their order.
+# - **Core:** sections 1, 2, 4 and 5: sources of knowledge, ensembles, test-time augmentation, open-source implementations, in the order of
+#   the slides on winning.
 # - **Optional:** 3 (averaging weights), 6 (your own folder, with the emotion lab).
-# - **Where to stop:** after the facts of section 5. If you are late, stop after the claims of section 4, and tell section 5 in five minutes.
+# - **Where to stop:** after the facts of section 5. If you are late, stop after the claims of section 4, and summarise section 5 in five minutes.
 
 # %% slideshow={"slide_type": "skip"}
 # Set-up: finds the course's files here, on Kaggle or on the net. Just run it.
@@ -80,9 +80,10 @@ seeds = [10 * course_seed + k for k in range(5)]  # no two course seeds share on
 # %% [markdown]
 # ## 1. Where knowledge comes from (20 min)
 #
-# What a classifier knows comes from two sources: from **labelled data**, and from **people who built their knowledge into it**. An old rule says: the fewer labels there are, the more hand engineering is worth.
+# What a classifier knows comes from two sources: from **labelled data**, and from **people who built their knowledge into it**. An old rule says that hand engineering is worth more when
+# there are fewer labels.
 #
-# We test it on **digits** of 8 x 8 pixels, so small that everything about them is computed in a second.
+# We test it on **digits** of 8 x 8 pixels, which are so small that everything about them is computed in a second.
 
 # %% tags=["measure"]
 pool, _, test_set = datasets.digits()
@@ -101,9 +102,10 @@ print(f"{len(images):,} digits to learn from, {len(test_images)} to test on")
 # %% [markdown]
 # ### Knowledge by hand: histograms of oriented gradients
 #
-# Before networks learned features, people designed them. **HOG** (Dalal and Triggs 2005) was the best of its day for finding people in the street. Its idea: a shape is where edges are, and which way they run.
+# Before networks learned features, people designed them. **HOG** (Dalal and Triggs 2005) was the best method of its day for finding people in the street. Its idea: a shape is described by
+# where its edges are, and which way they run.
 #
-# 1. At each pixel: the **gradient**, its strength and its angle. An angle and its opposite count as one, so $0$ to $180°$, in 9 bins.
+# 1. At each pixel: the **gradient**, its strength and its angle. An angle and its opposite count as the same, so angles run from $0$ to $180°$, in 9 bins.
 # 2. In each **cell** of some pixels: a histogram of the angles, weighted by strength; each pixel votes for the two bins beside its angle.
 # 3. Each **block** of 2 x 2 cells is scaled to length 1, so that light and contrast do not matter.
 
@@ -137,7 +139,7 @@ print(tuple(hog(images[:5], cell=2).shape), "= 3 x 3 blocks, 4 cells each, 9 bin
 # %% [markdown]
 # ### Explore: what HOG sees
 #
-# Each cell shows its histogram as strokes, along the edges. Larger cells forget more: where, exactly, was that edge?
+# Each cell shows its histogram as strokes along the edges. The larger the cell, the less it says about where exactly an edge was.
 
 # %%
 animals, _, animals_test = datasets.dogs_vs_cats(num_train=600, num_val=200)
@@ -168,9 +170,10 @@ def draw_hog(picture=0, cell=8):
 explore(draw_hog, picture=range(12), cell=[8, 4, 16])
 
 # %% [markdown]
-# **Exercise 1** (3 min): which bin? Angles come in degrees, from -180 to 360. Return the bin, 0 to 8, in which each lies: 9 bins of 20 degrees, and an angle counts like its opposite, so that 185 degrees is 5 degrees.
+# **Exercise 1** (3 min): which bin? `angles` are in degrees, from -180 to 360. Return the bin, 0 to 8, of each angle. There are 9 bins of 20 degrees, and an angle counts as the same as its
+# opposite, so 185 degrees is 5 degrees.
 #
-# Write your answer in place of the dots and run the cell: the check says what it expected and what came. Stuck? Take away the `#` in
+# Write your answer in place of the dots and run the cell: the check says what it expected and what it got. Stuck? Take away the `#` in
 # the cell below it.
 
 
@@ -187,8 +190,7 @@ exercises.bin_of.check(bin_of)
 
 # %% [markdown]
 # ### Knowledge from data
-#
-# The training loop of notebook 00, for tensors in memory. Everything small in this notebook is trained with it: linear classifiers, and a small network.
+# This is the training loop of notebook 00, for tensors in memory. It trains all small models in this notebook: linear classifiers, and a small network.
 
 
 # %% tags=["measure"]
@@ -234,15 +236,15 @@ def accuracy(model, inputs, labels):
 
 
 # %% [markdown]
-# The same linear classifier on the 64 pixels and on HOG's 324 numbers. Is it the engineering that helps, or only that there are more numbers? So there is a control: 324 **random**
-# features, each a random weighted sum of the pixels, bent by a ReLU.
+# We train the same linear classifier on the 64 pixels and on HOG's 324 numbers. But does the engineering help, or only the larger number of features? So there is a control: 324 **random**
+# features, each a random weighted sum of the pixels, followed by a ReLU.
 #
 # **Before you run it:** how much is HOG worth over pixels with 50 labelled digits, five of each? And with 1,200?
 #
 # <details><summary>Answer</summary>
 #
-# Two to three points with 50, and about as much with 1,200, where half of the remaining errors go: the gain is flat, and the old rule does not show here. Nor is it the engineering: as many random features gain nearly
-# the same. What helps the linear classifier on this task is to have more numbers to weigh.
+# Two to three points with 50, and about as much with 1,200, where that is half of the remaining errors. The gain is flat, and we do not see the old rule here. Nor is it the engineering: the
+# same number of random features gains nearly as much. On this task, more features help the linear classifier.
 #
 # </details>
 
@@ -299,7 +301,8 @@ claim(
 # %% [markdown]
 # ### From little data to lots of data
 #
-# The lecture places tasks on a line: detection with little data and much hand engineering at one end, speech recognition with lots of data and little engineering at the other. Above: the line, with the size of a well-known data set for each. Below: what we measured on our digits.
+# The lecture places tasks on a line: detection with little data and much hand engineering at one end, speech recognition with lots of data and little engineering at the other. The figure
+# shows this line, with the size of a well-known data set for each task, and below it what we measured on our digits.
 
 # %%
 rows = measured("winning_sources")
@@ -338,20 +341,21 @@ show(line_drawn, "Above, a line of data sets by their size: detection at the lef
      f"that of pixels against the number of labelled digits, one dot per seed: the mean is between {min(gains):.1f} and {max(gains):.1f} points from 20 labels to 1,200.")  # fmt: skip
 
 # %% [markdown] slideshow={"slide_type": "notes"}
-# Ask the class where on the line their own task stands. Over five seeds the mean gain of HOG is 1.7 to 2.9 points at each of the five numbers of labels, and one seed at 20 labels lost 3. One small task
-# is no proof against a rule; it is a reason to measure before one believes it.
+# Ask the class where on the line their own task is. Over five seeds the mean gain of HOG is 1.7 to 2.9 points at each of the five numbers of labels, and one seed at 20 labels lost 3. One small task
+# does not disprove a rule, but it is a reason to measure before you believe the rule.
 
 # %% [markdown]
 # ### A third source: other people's labels
 #
-# Now cats and dogs, where the difference is in small parts at any place. Here is data that **somebody else has labelled**, in a pretrained network (notebook 05). For the drawings, it was trained on other species, drawn by the same
-# program: a near relative of our task, as ImageNet is of photos of cats and dogs.
+# Now we take cats and dogs, which differ in small parts that can be anywhere. We also use data that **somebody else has labelled**, in the form of a pretrained network (notebook 05). For
+# the drawings, it was trained on other species, drawn by the same program. That is as close to our task as ImageNet is to photos of cats and dogs.
 #
-# **Before you run it:** a linear classifier on HOG gets all 600 labelled pictures. One on the features of the pretrained network gets twenty. Who wins?
+# **Before you run it:** a linear classifier on HOG gets all 600 labelled pictures. A linear classifier on the features of the pretrained network gets twenty. Which wins?
 #
 # <details><summary>Answer</summary>
 #
-# The borrowed features, by far. HOG was designed for people who stand, at one size. Nobody knows how to write down "whiskers, at any place". So on most tasks hand engineering has moved from features to architectures, losses,
+# The borrowed features, by far. HOG was designed for standing people of one size. Nobody knows how to write down "whiskers, anywhere". So on most tasks hand engineering has moved from
+# features to architectures, losses,
 # augmentation, and the choice of what to pretrain on.
 #
 # </details>
@@ -427,7 +431,7 @@ show(animals_figure(animals.source), f"Test accuracy on {noun}s of cats and dogs
      "2,000; HOG stays low.")  # fmt: skip
 
 # %% [markdown]
-# **Exercise 2** (2 min): the errors that are left. From 95.5 % to 97.7 % sounds like little. Given two accuracies between 0 and 1, return the share of the errors of the first that the second still makes.
+# **Exercise 2** (2 min): the errors that are left. From 95.5 % to 97.7 % sounds like little. Given two accuracies between 0 and 1, return the number of errors that remain, as a share of those before.
 
 
 # %%
@@ -444,11 +448,12 @@ exercises.errors_left.check(errors_left)
 # %% [markdown]
 # ## 2. Ensembles: ask several networks (19 min)
 #
-# From 2012 to 2017, every winner of ImageNet's yearly competition in classification was an **ensemble**: several networks, trained alike, whose answers are averaged. Why should that help, if all learned from the same pictures?
+# From 2012 to 2017, every winner of ImageNet's yearly classification competition was an **ensemble**: several networks, trained in the same way, whose answers are averaged. Why does that
+# help, if all learned from the same pictures?
 #
-# Because they make different mistakes. Each starts from other random numbers and ends elsewhere. Where they are right, they agree; where one guesses, the others guess differently.
+# Because they make different mistakes. Each starts from different random numbers and ends at different weights. Where they are right, they agree; where one guesses, the others guess differently.
 #
-# Clean digits are too easy to show it. So we add noise to each picture, and learn from 400.
+# Clean digits are too easy to show this. So we add noise to each picture, and learn from 400 pictures.
 
 
 # %% tags=["measure"]
@@ -495,8 +500,8 @@ print(f"answers: {tuple(answers.shape)} = members, digits, classes")
 # With probabilities $p_{ic}$ for picture $i$ and class $c$, and true labels $y_i$:
 #
 # - **Accuracy**: how often is the largest $p_{ic}$ the right one?
-# - **Negative log-likelihood** (NLL), $-\frac{1}{N} \sum_i \log p_{i y_i}$: how surprised is it by the truth? Sure and wrong costs most.
-# - **Expected calibration error** (ECE): does it know how sure it may be? Sort the answers by confidence into 10 bins $B$. In each, compare mean confidence with the share of right answers, and
+# - **Negative log-likelihood** (NLL), $-\frac{1}{N} \sum_i \log p_{i y_i}$: how surprised is the network by the truth? A confident wrong answer costs the most.
+# - **Expected calibration error** (ECE): is its confidence justified? Sort the answers by confidence into 10 bins $B$. In each bin, compare the mean confidence with the share of right answers, and
 # average: $\sum_B \frac{|B|}{N} \, |\text{conf}(B) - \text{acc}(B)|$. Of the answers given with 90 % confidence, 90 % should be right (Guo et al. 2017).
 
 
@@ -545,20 +550,20 @@ claim(
 
 # %% [markdown]
 # ### One network at the same cost
-#
-# Eight networks cost eight times the multiplications. Spend them on **one** network instead: 46 channels in place of 16. The learning rate must not decide, so both may choose among three, on 400 of the new digits; the others are the test.
+# Eight networks cost eight times the multiplications. We spend them on **one** network instead, with 46 channels instead of 16. So that the learning rate does not decide, it is chosen for
+# both from three values, on 400 of the new digits; the others are the test.
 
 # %%
 cost = {width: count_macs(small_net(width), 1, 1, 8, 8) for width in (16, 46)}
 print(f"multiplications: {8 * cost[16]:,} for eight, {cost[46]:,} for one of width 46")
 
 # %% [markdown]
-# **Before you run it:** which is better, eight narrow networks or the wide one? In accuracy, and in the score that looks at probabilities, NLL?
+# **Before you run it:** which is better, eight narrow networks or the wide one? Think of accuracy, and of NLL, the score that looks at probabilities.
 #
 # <details><summary>Answer</summary>
 #
-# The two are close, once each may choose its rate: on some seeds the eight are ahead, on others not. A wide network at a small rate is far less surprised than at a large one. Most of what the ensemble gained in NLL was the repair of networks that are too sure of themselves,
-# and a smaller rate repairs that, too.
+# The two are close, once each has its best rate: on some seeds the eight are ahead, on others not. A wide network is far less surprised when trained at a small rate than at a large one.
+# Most of the ensemble's gain in NLL comes from correcting networks that are overconfident, and a smaller rate corrects that, too.
 #
 # </details>
 
@@ -596,8 +601,8 @@ claim(
     " three rates",
 )
 # %% [markdown]
-# One of the gains is not an observation but a theorem. The logarithm is concave, so by Jensen's inequality $-\log \frac{1}{M} \sum_m p_m \le -\frac{1}{M} \sum_m \log p_m$, for each picture: the average is never more surprised
-# than its members are on average.
+# The gain in NLL over the mean of the members is a theorem. The logarithm is concave, so by Jensen's inequality $-\log \frac{1}{M} \sum_m p_m \le -\frac{1}{M} \sum_m \log p_m$ for each
+# picture: the average is never more surprised than its members are on average.
 
 # %%
 truth = torch.arange(len(new[1])), new[1]
@@ -613,7 +618,8 @@ fact(
 # %% [markdown]
 # ### Explore: the reliability diagram
 #
-# Each bar is a bin of confidence: how many of its answers are right? On the dashed line, confidence is honest. A bar below it is too sure of itself. The bar's strength is the number of answers in it.
+# Each bar is a bin of confidence, and its height is the share of its answers that are right. On the dashed line, confidence is justified. A bar below it is overconfident. The darker a bar,
+# the more answers are in it.
 
 
 # %%
@@ -637,7 +643,7 @@ explore(draw_reliability, members=[1, 2, 4, 8])
 # %% [markdown]
 # ### How many?
 #
-# Measured earlier, over four seeds and up to 16 members. Beside the networks of this section, trained **long** (20 epochs), stand others, trained **briefly** (3 epochs).
+# Measured earlier, over four seeds and up to 16 members, for networks trained **long** (20 epochs), as in this section, and networks trained **briefly** (3 epochs).
 
 # %%
 ensemble_rows = measured("winning_ensembles")
@@ -662,9 +668,10 @@ show(ensembles_figure(), "Accuracy, negative log-likelihood and calibration erro
      "rises for those trained briefly.")  # fmt: skip
 
 # %% [markdown]
-# "Ensembles are better calibrated" is no law. Networks that were trained briefly are too modest to begin with. Averaging makes answers more modest in any case: it fixes the one and spoils the other.
+# "Ensembles are better calibrated" is not always true. Networks that were trained briefly are underconfident from the start. Averaging always lowers confidence, so it helps networks that
+# are overconfident, and harms those that are not.
 #
-# The same at a smaller budget, a million multiplications: one network of width 29, three of width 16, or twelve of width 8, all at the rate 0.01.
+# Here is the same comparison for a smaller budget, a million multiplications: one network of width 29, three of width 16, or twelve of width 8, all trained at the rate 0.01.
 
 # %%
 # extra code: the table of the budget spent in three ways
@@ -692,13 +699,14 @@ exercises.disagreement.check(disagreement)
 # %% [markdown]
 # ## 3. What to average: answers, logits or weights? (20 min)
 #
-# Averaging probabilities costs one pass a member. One could average the **logits** and then apply softmax. And why not average the **weights** once, and pay for a single network ever after?
+# Averaging probabilities costs one pass per member. We could also average the **logits** and then apply softmax. And why not average the **weights** once, and pay for only a single network afterwards?
 #
-# **Before you run it:** eight good networks. Average each weight over the eight. What is the accuracy of that network?
+# **Before you run it:** take eight good networks, and average each weight over the eight. What is the accuracy of the resulting network?
 #
 # <details><summary>Answer</summary>
 #
-# It is far worse than any of the eight, and the more networks go in, the less is left. A hidden channel has no fixed job: what channel 3 does in one network, channel 11 does in another. The average of the two does neither.
+# It is far worse than any of the eight, and the more networks are averaged, the worse it gets. A hidden channel has no fixed job: what channel 3 does in one network, channel 11 does in
+# another. The average of the two channels does neither.
 #
 # </details>
 
@@ -728,7 +736,7 @@ def averaged(networks, task):
 
 
 # %% [markdown]
-# Further down, some networks are pretrained on 800 of the other digits, without labels. What is seen in pretraining is not scored: all of this section is scored on the rest.
+# Later in this section, some networks are pretrained on 800 of the other digits, without labels. No score uses pictures seen in pretraining, so this whole section is scored on the rest.
 
 # %% tags=["measure"]
 def unseen(new):
@@ -754,8 +762,8 @@ claim(
 )
 
 # %% [markdown]
-# The reason, in an experiment. Take **one** network, and shuffle its hidden channels, 16 and then 32; the next layer's inputs are shuffled in the same way. It computes the very same function. Make eight such twins, and average their
-# weights.
+# An experiment shows the reason. Take **one** network, and shuffle its hidden channels, first 16 and then 32, and the inputs of the next layer in the same way. It computes exactly the same
+# function. Make eight such twins, and average their weights.
 
 
 # %%
@@ -793,7 +801,7 @@ claim(
 )
 
 # %% [markdown]
-# So weights can be averaged where the channels have kept their jobs: in networks with a **common past**.
+# So weights can be averaged if the channels keep their jobs: in networks with a **common past**.
 #
 # - **Along one run** (stochastic weight averaging; Izmailov et al. 2018): train on with a constant learning rate, keep the weights of the last epochs, and average those.
 # - **From one pretrained start** (model soups; Wortsman et al. 2022): fine-tune the same network several times, with various learning rates, and average the results.
@@ -822,8 +830,8 @@ def along_one_run(task, seed):
 
 
 # %% [markdown]
-# For the soup we need a pretrained network. This one has learned to tell **which way up** a digit stands, from digits without labels: 0, 90, 180 or 270 degrees (Gidaris et al. 2018). Then it gets a head for ten
-# digits, and is trained for one epoch. From there, five members go on, each with a learning rate and an order of pictures of its own.
+# For the soup we need a pretrained network. This one has learned to tell **which way up** a digit is, from digits without labels: 0, 90, 180 or 270 degrees (Gidaris et al. 2018). Then it
+# gets a head for ten digits, and is trained for one epoch. From there, five members are trained further, each with its own learning rate and order of pictures.
 
 
 # %% tags=["measure"]
@@ -865,7 +873,7 @@ claim(
     same=f"means of {len(runs)} runs of 15 epochs, the last 10 of each",
 )
 # %% [markdown]
-# Averaged weights answer at the cost of **one** network. So the rival is one ordinary network: trained for 20 epochs with a rate that falls to zero, as in section 2.
+# Averaged weights cost only **one** network when asked. So the rival is one ordinary network: trained for 20 epochs with a rate that falls to zero, as in section 2.
 
 # %%
 averaging_rows = measured("winning_averaging")
@@ -898,19 +906,20 @@ show(averaging_drawn, "Points of accuracy above or below one ordinary network on
      + ", ".join(f"{name} {value:+.1f}" for name, value in averaging_means.items()) + ".")  # fmt: skip
 
 # %% [markdown]
-# Averaged weights repair what a constant learning rate has spoilt: they lie about a point above the networks that they come from. That brings them near an ordinary run, whose rate falls to zero and which costs no more, on some seeds above it and on others below. Eight answers
-# gain two points over it, at eight times the cost. The papers report gains from soups of large networks that start from a strong common point; here there are none to be seen.
+# Averaged weights make up for a constant learning rate: they are about a point better than the networks that they come from. That brings them near an ordinary run, whose rate falls to zero
+# and which costs no more: on some seeds they are above it, on others below. The averaged answers of eight networks gain two points over an ordinary run, at eight times the cost. The papers
+# report gains from soups of large networks that start from a strong common network; here we see none.
 
 # %% [markdown] slideshow={"slide_type": "notes"}
-# Networks with batch normalisation: averaged weights have no fitting running statistics, so these must be computed anew by a pass over the training pictures (torch.optim.swa_utils.update_bn). Frankle et al. (2020) measured
-# from which moment of training on two branches of a run can be averaged.
+# In networks with batch normalisation, the running statistics do not fit averaged weights, so they must be computed again by a pass over the training pictures
+# (torch.optim.swa_utils.update_bn). Frankle et al. (2020) measured how early in training a run can branch so that the two branches can still be averaged.
 # %% [markdown]
 # ## 4. Ask one network several times (15 min)
 #
-# **Test-time augmentation**: one network, several **views** of the picture, the answers averaged. Flip it; cut out **crops** (multi-crop: AlexNet in 2012 took the corners and the middle, each with its mirror image, ten in all). No further
-# training, no further memory. But $V$ views cost $V$ times the multiplications.
+# **Test-time augmentation** shows one network several **views** of the picture, and averages the answers. Flip the picture; cut out **crops** (multi-crop: AlexNet in 2012 took the corners
+# and the middle, each with its mirror image, ten in all). This needs no more training and no more memory. But $V$ views cost $V$ times the multiplications.
 #
-# On our cats and dogs: the classifier on borrowed features, from 40 pictures, and four ways to ask it.
+# We take our cats and dogs, the classifier on borrowed features, trained on 40 pictures, and four ways to ask it.
 
 # %%
 corners = dict(enumerate(v2.functional.five_crop(judged.images, side * 7 // 8)))
@@ -928,14 +937,15 @@ ten_crops = image_grid([pictures[name][0] for name in views["ten crops"]], colum
 show(ten_crops, f"The ten crops of one {noun}: corners and middle, and below their mirror images.")
 
 # %% [markdown]
-# What else could one buy for twice the multiplications? A picture with twice the pixels, asked once. And a control that costs nothing when asked: **train** the classifier with the mirror images, too.
+# What else could we buy for twice the multiplications? A picture with twice the pixels, asked once. There is also a control that costs nothing at test time: **train** the classifier with
+# the mirror images, too.
 #
 # **Before you run it:** which of the ways is worth its cost?
 #
 # <details><summary>Answer</summary>
 #
-# The mirror image: it lowers the surprise (NLL) by about a tenth, at twice the cost. Larger pictures at that cost do harm, as the network was not trained for their size. Five crops cut ears off and bring nothing; ten bring less than one mirror image.
-# Training with mirror images costs nothing when asked, and sometimes brings as much.
+# The mirror image: it lowers the surprise (NLL) by about a tenth, at twice the cost. Larger pictures at the same cost do harm, because the network was not trained for their size. Five crops
+# cut ears off and gain nothing; ten gain less than one mirror image. Training with mirror images costs nothing at test time, and sometimes gains as much.
 #
 # </details>
 
@@ -1000,13 +1010,14 @@ claim(
 fact("A mirror image costs exactly one more pass", price["flip"] == 2)
 # %% [markdown]
 # ### Views that the network knows
-#
-# **Before you run it:** a digit moved by one pixel is the same digit. So we ask a network for five views: as it is, and moved up, down, left, right. It has seen 400 noisy digits in training, none moved. Does that help? And if it was trained with moved digits: is it better than one wider network, trained on the same, that costs as much?
+# **Before you run it:** a digit moved by one pixel is the same digit. So we ask a network about five views: the digit as it is, and moved up, down, left and right. In training it saw 400
+# noisy digits, none of them moved. Do five views help? And if it was trained with moved digits, are its five views better than one wider network, trained on the same digits, that costs as
+# much?
 #
 # <details><summary>Answer</summary>
 #
-# It hurts the network that has not seen moved digits: to it, a moved digit of 8 x 8 pixels is a stranger, and averaging mixes bad answers in. The network that was trained with moved digits is right a little more often with five views. But one wider
-# network at the same cost is better still, if it may choose its rate.
+# They hurt the network that has not seen moved digits: it does not know them, and averaging mixes bad answers in. The network that was trained with moved digits is right a little more often
+# with five views. But one wider network at the same cost is less surprised still, if each has its best rate.
 #
 # </details>
 
@@ -1074,7 +1085,8 @@ claim(
     f" {wide_cost / 1e6:.1f} M multiplications",
 )
 # %% [markdown]
-# **Exercise 4** (3 min): average the views. Ask `model` (logits out) for `images` (N, C, H, W) and for their mirror images, left and right exchanged. Return the mean of the two **probabilities**, (N, classes).
+# **Exercise 4** (3 min): average the views. Ask `model` (it returns logits) about `images` (N, C, H, W) and about their mirror images, with left and right exchanged. Return the mean of the
+# two **probabilities**, (N, classes).
 
 
 # %%
@@ -1091,20 +1103,21 @@ exercises.ask_twice.check(ask_twice)
 # %% [markdown]
 # ## 5. Use open-source implementations (14 min)
 #
-# The lecture's advice for practice: do not start from the paper, start from somebody's code, ideally the authors'. A good part of a paper's result is in details that its text leaves out. Two skills: **read** an implementation, and
-# **reuse its weights**.
+# The lecture's practical advice: do not start from the paper, start from somebody's code, ideally that of the authors. A good part of a paper's result depends on details that its text
+# leaves out. This takes two skills: **reading** an implementation, and **reusing its weights**.
 #
 # ### Read one
 #
-# The last ImageNet competition (2017) was won by *squeeze and excitation* (Hu et al. 2018). Torchvision has it, and Python shows you any source:
+# The last ImageNet competition (2017) was won by *squeeze and excitation* (Hu et al. 2018). Torchvision has it, and Python can show you the source:
 
 # %%
 source = inspect.getsource(torchvision.ops.SqueezeExcitation)
 print(source[source.index("    def __init__") :])
 
 # %% [markdown]
-# How to read it: **the shapes first**. `scale` pools each channel to one number, $C \times H \times W \to C \times 1 \times 1$. Two 1 x 1 convolutions, that is two linear layers, squeeze $C$ numbers to fewer and stretch them
-# again. A sigmoid brings them between 0 and 1. `forward` multiplies: each channel is turned up or down, according to what is in the whole picture. In our own words, and checked against the original:
+# Read **the shapes first**. `_scale` pools each channel to one number, $C \times H \times W \to C \times 1 \times 1$. Two 1 x 1 convolutions, which here are two linear layers, reduce $C$
+# numbers to fewer and expand them again. A sigmoid brings them between 0 and 1. `forward` multiplies: each channel is turned up or down, depending on what is in the whole picture. Here it
+# is in our own code, checked against the original:
 
 # %%
 def squeeze_excitation(x, fc1, fc2):
@@ -1125,7 +1138,8 @@ fact(
 # %% [markdown]
 # ### Reuse its weights
 #
-# Weights come as a **state dict**: names and tensors. Ours is for other classes, so the head does not fit, and we leave it out. `strict=False` loads what fits **by name**, and returns what was missing. Read what it returns.
+# Weights come as a **state dict**: names and tensors. Ours was trained for other classes, so the head does not fit, and we leave it out. With `strict=False`, PyTorch loads what fits **by
+# name**, and returns what was missing. Read what it returns.
 
 
 # %%
@@ -1141,11 +1155,12 @@ body = {name: t for name, t in state.items() if not name.startswith("classifier"
 print(fresh_network().load_state_dict(body, strict=False))
 
 # %% [markdown]
-# **Before you run it:** many weights on the net were saved from a network wrapped for several GPUs. Then every name begins with `module.`. What does `load_state_dict(..., strict=False)` do with those?
+# **Before you run it:** many weights on the internet were saved from a network wrapped for several GPUs. Then every name begins with `module.`. What does `load_state_dict(...,
+# strict=False)` do with these names?
 #
 # <details><summary>Answer</summary>
 #
-# Nothing, and without an error. No name fits, so nothing is loaded, and you fine-tune random numbers. The returned lists say so, if somebody reads them.
+# Nothing, and it raises no error. No name fits, so nothing is loaded, and you fine-tune random weights. The returned lists say so, if you read them.
 #
 # </details>
 
@@ -1164,10 +1179,11 @@ fact(
 )
 
 # %% [markdown]
-# Before you build on somebody's code: the **licence** (of the code, and of the weights, which may have another); the **version** or commit, written down; the **preparation** of pictures that belongs to the weights (notebook 05, section
-# 11); and a **known answer**, one picture with the output that it should have, as a test. That last one finds nearly everything.
+# Before you build on somebody's code, check the **licence** (of the code, and of the weights, which may have a different one); write down the **version** or commit; find the **preparation**
+# of pictures that belongs to the weights (notebook 05, section 11); and test with a **known answer**, one picture with the output that it should have. This test finds nearly every mistake.
 #
-# **Exercise 5** (3 min): names with a prefix. `state` is a state dict in which names may begin with `module.`. Return a new one, with the same tensors, in which none does. What stands elsewhere in a name stays.
+# **Exercise 5** (3 min): names with a prefix. `state` is a state dict in which names may begin with `module.`. Return a new one, with the same tensors, in which none does. Change nothing
+# else in the names.
 
 
 # %%
@@ -1184,8 +1200,9 @@ exercises.without_prefix.check(without_prefix)
 # %% [markdown]
 # ## 6. Your own folder of images (25 min)
 #
-# The lecture's lab was "detect emotions": a folder of pictures, one sub-folder for each class, and nothing else. Yours will look the same, with other classes. We draw the faces ourselves, so that everybody has them. (They are
-# drawings. A network that tells these faces apart knows nothing about people, and what a photo of a face says about feelings is disputed. FER-2013, on Kaggle, is the usual set of photos; it has this layout.)
+# The lecture's lab was "detect emotions": a folder of pictures, with one sub-folder for each class, and nothing else. Your folder will look the same, with other classes. We draw the faces
+# ourselves, so that everybody has them. (They are drawings. A network that tells these faces apart knows nothing about people, and what a photo of a face says about feelings is disputed.
+# FER-2013, on Kaggle, is the usual set of photos; it has this layout.)
 
 
 # %%
@@ -1229,8 +1246,8 @@ draw_folder(mine, seed=seeds[0])
 # %% [markdown]
 # ### From folder to tested classifier
 #
-# For your own, change one line. `datasets.folder` reads pictures of any size, leaves out what cannot be decoded, says so, and divides 70/15/15 into training, validation and test. With photos, take
-# `models.pretrained("folder")`: MobileNetV2 with ImageNet weights.
+# For your own folder, change one line. `datasets.folder` reads pictures of any size, leaves out those that cannot be decoded and says so, and splits the rest 70/15/15 into training,
+# validation and test. For photos, use `models.pretrained("folder")`: MobileNetV2 with ImageNet weights.
 
 # %%
 faces, faces_val, faces_test = datasets.folder(mine, size=side)
@@ -1241,13 +1258,14 @@ frozen_right = (says == faces_test.targets["label"]).float().mean().item()
 print(f"{len(faces)} faces to learn from; {len(faces_test)} are held out")
 
 # %% [markdown]
-# Beside it, a small network that is trained on these faces alone, from nothing, at 32 x 32 pixels. Its number of epochs is chosen on the validation faces.
+# We compare it with a small network that is trained on these faces alone, from scratch, at 32 x 32 pixels. Its number of epochs is chosen on the validation faces.
 #
-# **Before you run it:** does it come near the frozen features, with a few hundred faces?
+# **Before you run it:** with a few hundred faces, does it come near the frozen features?
 #
 # <details><summary>Answer</summary>
 #
-# Yes: the two are a few faces apart, and fifty test faces are not enough to tell which is better. For cats and dogs, section 1 said something else. A mouth that bends up or down is easy to learn; so try the small network first, as it costs you ten seconds.
+# Yes: the two are a few faces apart, and fifty test faces are not enough to tell which is better. For cats and dogs it was different (section 1). A mouth that bends up or down is easy to
+# learn. So try the small network first; it costs you ten seconds.
 #
 # </details>
 
@@ -1296,10 +1314,10 @@ claim(
 # %% [markdown]
 # ### What a bad folder looks like
 #
-# Most failures of such labs are not in the network. They are in the folder. So look before you train. Each check here is a few lines, and returns sentences; no message is good news.
+# Most failures of such labs are in the folder, not in the network. So look before you train. Each check here takes a few lines, and returns messages; no message is good news.
 #
-# They all ask one helper, `in_folders`, which lists what `datasets.folder` reads: pictures of any suffix, in splits or not, without the hidden files of systems. `read` reads one, as it does. (Each check imports what it needs, so you can copy
-# it alone.)
+# They all use one helper, `in_folders`, which lists what `datasets.folder` reads: pictures with any suffix, in splits or not, without hidden system files. `read` reads one picture in the
+# same way. (Each check imports what it needs, so you can copy it alone.)
 
 
 # %%
@@ -1325,8 +1343,8 @@ def too_few(path, least=20):
 
 
 # %% [markdown]
-# **Duplicates.** The same picture twice, under two names: if one copy lands in training and one in test, the test is no test. Under two classes, one label is wrong. Equal pixels have equal **hashes**. (`datasets.folder` drops copies across
-# its own splits, but cannot know which of two labels is right.)
+# **Duplicates.** The same picture may occur twice, under two names. If one copy is in the training set and the other in the test set, the test proves nothing. If the copies are in two
+# classes, one label is wrong. Equal pixels have equal **hashes**. (`datasets.folder` drops copies across its own splits, but cannot know which of two labels is right.)
 
 
 # %%
@@ -1346,8 +1364,9 @@ def duplicates(path):
 
 
 # %% [markdown]
-# **Shortcuts** (not those of notebook 02). All happy faces were photographed on Monday, against the blue wall, all sad ones on Tuesday, against the grey one. A network takes the easiest way, and the wall is easier than the mouth. The check: can a classifier that sees next to nothing, only **the colour of the
-# picture's rim**, tell the classes apart? Then so will your network.
+# **Shortcuts** (not those of notebook 02). Suppose that all happy faces were photographed on Monday in front of a blue wall, and all sad faces on Tuesday in front of a grey wall. A network
+# learns what is easiest, and the wall is easier than the mouth. The check: can a classifier that sees next to nothing, only **the colour of the picture's rim**, tell the classes apart? If
+# it can, so can your network.
 
 
 # %%
@@ -1375,7 +1394,7 @@ def report(path):
 
 
 # %% [markdown]
-# Now break the folder, in six ways, and see whether each is found.
+# Now we break the folder in six ways, and see whether each problem is found.
 
 # %%
 # extra code: six broken folders
@@ -1426,11 +1445,13 @@ claim(
 )
 
 # %% [markdown]
-# **Before you run it:** we train on the folder with the three walls. Its own held-out pictures have the same walls. How well does it do on them? And where the three walls are exchanged, so that the happy faces have the grey one?
+# **Before you run it:** we train on the folder with the three walls. Its own held-out pictures have the same walls. How good is the classifier on them? And how good is it where the three
+# walls are exchanged, so that the happy faces have the grey wall?
 #
 # <details><summary>Answer</summary>
 #
-# Its own test is brilliant: all of them, or nearly. Where the walls are exchanged it drops sharply, far below what the same features reach without a shortcut: it has learned the wall, and the mouth only a little. A test set that shares the training set's shortcut cannot find it.
+# On its own test it gets all pictures right, or nearly all. Where the walls are exchanged, accuracy drops sharply, far below what the same features reach without a shortcut: the classifier
+# has learned the wall, and the mouth only a little. A test set that shares the shortcut of the training set cannot reveal it.
 #
 # </details>
 
@@ -1459,7 +1480,8 @@ claim(
 # %% [markdown]
 # ## 7. Exercises (30 min)
 #
-# **Exercise 6: calibration error.** From probabilities `p` (N, classes) and `labels` (N,): the expected calibration error with ten bins of equal width, a number. A confidence of exactly 1 belongs in the last bin.
+# **Exercise 6: calibration error.** From probabilities `p` (N, classes) and `labels` (N,), compute the expected calibration error with ten bins of equal width, as a number. A confidence of
+# exactly 1 belongs in the last bin.
 
 
 # %%
@@ -1474,8 +1496,8 @@ exercises.calibration_error.check(calibration_error)
 # exercises.calibration_error.solution()
 
 # %% [markdown]
-# **Exercise 7: a greedy soup.** Wortsman et al. do not average all. They go through the networks, the best first, and keep one in the average only if the average does not get worse by it. `networks` come sorted, the best first;
-# `score(network)` gives the accuracy of a network on validation data. Return the averaged network. (`average_weights` of section 3 is yours to copy.)
+# **Exercise 7: a greedy soup.** Wortsman et al. do not average all networks. They go through them, the best first, and keep a network in the average only if it does not make the average
+# worse. `networks` are sorted, the best first; `score(network)` gives the accuracy of a network on validation data. Return the averaged network. (You may copy `average_weights` from section 3.)
 
 
 # %%
@@ -1494,13 +1516,15 @@ exercises.greedy_soup.check(greedy_soup)
 #
 # You have **400 noisy digits**, as in section 2, and **a million multiplications** for each picture that you are asked about. Spend them as you like: one wide network, several narrow ones, several views. Training is free.
 #
-# `build_ensemble(images, labels)` gets pictures, float (400, 1, 8, 8), and their labels, and returns an `nn.Module` that turns pictures into **probabilities**, (N, 10). The check gives it digits with noise that nobody has seen, turns the
-# result into a graph of operations, counts the multiplications in it, and scores it on the digits that are left, with new noise and in random order. So train on what you are given, not on `images` of this notebook.
+# `build_ensemble(images, labels)` gets pictures, float (400, 1, 8, 8), and their labels, and returns an `nn.Module` that turns pictures into **probabilities**, (N, 10). The check gives it
+# digits with new noise, turns the result into a graph of operations, counts its multiplications, and scores it on the digits that are left, with new noise and in random order. So train on
+# what you are given, not on this notebook's `images`.
 #
-# What can be counted, and so is allowed in `forward`: convolutions and linear layers, batch normalisation, pooling, dropout, ReLU and its relatives (not PReLU), sigmoid, tanh, softmax, sums and products, `cat`, `stack`, `reshape`, slices, padding, `flip`,
+# These operations can be counted, and so are allowed in `forward`: convolutions and linear layers, batch normalisation, pooling, dropout, ReLU and its relatives (not PReLU), sigmoid, tanh,
+# softmax, sums and products, `cat`, `stack`, `reshape`, slices, padding, `flip`,
 # `roll`. Group normalisation, `exp` and indexing by lists of integers are not.
 #
-# The score is the **negative log-likelihood**, which asks for accuracy and honesty at once. The entries to beat are the three ways of spending the budget at the end of section 2.
+# The score is the **negative log-likelihood**, which rewards both accuracy and calibration. The entries to beat are the three ways of spending the budget at the end of section 2.
 
 # %%
 print(f"good: NLL of at most {exercises.LAB_GOOD};"
@@ -1521,11 +1545,12 @@ exercises.lab.check(build_ensemble)
 # %% [markdown]
 # ## Summary
 #
-# - Knowledge comes from labels, from engineering, and from other people's labels. On digits, hand-made features are worth the same with few labels and with many, and as many random ones nearly as much. Borrowed features are worth far more, where somebody has labelled a near relative of your task.
+# - Knowledge comes from labels, from engineering, and from other people's labels. On digits, hand-made features are worth the same with few labels and with many, and the same number of
+#   random features is worth nearly as much. Borrowed features are worth far more, if somebody has labelled pictures for a similar task.
 # - An ensemble is right more often and less surprised than its members. One network at the same cost, with a well-chosen rate, is nearly as good: try that first.
-# - Averaged weights are better than the networks they come from, where these have a common past, and here no better than one ordinary network.
-# - Views cost as many passes, and help only a network that has learned to see them. One mirror image is worth asking for; where the network itself can be made wider, that buys more.
-# - Read implementations, shapes first. Read what `load_state_dict` returns.
+# - If networks have a common past, their averaged weights are better than the networks themselves, but here no better than one ordinary network.
+# - Each view costs one more pass, and views help only a network that was trained to see them. One mirror image is worth asking for; if the network itself can be made wider, that gains more.
+# - Read implementations, with the shapes first. Read what `load_state_dict` returns.
 # - Most failures of a small project are in its folder of pictures. Look for broken files, duplicates and shortcuts before you train.
 #
 # The claims of this run, with their figures:
