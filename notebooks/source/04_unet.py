@@ -5,12 +5,12 @@
 #
 # **To keep what you write:** on Colab choose *File > Save a copy in Drive*, on Kaggle *Copy & Edit*, before you begin.
 #
-# **Question:** A classifier says *what* is in a picture. How does a network say *which pixels* it is, up to the tip of the tail?
+# **Question:** A classifier says *what* is in a picture. How can a network say *which pixels* belong to it, up to the tip of the tail?
 #
 # **You will be able to**
-# - judge a mask by IoU, Dice and boundary IoU, and say when pixel accuracy deceives,
+# - judge a mask by IoU, Dice and boundary IoU, and say when pixel accuracy is misleading,
 # - build a U-Net stage by stage, and show what its skips are good for,
-# - train it for several classes, for small objects and on few masks, and run it on pictures of any size.
+# - train a U-Net for several classes, for small objects and on few masks, and run it on pictures of any size.
 #
 # **Time:** it runs in @TIME@ on two CPU cores; with all sections, the exercises and the lab, about four hours.
 # **Before this:** notebook 03, section 7 (transposed convolution).
@@ -20,8 +20,7 @@
 #
 # - **Core:** sections 1, 2, 3 and 4: measures, the network in full view, the training, and what the skips are good for.
 # - **Optional:** 5 (several classes), 6 (up-sampling), 7 (small objects and the loss), 8 (any size, tiles), 9 (few masks).
-# - **Where to stop:** after section 4's figure of several seeds. If you are late, stop at its figure of wrong pixels by their distance from the
-#   outline.
+# - **Where to stop:** after section 4's figure of several seeds. If you are late, stop at its figure of wrong pixels against distance from the outline.
 
 # %% slideshow={"slide_type": "skip"}
 # Set-up: finds the course's files here, on Kaggle or on the net. Just run it.
@@ -68,11 +67,11 @@ from utils.training import fit, predict
 # %% [markdown]
 # ## 1. From "is it there" to "where" (14 min)
 #
-# Up to now a network got a picture and gave one answer. Now it is to give one answer **for each pixel**: animal, or not? This is
-# **segmentation**. What it learns from are **masks**: for every picture, somebody has marked the pixels of the animal.
+# So far a network got a picture and gave one answer. Now it gives one answer **for each pixel**: animal, or not? This is **segmentation**. The network learns from **masks**: for
+# every picture, somebody has marked the pixels of the animal.
 #
-# The pictures are cats and dogs, 64 x 64: **drawings** that this course makes by itself, or **photos** of the Oxford-IIIT Pet data set where they
-# are at hand. The line that the set-up cell printed says which.
+# The pictures are cats and dogs, 64 x 64 pixels: **drawings** made by this course, or **photos** of the Oxford-IIIT Pet data set if they are available. The line printed by the
+# set-up cell says which.
 
 # %%
 seed = torch.initial_seed()  # as utils.start() has set it
@@ -102,15 +101,15 @@ pair = torch.cat([test_set.images[:6] / 255, cut_out(test_set.images[:6], masks[
 show(image_grid(pair, columns=6, size=1.6), f"Six {noun}s above; below, what their masks say: the animal keeps its colour, all else is grey.")
 
 # %% [markdown]
-# A mask holds the pixels that one *sees*. Where something stands in front of an animal (in drawings a ball, a box or a blade of grass), that **occluder** cuts the mask, and the cut is
-# part of the outline that a network has to find.
+# A mask contains only the *visible* pixels of the animal. If something is in front of it (in drawings a ball, a box or a blade of grass), this **occluder** cuts into the mask, and
+# the cut is part of the outline that a network has to find.
 #
 # **Question to the class.** Look at ears, legs and tails. Where exactly does the animal end? Would two people draw the same mask?
 #
 # <details><summary>Answer</summary>
 #
-# Not pixel by pixel. A photo's outline is blurred over a pixel or two, fur has no edge, and people get tired. So even a perfect answer
-# disagrees with a mask somewhere, and a measure has to be read with that in mind. (Drawings have exact masks: the program knows what it drew.)
+# Not pixel by pixel. In a photo the outline is blurred over a pixel or two, fur has no sharp edge, and people get tired. So even a perfect answer disagrees with a mask somewhere.
+# Keep this in mind when you read a score. (Drawings have exact masks: the program knows what it drew.)
 #
 # </details>
 #
@@ -132,12 +131,12 @@ for ax, panel, title in zip(axes, (scene, one_colour, two_colours), ("picture", 
 show(fig, f"Two {noun}s of cats joined into one picture; its semantic mask, where both cats have the same colour; its instance mask, where each has its own.")
 
 # %% [markdown]
-# A U-Net gives a semantic mask. The cells of its paper (Ronneberger et al. 2015) had to be counted: so the thin gaps between touching cells got a larger weight in the loss, and
-# what stayed connected was one cell. Mask R-CNN (He et al. 2017) finds boxes first, and then one mask in each.
+# A U-Net gives a semantic mask. In its paper (Ronneberger et al. 2015) cells had to be told apart: so the thin gaps between touching cells got a larger weight in the loss, and
+# each connected region counted as one cell. Mask R-CNN (He et al. 2017) first finds boxes, and then one mask in each.
 #
 # ### Measures
 #
-# How good is an answer $A$, a set of pixels, if the true mask is $M$? The obvious measure is **pixel accuracy**: the share of pixels that are right.
+# How good is an answer $A$, a set of pixels, if the true mask is $M$? The obvious measure is **pixel accuracy**: the share of pixels that are classified correctly.
 
 
 # %% tags=["measure"]
@@ -147,7 +146,7 @@ def pixel_accuracy(answers, masks):
 
 
 # %% [markdown]
-# The usual one is **intersection over union**, $\mathrm{IoU} = |A \cap M| \,/\, |A \cup M|$. It ignores all that is neither.
+# The usual measure is **intersection over union**, $\mathrm{IoU} = |A \cap M| \,/\, |A \cup M|$. It ignores the pixels that are in neither set.
 
 
 # %% tags=["measure"]
@@ -163,8 +162,8 @@ def iou(answers, masks):
 #
 # <details><summary>Answer</summary>
 #
-# Nearly every pixel is background, so nearly every pixel is right, and the accuracy is high. The IoU is zero: it has found nothing. Pixel accuracy is a
-# fair measure only where both classes have about equally many pixels.
+# Nearly every pixel is background, so nearly every pixel is right, and the accuracy is high. The IoU is zero: the network has found nothing. Pixel accuracy is a fair measure only
+# if both classes have about the same number of pixels.
 #
 # </details>
 
@@ -194,8 +193,8 @@ fact(
 # %% [markdown]
 # ### The outline
 #
-# Most pixels of an animal are in its middle, and those are easy. Whether legs are told apart hardly shows in the IoU. **Boundary IoU** (Cheng et al. 2021) compares
-# only the pixels of each mask that are close to its own outline, at most 2 % of the picture's diagonal away. For us that is 2 pixels.
+# Most pixels of an animal are in its middle, and those are easy. The IoU hardly shows whether the legs are separated. **Boundary IoU** (Cheng et al. 2021) compares only the pixels
+# of each mask that are close to its own outline, at most 2 % of the picture's diagonal away. For us that is 2 pixels.
 
 
 # %% tags=["measure"]
@@ -212,13 +211,13 @@ def boundary_iou(answers, masks, width=2):
 
 
 # %% [markdown]
-# A test of the measures, without any network: the best answer that can be built from blocks of 8 x 8 pixels.
+# We test the measures without any network, on the best answer that can be built from blocks of 8 x 8 pixels.
 #
 # **Before you run it:** what will IoU say to such blocks, and what boundary IoU?
 #
 # <details><summary>Answer</summary>
 #
-# IoU finds them good: most of the animal's pixels are right. Boundary IoU does not: hardly any of the outline is. So look at both.
+# IoU rates them well: most of the animal's pixels are right. Boundary IoU does not: hardly any of the outline is right. So look at both.
 #
 # </details>
 
@@ -252,17 +251,15 @@ claim(
 )
 
 # %% [markdown] slideshow={"slide_type": "notes"}
-# Keep the blocks in mind. At its narrowest place, the network that we are about to build knows a picture of 64 x 64 as 8 x 8 places. If nothing else reached
-# its end, its answer would look like a smoothed version of these blocks. Section 4 shows whether it does.
+# Keep the blocks in mind. At its narrowest point, the network that we are about to build reduces a picture of 64 x 64 to 8 x 8 places. If nothing else reached its output, its
+# answer would look like a smoothed version of these blocks. Section 4 shows whether it does.
 
 # %% [markdown]
-# **Exercise 1** (3 min): Dice. In medicine one meets **Dice** more often, $2 |A \cap M| \,/\, (|A| + |M|)$. Write it for
-# masks (N, H, W), bool: one number for each picture, (N,). Nothing there and nothing found counts as 1. On one picture
-# $\mathrm{Dice} = 2\,\mathrm{IoU} / (1 + \mathrm{IoU})$, so both rank any two answers alike, and Dice is the friendlier number: when you compare with a paper, check
-# which of the two it gives.
+# **Exercise 1** (3 min): Dice. In medicine, **Dice** is more common, $2 |A \cap M| \,/\, (|A| + |M|)$. Write it for masks (N, H, W), bool: one number for each picture, (N,). If
+# there is nothing to find and nothing was found, it is 1. On one picture $\mathrm{Dice} = 2\,\mathrm{IoU} / (1 + \mathrm{IoU})$, so both rank any two answers in the same order,
+# but Dice is the larger number: when you compare with a paper, check which of the two it gives.
 #
-# Write your answer in place of the dots and run the cell: the check says what it expected and what came. Stuck? Take away the `#` in
-# the cell below it.
+# Write your answer in place of the dots and run the cell: the check says what it expected and what it got. Stuck? Remove a `#` in the cell below.
 
 
 # %%
@@ -279,16 +276,16 @@ exercises.dice.check(dice)
 # %% [markdown]
 # ## 2. The network in full view (19 min)
 #
-# What does a network need, to say what each pixel is? It has to *see the whole* (four legs, a head, so this is an animal), and it has to *know the place* to the pixel.
-# The first wants small maps with many channels, as every classifier has them. The second wants the full size.
+# What does a network need in order to say what each pixel is? It has to *see the whole* (four legs, a head, so this is an animal), and it has to *know the place*, to the pixel.
+# The first needs small maps with many channels, as in every classifier. The second needs the full size.
 #
-# The **U-Net** (Ronneberger, Fischer and Brox 2015) does both. On its way down, the **encoder**, it halves the maps and doubles the channels. On its way up, the **decoder**,
-# it doubles the maps again. And at each size it hands the encoder's maps across, a **skip**.
+# The **U-Net** (Ronneberger, Fischer and Brox 2015) does both. On the way down, the **encoder** halves the side of the maps and doubles the channels. On the way up, the
+# **decoder** doubles the side again. At each size, a **skip** passes the encoder's maps across to the decoder.
 #
 # ### Down
 #
-# Every stage is two convolutions, each with batch normalisation and ReLU. (The paper has no batch normalisation, and its convolutions do not pad, so its answers are smaller than its
-# pictures. Padding is what everybody does today.)
+# Every stage is two convolutions, each with batch normalisation and ReLU. (The paper has no batch normalisation, and its convolutions do not pad, so its answers are smaller than
+# its pictures. Today almost everybody pads.)
 
 
 # %% tags=["measure"]
@@ -301,7 +298,7 @@ def two_convolutions(in_channels, out_channels):
 
 
 # %% [markdown]
-# Between stages, max pooling keeps the largest of 2 x 2 numbers. Four stages, from 8 channels to 64; keep what each one gives:
+# Between stages, max pooling keeps the largest of 2 x 2 numbers. There are four stages, from 8 channels to 64, and we keep the output of each:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -313,12 +310,12 @@ for in_channels, out_channels in pairwise([3, 8, 16, 32, 64]):
     features.append(x)
 
 # %% [markdown]
-# The last of them is the **bottleneck**: 64 channels, and 8 x 8 places.
+# The last of these outputs is the **bottleneck**: 64 channels, and 8 x 8 places.
 #
 # ### Up
 #
-# A transposed convolution of 2 x 2 with stride 2 doubles the side (notebook 03, section 7). Then come the words of the lecture: **concatenate channels**. The encoder's maps of the same size and these
-# are put one behind the other, and two convolutions work on both.
+# A transposed convolution of 2 x 2 with stride 2 doubles the side (notebook 03, section 7). Then comes what the lecture calls **concatenate channels**: the encoder's maps of the
+# same size and the new maps are joined into one tensor, and two convolutions work on both.
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -331,7 +328,7 @@ for skip, (in_channels, out_channels) in zip(features[-2::-1], channels, strict=
     print("up {}, with its skip {}, convolved {}".format(*shapes))
 
 # %% [markdown]
-# A convolution of 1 x 1 makes one number of the 8 channels of each pixel, its **logit**: above zero means "animal".
+# A 1 x 1 convolution turns the 8 channels of each pixel into one number, its **logit**: above zero means "animal".
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -341,7 +338,7 @@ print(tuple(logits.shape))
 # %% [markdown]
 # ### The same as a class
 #
-# Two things can be chosen, because sections 4 and 6 will change them: what is done with the **skip** (`"concat"`, `"sum"`, or `"none"`), and how maps are made larger (**up**).
+# Two options are there because sections 4 and 6 will change them: what to do with the **skip** (`"concat"`, `"sum"`, or `"none"`), and how to make maps larger (**up**).
 
 
 # %% tags=["measure"]
@@ -354,7 +351,7 @@ def up_sampler(up, in_channels, out_channels):
 
 
 # %% [markdown]
-# And a detail. Half of 65 pixels is 32, and twice 32 is 64. Where a side is odd, the map that comes up lacks a row, and gets one of zeros:
+# There is one detail. Half of 65 pixels, rounded down, is 32, and twice 32 is 64. If a side is odd, the map that comes up lacks a row or a column, and gets one of zeros:
 
 
 # %% tags=["measure"]
@@ -393,7 +390,7 @@ class UNet(nn.Module):
 
 
 # %% [markdown]
-# **Hooks** (notebook 02, section 5) let you watch any network from outside. This notes what each part gives, and takes the hooks off again:
+# **Hooks** (notebook 02, section 5) let you watch any network from outside. This function records the output of each part, and then removes the hooks:
 
 
 # %%
@@ -468,11 +465,11 @@ show(diagram(shapes, train_set.images[0]),
      "from each encoder stage but the last a skip leads straight across to the decoder stage of the same size.")  # fmt: skip
 
 # %% [markdown] slideshow={"slide_type": "notes"}
-# Follow one pixel with the finger: down the left side it loses its place and gains a meaning; across the dashed arrows the place comes back. The height of a box is the side of its
+# Follow one pixel with your finger: down the left side it loses its place and gains meaning; across the dashed arrows the place comes back. The height of a box is the side of its
 # maps, its width the number of channels.
 
 # %% [markdown]
-# The course has this network in `utils.models`, for later notebooks. Is it really the same? Give it our weights, and compare.
+# The course has this network in `utils.models`, for later notebooks. Is it really the same? We give it our weights and compare.
 
 # %%
 mine, theirs = UNet().eval(), models.UNet().eval()
@@ -486,8 +483,8 @@ fact(
 )
 
 # %% [markdown]
-# **Exercise 2** (3 min): the way up. One stage of the decoder, without looking. `up` makes `x` twice as large, `skip` comes from the encoder, `convolutions` come last.
-# Sides may be odd: then what comes up is filled up with zeros, right and below, to the size of `skip`. The skip stands first among the channels.
+# **Exercise 2** (3 min): the way up. Write one stage of the decoder, without looking. `up` makes `x` twice as large, `skip` comes from the encoder, `convolutions` come last. Sides
+# may be odd: then pad the enlarged map with zeros, right and below, to the size of `skip`. The channels of the skip come first.
 
 
 # %%
@@ -504,7 +501,7 @@ exercises.way_up.check(way_up)
 # %% [markdown]
 # ## 3. Train it (16 min)
 #
-# A mask moves with its picture. `transforms.v2` knows that: where the picture is flipped, so is the mask, as both come in together.
+# When a picture is flipped, its mask must be flipped too. `transforms.v2` takes care of that if both are passed in together.
 
 # %% tags=["measure"]
 as_floats = v2.ToDtype(torch.float32, scale=True)
@@ -518,8 +515,8 @@ print(f"picture {tuple(image.shape)}, {image.dtype}")
 print(f"mask {tuple(mask.shape)}, {mask.dtype}, {mask.float().mean():.0%} animal")
 
 # %% [markdown]
-# The loss is the usual one, cross-entropy, for each pixel by itself: $-\log p_i$ where the pixel is animal and $-\log(1 - p_i)$ where it is not. With a single logit it
-# is called *binary*.
+# The loss is the usual cross-entropy, computed for each pixel separately: $-\log p_i$ if the pixel is animal and $-\log(1 - p_i)$ if it is not. With a single logit it is called
+# *binary*.
 
 
 # %% tags=["measure"]
@@ -532,7 +529,7 @@ def mean_iou(outputs, masks):
 
 
 # %% [markdown]
-# Every network of this notebook gets this training. `num_seen` says how long it is: a picture counts each time it is seen.
+# Every network of this notebook is trained like this. `num_seen` sets the length of the training: a picture counts each time it is seen.
 
 
 # %% tags=["measure"]
@@ -557,8 +554,8 @@ def train(model, dataset, val_set=None, num_seen=NUM_SEEN, loss_fn=cross_entropy
 
 
 # %% [markdown]
-# How good must it be, to be any good? A **baseline** that does not look at the picture: wherever at least a given share of the training masks has an animal, answer "animal".
-# The share is chosen on the validation set.
+# How good must the network be, to be any good? We compare it with a **baseline** that does not look at the picture: it answers "animal" wherever more than a given share of the
+# training masks has an animal. We choose the share on the validation set.
 
 # %%
 often = train_set.targets["mask"].float().mean(dim=0)  # how often each pixel is animal
@@ -574,8 +571,8 @@ print(f"share {best}: IoU {blind_iou:.2f}, boundary IoU {blind_boundary:.2f}")
 #
 # <details><summary>Answer</summary>
 #
-# On drawings by far; on photos, with half as many pictures to learn from, clearly. Wrong pixels lie along the outline first of all, and where an animal has the colour of what is
-# behind it.
+# On drawings it beats the baseline by far; on photos, with half as many training pictures, clearly. Most wrong pixels lie along the outline, and where an animal has the same
+# colour as the background.
 #
 # </details>
 
@@ -603,7 +600,7 @@ ax.annotate("without looking (test set)", (len(history["val_iou"]), blind_iou), 
 show(fig, f"Mean IoU against epoch: on the validation set it ends at {history['val_iou'][-1]:.2f}. The dashed line is the baseline that does not look at the picture, {blind_iou:.2f}.")
 
 # %% [markdown]
-# Now the test set. `predict` gives the logits, one a pixel:
+# Now the test set. `predict` returns the logits, one per pixel:
 
 
 # %% tags=["measure"]
@@ -635,7 +632,7 @@ claim(
 )
 
 # %% [markdown]
-# A mean hides the failures, so look at them: the **worst first**. In the last row, blue is animal that was missed, orange is what the network took for animal.
+# A mean hides the failures, so we look at them: the **worst first**. In the last row, blue marks animal pixels that were missed, orange marks background that was taken for animal.
 
 
 # %%
@@ -674,7 +671,7 @@ show(gallery(test_set.images, unet_logits, masks, chosen),
      f"({test_iou[chosen[4]]:.2f}), the median ({test_iou[chosen[5]]:.2f}) and the best ({test_iou[chosen[6]]:.2f}).")  # fmt: skip
 
 # %% [markdown]
-# The network does not say "animal", it says how sure it is: $p = \sigma(\text{logit})$. We have cut at $p = 0.5$. Try other thresholds, and other pictures.
+# The network does not simply say "animal", it gives a probability, $p = \sigma(\text{logit})$. We have used the threshold $p = 0.5$. Try other thresholds, and other pictures.
 
 
 # %%
@@ -692,8 +689,8 @@ order = test_iou.argsort()
 explore(at_threshold, threshold=[0.5, 0.05, 0.2, 0.8, 0.95], picture=[int(k) for k in order[[len(order) // 4, 0, 1, len(order) // 2, -1]]])
 
 # %% [markdown]
-# **Exercise 3** (3 min): choose the threshold. `probabilities` (N, H, W) and `masks` (N, H, W), bool, are of validation pictures. Return the one of `levels` above which
-# the answers have the highest mean IoU. (`iou` of section 1 may be used.)
+# **Exercise 3** (3 min): choose the threshold. `probabilities` (N, H, W) and `masks` (N, H, W), bool, belong to validation pictures. Return the one of `levels` that gives the
+# highest mean IoU when pixels above it count as animal. (You may use `iou` of section 1.)
 
 
 # %%
@@ -710,12 +707,12 @@ exercises.best_threshold.check(best_threshold)
 # %% [markdown]
 # ## 4. What are the skips good for? (20 min)
 #
-# Everybody draws the arrows across. What if they were not there? Three networks, the same training:
+# Every drawing of a U-Net shows the arrows across. What happens without them? We train three networks in the same way:
 # - **concat**: the U-Net;
 # - **sum**: the skip is added instead of concatenated, as in a residual block (notebook 02);
 # - **none**: the decoder gets only what comes up from the bottleneck.
 #
-# So that size cannot be the excuse, the other two get 9 channels in place of 8 (`WIDTHS`), and have more parameters than the U-Net:
+# So that size cannot be the excuse, the other two start with 9 channels instead of 8 (`WIDTHS`), and have more parameters than the U-Net:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -727,13 +724,13 @@ for skip, width in WIDTHS.items():
 #
 # <details><summary>Answer</summary>
 #
-# By boundary IoU. The bottleneck knows *what* is where, but only to 8 pixels. Middles stay right, so accuracy and IoU lose less. Outlines, legs and tails are lost, outside
-# and inside alike.
+# By boundary IoU. The bottleneck knows *what* is where, but only to within 8 pixels. The middle of an animal stays right, so accuracy and IoU lose less. Outlines, legs and tails
+# are lost, with errors outside and inside alike.
 #
 # </details>
 
 # %% [markdown]
-# The U-Net with `"concat"` is trained already. The one without:
+# The U-Net with `"concat"` is already trained. Now we train the one without skips:
 
 # %%
 without, history_without = trained_unet(seed, train_set, val_set, skip="none")
@@ -772,8 +769,8 @@ claim(
 )
 
 # %% [markdown]
-# Where does the difference lie? For all test pictures: how often is a pixel wrong, by its distance from the outline? Outside (animal where there is none) and
-# inside (animal that was missed) are counted apart.
+# Where is the difference? For all test pictures, we plot how often a pixel is wrong against its distance from the outline. We count errors outside (background taken for animal)
+# and inside (animal that was missed) separately.
 
 
 # %% tags=["measure"]
@@ -837,13 +834,13 @@ claim(
 )
 
 # %% [markdown] slideshow={"slide_type": "notes"}
-# Ask what "no skips" reminds them of: the blocks of section 1, smoothed. It is an autoencoder's answer: all has to pass the bottleneck. (64 channels at each of 8 x 8 places could in principle
-# carry 64 pixels each; training does not find that.)
+# Ask the class what "no skips" reminds them of: the blocks of section 1, smoothed. It is like the output of an autoencoder: everything has to pass through the bottleneck. (64
+# channels at each of 8 x 8 places could in principle carry 64 pixels each; training does not find that.)
 
 # %% [markdown]
 # ### What the features look like
 #
-# Look inside, at what the two decoders work with. `watch` gives it.
+# With `watch` we can look at the maps that the two decoders work with.
 
 # %%
 picture = prepare(test_set.images[:100]).to(device)
@@ -882,13 +879,13 @@ def features_at(level, picture):
 explore(features_at, level=[0, 1, 2], picture=[0, 1, 2, 3, 4])
 
 # %% [markdown]
-# Each level's skip is sharp and says little: edges, colours. What comes up says a lot, here is an animal, and is coarse. Only convolutions that read both know which lines belong to the animal. Without
-# skips they read the coarse maps alone (and the pattern that the up-sampling leaves in them; section 6 looks at that).
+# At each level, the maps of the skip are sharp, but show only edges and colours. The maps that come up show where the animal is, but they are coarse. Only convolutions that read
+# both can tell which edges belong to the animal. Without skips they read only the coarse maps (and the pattern that the up-sampling leaves in them; section 6 looks at that).
 
 # %% [markdown]
 # ### On several seeds
 #
-# One run each proves little. So the same code was run on more seeds, on drawings and on photos, and with a quarter of the training.
+# A single run of each network proves little. So the same code was run beforehand on more seeds, on drawings and on photos, and with a quarter of the training and twice as much.
 
 # %%
 rows = measured("unet_skips")
@@ -937,14 +934,15 @@ for seen in (2400, 9600, 19200):
     print(f"{seen:6,} seen: {concat:.2f} and {none:.2f}, gap {concat - none:.2f}")
 
 # %% [markdown]
-# Is it only that the network without skips learns more slowly? No: the more both are trained, the wider the gap. And how far is "trained"? From a quarter of our training to all of it the outline improves a lot, from there to twice as
-# much by a few points. On photos, with fewer masks to learn from, the gap is smaller, and just inside the outline one of the three seeds gains nothing.
+# Does the network without skips only learn more slowly? No: the longer both are trained, the wider the gap becomes. Is our training long enough? From a quarter of it to all of it
+# the outline improves a lot; with twice as much it improves by only a few more points. On photos, with fewer masks to learn from, the gap is smaller, and just inside the outline
+# one of the three seeds gains nothing.
 #
-# **Concatenated or summed:** three runs that differ in both directions are not enough to tell. What matters is that the place comes across.
+# **Concatenated or summed:** three runs are not enough to tell, as the difference goes both ways. What matters is that there are skips at all.
 
 # %% [markdown]
-# **Exercise 4** (2 min): outside and inside apart. For `answers` and `masks` (N, H, W), bool, return two shares, over all pictures together: of the pixels outside the masks, how
-# many are wrong; of those inside, how many.
+# **Exercise 4** (2 min): errors outside and inside. For `answers` and `masks` (N, H, W), bool, return two numbers, over all pictures together: the share of the pixels outside the
+# masks that are wrong, and the share of those inside.
 
 
 # %%
@@ -961,7 +959,8 @@ exercises.wrong_outside_and_inside.check(wrong_outside_and_inside)
 # %% [markdown]
 # ## 5. Several classes (15 min)
 #
-# "Animal or not" is the smallest case. A drawing knows more: for each pixel, which of five things it shows. (Photos of pets come without this, so this section always uses drawings.)
+# "Animal or not" is the simplest case. For drawings we know more: for each pixel, which of five things it shows. (The photos of pets do not have such labels, so this section
+# always uses drawings.)
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -976,7 +975,7 @@ for k, name in enumerate(PARTS):
     print(f"{name:11} {(parts == k).float().mean():.1%} of the pixels")
 
 # %% [markdown]
-# Only the ends of the network change. The head gives one logit for each class and pixel, (N, 5, H, W). The loss is the cross-entropy of a classifier, at each pixel:
+# Only the head and the loss change. The head gives one logit for each class and pixel, (N, 5, H, W). The loss is the cross-entropy of a classifier, at each pixel:
 # $-\log p_{i, c}$, where $c$ is the true class of pixel $i$ and $p_i$ the softmax of its five logits. The answer is the class with the largest logit.
 
 
@@ -1029,14 +1028,15 @@ for place, name in enumerate(PARTS):
 show(fig, "Six drawings with something in front of the animal; below, the true class of each pixel in colour; at the bottom, the network's answers.")
 
 # %% [markdown]
-# The **occluder** fares worst: it has 1 % of the pixels, and it is hard to tell, because shapes of the same kinds also stand *behind* the animals, where they count as background. Answering
-# "background" there adds next to nothing to the loss.
+# The **occluder** is segmented worst: it has only 1 % of the pixels, and it is hard to recognise, because shapes of the same kinds also occur *behind* the animals, where they
+# count as background. Answering "background" for occluders adds almost nothing to the loss.
 #
-# **Before you run it:** the usual remedy gives each class a weight in the loss, here one over its share of the training pixels. What becomes of the occluders, and of all the rest?
+# **Before you run it:** the usual remedy gives each class a weight in the loss, here one over its share of the training pixels. What happens to the occluders, and to all the other
+# classes?
 #
 # <details><summary>Answer</summary>
 #
-# Most occluder pixels are found now. But far more pixels are called occluder that are none, and fewer pixels are right in all. A weight moves the point at which the network says yes; it
+# Now most occluder pixels are found. But far more pixels are wrongly called occluder, and fewer pixels are right overall. A weight changes how readily the network says yes; it
 # does not make it see better.
 #
 # </details>
@@ -1079,9 +1079,10 @@ claim(
 )
 
 # %% [markdown]
-# **Recall** is the share of a class's pixels that is found, **precision** the share of what was called so that is so. Section 7 meets both again.
+# **Recall** is the share of a class's pixels that were found. **Precision** is the share of correct pixels among those that were assigned to the class. Section 7 uses both again.
 #
-# **Exercise 5** (5 min): Dice for several classes. `answers` and `labels` are class numbers (N, H, W). Return Dice of each class, a tensor (num_classes,), over all pictures together. A class that is nowhere counts as 1.
+# **Exercise 5** (5 min): Dice for several classes. `answers` and `labels` are class numbers (N, H, W). Return the Dice of each class, a tensor (num_classes,), over all pictures
+# together. A class that occurs nowhere counts as 1.
 
 
 # %%
@@ -1098,8 +1099,8 @@ exercises.dice_by_class.check(dice_by_class)
 # %% [markdown]
 # ## 6. How to make maps larger (10 min)
 #
-# The paper's U-Net goes up by **transposed convolutions**. Many of today's go up by **bilinear interpolation and a convolution**. Notebook 03 has shown what can go wrong with the first: where kernels overlap
-# unevenly, a checkerboard appears. Does it here? Put ones in, with weights of one, and see of how many terms each pixel is made:
+# The paper's U-Net enlarges maps with **transposed convolutions**. Many of today's use **bilinear interpolation and a convolution**. Notebook 03 showed what can go wrong with the
+# first: where kernels overlap unevenly, a checkerboard appears. Does this happen here? We set all inputs and weights to one, and count how many terms each pixel is made of:
 
 
 # %%
@@ -1114,8 +1115,8 @@ for kernel_size in (2, 3):
     print(f"kernel {kernel_size}, stride 2: terms a pixel {terms}")
 
 # %% [markdown]
-# With a kernel of 2 and a stride of 2 nothing overlaps: each pixel is made of exactly one. Still, the four pixels of a 2 x 2 block each have **weights of their own**. Send a completely
-# flat map through the last up-sampling of our trained network, and through a bilinear one:
+# With a kernel of 2 and a stride of 2 nothing overlaps: each pixel is made of exactly one term. Still, each of the four pixels of a 2 x 2 block has **its own weights**. We send a
+# completely flat map through the last up-sampling of our trained network, and through a bilinear one:
 
 # %%
 flat = torch.ones(1, 16, 6, 6)
@@ -1147,14 +1148,14 @@ claim(
 )
 
 # %% [markdown]
-# The convolutions behind it can repair such a pattern, or use it: four different pixels from one is just what a fine outline needs.
+# The convolutions after it can repair such a pattern, or use it: a fine outline needs four different pixels made from one.
 
 # %% [markdown]
 # **Before you run it:** which of the two gives the better masks?
 #
 # <details><summary>Answer</summary>
 #
-# Neither, as far as three runs can tell. The fine detail comes across with the skips, so it matters little how the coarse map is made larger.
+# Neither, as far as three runs can tell. The fine detail comes through the skips, so it matters little how the coarse map is enlarged.
 #
 # </details>
 
@@ -1181,8 +1182,9 @@ claim(
 # %% [markdown]
 # ## 7. Small objects, and the loss (20 min)
 #
-# A cat fills a good part of its picture. A lesion in an ultrasound image often does not: the lesion's pixels are few, the others many, a **class imbalance**. We draw some: dark blobs in grey
-# speckle, about 1 % of the pixels. (Always drawings, and not for medical use. The table below also has real ultrasound images, of the BUSI data set.)
+# A cat fills a good part of its picture. A lesion in an ultrasound image often does not: few pixels belong to the lesion, and many do not. This is called **class imbalance**. We
+# draw such lesions: dark blobs in grey speckle, about 1 % of the pixels. (They are always drawings, and not for medical use. The table below also has real ultrasound images, from
+# the BUSI data set.)
 
 
 # %% tags=["measure"]
@@ -1247,8 +1249,8 @@ triple = torch.cat([lesions_test.images[:6, 0], 255 * lesion_masks[:6].byte()])
 show(image_grid(list(triple), columns=6, size=1.7), "Six drawings of small lesions, dark, round or ragged, among long streaks that are none; below, their masks.")
 
 # %% [markdown]
-# Cross-entropy adds up pixels. If only a few are lesion, then most of what it says is "background!". The **Dice loss** (Milletari et al. 2016, there with squares in the denominator) takes the measure itself, with probabilities $p_i$ in place of answers and
-# $g_i \in \{0, 1\}$ for the true mask:
+# Cross-entropy adds up all pixels. If only a few of them are lesion, most of the sum comes from the background. The **Dice loss** (Milletari et al. 2016, there with squares in the
+# denominator) uses the measure itself as a loss, with probabilities $p_i$ in place of answers and $g_i \in \{0, 1\}$ for the true mask:
 #
 # $$L_\text{Dice} = 1 - \frac{2 \sum_i p_i\, g_i}{\sum_i p_i + \sum_i g_i}$$
 
@@ -1267,14 +1269,15 @@ def both_losses(outputs, masks):
 LOSSES = {"cross-entropy": cross_entropy, "Dice": dice_loss, "both": both_losses}
 
 # %% [markdown]
-# Look at the very beginning: the network knows nothing, $p = 1/2$ everywhere. Each lesion pixel pulls its logit up, each other pixel pulls down. A share $f$ of the pixels is lesion.
+# Consider the start of training: the network knows nothing, and $p = 1/2$ everywhere. The gradient of each lesion pixel pulls its logit up, and that of every other pixel pulls
+# down. A share $f$ of the pixels is lesion.
 #
-# **Before you run it:** which side pulls harder, with cross-entropy? And with Dice?
+# **Before you run it:** which side pulls harder with cross-entropy? And with the Dice loss?
 #
 # <details><summary>Answer</summary>
 #
-# With cross-entropy every pixel pulls equally hard. So the ratio, all lesion pixels against all others, is $f / (1 - f)$: for a lesion of 1 %, one to ninety-nine. With Dice it is
-# $(1 + f) / (1 - f)$: both sides pull about equally hard, however small the lesion is.
+# With cross-entropy every pixel pulls equally hard. So the ratio of all lesion pixels to all others is $f / (1 - f)$: for a lesion of 1 %, one to ninety-nine. With the Dice loss
+# it is $(1 + f) / (1 - f)$: both sides pull about equally hard, however small the lesion is.
 #
 # </details>
 
@@ -1300,8 +1303,9 @@ fact(
 )
 
 # %% [markdown]
-# That is the beginning. Does it decide the end? And is it a matter of the loss at all, or of the **threshold**? Cross-entropy wants $p$ to be the probability that a pixel is lesion. The answer with the best Dice to be expected
-# takes every pixel whose probability is above **half that Dice** (Lipton et al. 2014): above 0.4 where the Dice is 0.8. So we choose the threshold for each loss on validation pictures.
+# That is the start. Does it decide the result? And does the result depend on the loss at all, or rather on the **threshold**? Cross-entropy makes $p$ an estimate of the
+# probability that a pixel is lesion. To get the best expected Dice, an answer should take every pixel whose probability is above **half that Dice** (Lipton et al. 2014): above 0.4
+# if the Dice is 0.8. So we choose the threshold for each loss on validation pictures.
 
 
 # %% tags=["measure"]
@@ -1327,11 +1331,12 @@ def lesion_scores(model, val_set, test_set):
 
 
 # %% [markdown]
-# **Before you run it:** three trainings, short ones, that differ in the loss only. Where will each loss want its threshold: at 0.5?
+# **Before you run it:** we run three short trainings that differ only in the loss. Which threshold will be best for each: 0.5?
 #
 # <details><summary>Answer</summary>
 #
-# Cross-entropy, which wants probabilities, about there, as a rule. The network of the Dice loss still calls too much a lesion after so short a training, and wants a high one.
+# For cross-entropy, which estimates probabilities, usually about 0.5. After such a short training, the network with the Dice loss still marks too many pixels as lesion, and needs
+# a high threshold.
 #
 # </details>
 
@@ -1356,7 +1361,8 @@ claim(
 )
 
 # %% [markdown]
-# So a comparison at 0.5 compares thresholds. Which loss wins where, each at its own threshold? Small lesions, large ones (10 % of the pixels), and ultrasound images (BUSI), trained briefly and three times as long:
+# So a comparison at 0.5 would mainly compare thresholds. Which loss wins if each has its own threshold? We compare them on small lesions, on large ones (10 % of the pixels), and
+# on ultrasound images (BUSI), after a short training and one three times as long:
 
 # %%
 loss_rows = measured("unet_losses")
@@ -1408,10 +1414,10 @@ for where in WHERE:
               f" {lead.mean():.3f}, on {sum(lead > 0)} of {len(lead)}")  # fmt: skip
 
 # %% [markdown]
-# On large lesions it hardly matters: a longer training brings all three to the same answers. Small lesions and real images are where a loss counts, and there the **sum of both** is the best choice of the three or close to it; nnU-Net (Isensee et
-# al. 2021) uses it as well. Whether Dice alone does as well as the sum, three seeds do not tell.
+# On large lesions the loss hardly matters: with longer training all three are equally good. On small lesions and real images it does matter, and there the **sum of both** is the
+# best of the three or close to it; nnU-Net (Isensee et al. 2021) also uses it. Three seeds cannot tell whether Dice alone does as well as the sum.
 #
-# And a single run can mislead. One of the seeds, at a threshold of 0.5:
+# A single run can mislead. Look at one of the seeds, at a threshold of 0.5:
 
 # %%
 for where in ("small, drawn", "large, drawn"):
@@ -1420,17 +1426,18 @@ for where in ("small, drawn", "large, drawn"):
     print(f"{where}: at 0.5 {before.round(2)}, threshold chosen {after.round(2)}")
 
 # %% [markdown]
-# The third seed seems to fail. Its drawings are not to blame: the two lines have different ones. What both have in common is the seed's **initialisation**, which leaves the background's probability just above one half after so
-# short a training. A threshold of 0.6 repairs it, and so does more training.
+# The third seed seems to fail. Its drawings are not the reason: the two lines have different drawings. They share the seed's **initialisation**, which leaves the background's
+# probability just above one half after such a short training. A threshold of 0.6 fixes it, and so does more training.
 
 # %% [markdown] slideshow={"slide_type": "notes"}
-# Cross-entropy with a weight for the lesions comes to the same idea as a lower threshold: section 5 has tried weights. The Dice loss needs no weight to be chosen, because it divides by what is there.
+# Cross-entropy with a weight for the lesions has a similar effect to a lower threshold: section 5 tried weights. The Dice loss needs no weight, because it divides by the sizes of
+# the answer and of the lesion.
 
 
 # %% [markdown]
 # ## 8. Any size, and tiles (20 min)
 #
-# Nothing in the network depends on the size of the picture: it is all convolutions. So it runs on any, square or not, odd or even:
+# Nothing in the network depends on the size of the picture: it is all convolutions. So it runs at any size, square or not, odd or even:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -1440,14 +1447,17 @@ for height, width in ((64, 64), (96, 96), (65, 71), (40, 200)):
     print((height, width), "->", tuple(shape))
 
 # %% [markdown]
-# It runs. Does it work? Our network was trained on pictures of 64 x 64. Now the same pictures come smaller and larger. *Enlarging* a picture changes two things: its scale, and its sharpness. So we try them apart: pictures that are
-# drawn (or read from their files) at each size, and so are sharp; and pictures of 64 x 64 that are blurred, by being reduced to 32 x 32 and enlarged again.
+# It runs. But does it work? Our network was trained on pictures of 64 x 64. Now it gets the same pictures smaller and larger. *Enlarging* a picture changes two things: its scale
+# and its sharpness. So we test them separately: with pictures that are drawn (or read from their files) at each size, and so are sharp; and with pictures of 64 x 64 that are
+# blurred, by being reduced to 32 x 32 and enlarged again.
 #
-# **Before you run it:** what hurts more, twice the scale or the blur?
+# **Before you run it:** which does more harm, twice the scale or the blur?
 #
 # <details><summary>Answer</summary>
 #
-# On drawings the blur, by far. The network goes by what is fine, lines and grain, and where both are blurred it finds nearly no animal. Twice the scale costs it a third: an ear of twice the size is not what it has met, but it is an ear. (Photos are taken from near and from far, and some are blurred already: a network trained on them has met both, and minds less.)
+# On drawings the blur, by far. The network relies on fine detail, lines and grain, and if these are blurred it finds almost no animal. Twice the scale costs a third of the IoU: an
+# ear of twice the size is unfamiliar, but it is still an ear. (Photos are taken from near and from far, and some are blurred already: a network trained on them has seen both, and
+# suffers less.)
 #
 # </details>
 
@@ -1465,7 +1475,7 @@ def score_of(dataset):
 sharp = {size: score_of(dataset) for size, dataset in at_size.items()}
 
 # %% [markdown]
-# The same blurred, and, as the third case, enlarged from 64 to 128: both at once.
+# Now the same pictures blurred, and, as a third case, enlarged from 64 to 128, which is both at once.
 
 
 # %%
@@ -1507,12 +1517,14 @@ if pool.source == "critters":
     )
 
 # %% [markdown]
-# "It runs on any size" is true of the code. What the network needs is pictures like those it was trained on: in scale, in sharpness, in noise. Training on blurred and scaled copies as well (notebook 06) is the remedy.
+# "It runs at any size" is true of the code. But the network needs pictures like those it was trained on, in scale, sharpness and noise. The remedy is to train on blurred and
+# scaled copies as well (notebook 06).
 
 # %% [markdown]
 # ### A large picture
 #
-# What if the *scene* is larger: an aerial photo, a microscope slide? Then the scale is right, but the memory may not suffice. Here is one: 24 test pictures side by side.
+# What if the *scene* is larger: an aerial photo, a microscope slide? Then the scale is right, but there may not be enough memory. As an example we put 24 test pictures side by
+# side.
 
 # %%
 large_parts = test_set.images[:24]
@@ -1520,12 +1532,13 @@ large = prepare(make_grid(large_parts, nrow=6, padding=0))
 print(tuple(large.shape))
 
 # %% [markdown]
-# It is cut into **tiles** that overlap, and of each tile's answer only the middle is kept, the `core`. How wide must the `margin` around it be? As wide as the network **reaches** (half of a receptive field, notebook 03, section 2). Count: a 3 x 3 convolution reaches 1 pixel of its map.
-# In stage $k$ that is $2^k$ pixels of the picture. There are two of them in each stage, going down and going up, and pooling reads whole blocks of 8:
+# We cut it into overlapping **tiles**, and of each tile's answer we keep only the middle, the `core`. How wide must the `margin` around it be? As wide as the network **reaches**
+# (half of a receptive field, notebook 03, section 2). A 3 x 3 convolution reaches 1 pixel of its map. In stage $k$ that is $2^k$ pixels of the picture. Each stage has two
+# convolutions, going down and going up, and pooling reads whole blocks of 8:
 #
 # $$\underbrace{2\,(1 + 2 + 4)}_{\text{down}} + \underbrace{2 \cdot 8}_{\text{bottleneck}} + \underbrace{2\,(4 + 2 + 1)}_{\text{up}} + \underbrace{7}_{\text{blocks}} = 51$$
 #
-# Test it: change **everything** that is farther than 51 pixels from one pixel. The answer there must not change.
+# To test this, we change **everything** that is more than 51 pixels away from one pixel. The answer there must not change.
 
 # %%
 reach = 2 * (1 + 2 + 4) + 2 * 8 + 2 * (4 + 2 + 1) + 7
@@ -1556,7 +1569,8 @@ fact(
 )
 
 # %% [markdown]
-# The tiles. `margin` is 56: at least 51, and a multiple of 8. Why a multiple? The pooling has a grid: it takes pixels 0 to 7 together, then 8 to 15. A tile that starts elsewhere shifts the grid.
+# Now the tiles. `margin` is 56: at least 51, and a multiple of 8. Why a multiple of 8? Pooling has a grid: it takes pixels 0 to 7 together, then 8 to 15. A tile that starts
+# elsewhere shifts the grid.
 
 
 # %%
@@ -1576,11 +1590,13 @@ def in_tiles(model, image, core, margin):
 
 
 # %% [markdown]
-# **Before you run it:** three ways to cut the picture: cores of 128 with a margin of 56; the same without a margin; cores of 125, so that tiles start anywhere. Which equals the answer for the whole picture?
+# **Before you run it:** we cut the picture in three ways: cores of 128 with a margin of 56; the same without a margin; cores of 125, so that tiles do not start on the grid. Which
+# gives the same answer as the whole picture?
 #
 # <details><summary>Answer</summary>
 #
-# Only the first. Without a margin, pixels at a tile's edge see zeros in place of the neighbour. With cores of 125 the margin is wide enough, but the grid of the pooling is shifted, and the network pools other pixels together.
+# Only the first. Without a margin, pixels at a tile's edge see zeros in place of their neighbours. With cores of 125 the margin is wide enough, but the grid of the pooling is
+# shifted, and the network pools different pixels together.
 #
 # </details>
 
@@ -1618,10 +1634,11 @@ fact(
 )
 
 # %% [markdown]
-# Two notes. The batch norm must be in evaluation mode: in training mode each tile would be normalised by itself. And the paper's U-Net is less free in its size than ours: its convolutions do not pad, so its
-# input is 572 x 572 and its output 388 x 388, and overlapping tiles ("overlap-tile strategy") are how it covers a whole picture.
+# Two notes. Batch normalisation must be in evaluation mode: in training mode each tile would be normalised separately. And the paper's U-Net is less flexible in size than ours:
+# its convolutions do not pad, so its input is 572 x 572 and its output 388 x 388, and it covers a whole picture with overlapping tiles ("overlap-tile strategy").
 #
-# **Exercise 6** (5 min): how wide a margin. Count for a U-Net of any number of stages: the smallest multiple of its grid that is not less than its reach, an integer.
+# **Exercise 6** (5 min): how wide must the margin be? Count for a U-Net with any number of stages (`levels`). Return the smallest multiple of its grid that is not less than its
+# reach, an integer.
 
 
 # %%
@@ -1638,8 +1655,9 @@ exercises.tile_margin.check(tile_margin)
 # %% [markdown]
 # ## 9. Few masks, and a pretrained encoder (20 min)
 #
-# A mask takes a person minutes, sometimes half an hour. So masks are few. Take only **40**. The encoder of a U-Net is what every classifier begins with. So take one that was trained on other pictures
-# (notebook 05): on drawings our small ResNet, trained on drawn animals that are neither cats nor dogs; on photos MobileNetV2, trained on ImageNet.
+# Drawing a mask takes minutes, sometimes half an hour. So there are usually few masks. Here we take only **40**. The encoder of a U-Net looks like the first part of a classifier.
+# So we can use one that was trained on other pictures (notebook 05): for drawings our small ResNet, trained on drawn animals that are neither cats nor dogs; for photos
+# MobileNetV2, trained on ImageNet.
 
 # %%
 few = pool.subset(40, seed=seed)
@@ -1647,7 +1665,7 @@ encoder, _ = models.pretrained(pool.source)
 print(f"{type(encoder).__name__}: {num_parameters(encoder.features):,} parameters")
 
 # %% [markdown]
-# Its `features` halve the picture several times. What it gives just before each halving is a skip. This finds the places by running it once:
+# Its `features` halve the picture several times. The output just before each halving is used as a skip. This function finds these places by running the encoder once:
 
 
 # %% tags=["measure"]
@@ -1671,10 +1689,10 @@ for stage, channels in zip(*stages_of(encoder.features), strict=True):
     print(f"{len(stage)} layers, {channels} channels")
 
 # %% [markdown]
-# (MobileNetV2's very last layer only widens 320 channels to 1,280, for the classifier. The decoder does without it.)
+# (MobileNetV2's very last layer only widens 320 channels to 1,280, for the classifier. The decoder does not need it.)
 #
-# The decoder is ours, as before. Two things are added. The encoder halves the picture at once, so the skip of full size is made by two convolutions of our own. And it wants its pictures prepared
-# as it was trained, so ours are turned back to the range from 0 to 1 first.
+# The decoder is the same as before. Two things are added. The encoder halves the picture in its first layer, so two convolutions of our own make the full-size skip. And the
+# encoder needs its pictures prepared as in its training, so we first turn ours back to the range from 0 to 1.
 
 
 # %% tags=["measure"]
@@ -1705,8 +1723,8 @@ class PretrainedUNet(nn.Module):
 
 
 # %% [markdown]
-# With 40 masks the encoder stays **frozen** (its weights do not change), its batch norm too; only the decoder is trained. Two rivals learn from scratch: the U-Net of this notebook, and the very same network with all its
-# weights **random**, all of them trained.
+# With 40 masks the encoder stays **frozen** (its weights do not change), and so does its batch normalisation; only the decoder is trained. Two rivals learn from scratch: the U-Net
+# of this notebook, and the network with the same architecture but **random** weights, all of which are trained.
 
 
 # %% tags=["measure"]
@@ -1725,12 +1743,12 @@ def trained_pretrained(seed, dataset, frozen=True, **how):
 
 
 # %% [markdown]
-# **Before you run it:** forty masks. Who is ahead after a short training? And what is left of it if the rival from scratch trains four times as long?
+# **Before you run it:** with forty masks, which network is ahead after a short training? And how much of the lead is left if the rival from scratch trains four times as long?
 #
 # <details><summary>Answer</summary>
 #
-# The pretrained encoder, by far: it need not learn what an animal looks like, only how to outline one. On drawings much of the lead is a matter of work: with four times the training the U-Net from scratch comes close. On photos,
-# which differ more, it does not.
+# The pretrained encoder, by far: it need not learn what an animal looks like, only how to outline one. On drawings much of the lead is only a head start: with four times the
+# training the U-Net from scratch comes close. On photos, which vary more, it does not.
 #
 # </details>
 
@@ -1771,7 +1789,7 @@ show(gallery(test_set.images, few_logits, masks, worst_first(few_iou)),
      "(missed in blue, too much in orange).")  # fmt: skip
 
 # %% [markdown]
-# The budget as an axis, with the rival of random weights beside it:
+# The next figure shows more budgets, and the rival with random weights:
 
 # %%
 few_rows = measured("unet_few")
@@ -1808,19 +1826,20 @@ for source in ("critters", "photos"):
         print()
 
 # %% [markdown]
-# On drawings an eighth of the training is enough for the pretrained encoder to match the IoU of the U-Net from scratch; on photos no training from scratch gets there. It keeps a lead over its own
-# network from random weights, too. It is no substitute for masks, though: the U-Net of section 3, from scratch with 400 masks, has an IoU of about 0.9.
+# On drawings an eighth of the training is enough for the pretrained encoder to match the IoU of the U-Net from scratch; on photos the U-Net from scratch never reaches it. The
+# pretrained encoder also stays ahead of the same network with random weights. But it does not replace masks: the U-Net of section 3, from scratch with 400 masks, has an IoU of
+# about 0.9.
 
 # %% [markdown] slideshow={"slide_type": "notes"}
-# TernausNet (Iglovikov and Shvets 2018) put a pretrained VGG under a U-Net in just this way; today's libraries offer dozens of encoders. The frozen encoder is the cautious choice for 40 masks. With more, unfreeze it with a small
-# learning rate, as in notebook 05: that is a good beginning for the lab.
+# TernausNet (Iglovikov and Shvets 2018) used a pretrained VGG as the encoder of a U-Net in just this way; today's libraries offer dozens of encoders. A frozen encoder is the
+# cautious choice for 40 masks. With more, unfreeze it with a small learning rate, as in notebook 05: that is a good start for the lab.
 
 
 # %% [markdown]
 # ## 10. Exercises (15 min)
 #
-# **Exercise 7**: build it yourself. Write a U-Net of two stages for grey pictures and three classes: `width` channels, then twice as many at half the size, then up by a transposed convolution (2 x 2, stride 2), the
-# skip concatenated, and a head. Convolutions as in section 2. Return the network. Try without looking.
+# **Exercise 7**: build one yourself. Write a U-Net of two stages for grey pictures and three classes: `width` channels, then twice as many at half the size, then up by a
+# transposed convolution (2 x 2, stride 2), the skip concatenated, and a head. The convolutions are as in section 2. Return the network. Try it without looking.
 
 
 # %%
@@ -1837,13 +1856,15 @@ exercises.two_stage_unet.check(two_stage_unet)
 # %% [markdown]
 # ## 11. Lab: the best boundary IoU with 50 masks (45 min and more)
 #
-# You have **50** pictures with masks, and no more; on your honour, draw no others and take none from `pool`. Write `train_on_50(few)`: `few` holds the 50, a data set like `train_set` (`few.images`, `few.targets["mask"]`,
-# `few.source`). Train on it in any way: pretrained encoders, mirrored copies, other losses, a vote of several networks. Return a function `segment(images)` that gets pictures as bytes, a uint8 tensor (N, 3, 64, 64) on the CPU, and returns their masks,
-# a bool tensor (N, 64, 64) on the CPU.
+# You have only **50** pictures with masks. On your honour: draw no others and take none from `pool`. Write `train_on_50(few)`: `few` holds the 50, a data set like `train_set`
+# (`few.images`, `few.targets["mask"]`, `few.source`). Train on it in any way: pretrained encoders, mirrored copies, other losses, a vote of several networks. Return a function
+# `segment(images)` that takes pictures as bytes, a uint8 tensor (N, 3, 64, 64) on the CPU, and returns their masks, a bool tensor (N, 64, 64) on the CPU.
 #
-# The check calls `train_on_50` and scores the answers on pictures that you have not seen: 200 new drawings of which nobody knows the seed, or the test photos, mirrored by chance. To judge your work along the way you have `val_set`.
+# The check calls `train_on_50` and scores the answers on pictures that you have not seen: 200 new drawings with an unknown seed, or the test photos, randomly mirrored. Use
+# `val_set` to judge your work along the way.
 #
-# **Score:** the mean boundary IoU (width 2). **Good** is 0.48 on drawings, more than section 9's short training gives, and 0.27 on photos, about what it gives there. **Very good** is 0.56 on drawings, 0.33 on photos.
+# **Score:** the mean boundary IoU (width 2). **Good** is 0.48 on drawings, more than the short training of section 9 reaches, and 0.27 on photos, about what it reaches there.
+# **Very good** is 0.56 on drawings, 0.33 on photos.
 
 
 # %%
@@ -1860,12 +1881,12 @@ exercises.lab.check(train_on_50)
 # %% [markdown]
 # ## Summary
 #
-# - **Judge a mask by two numbers:** IoU for the region, boundary IoU for its outline. Pixel accuracy only where the classes have about equally many pixels.
-# - **Down for the what, up for the where:** the skips carry the place across. Ours is `utils.models.UNet`, for one class or several.
-# - **Train before you compare.** Budget, threshold and initialisation each moved a result of this notebook by more than a choice of loss or of up-sampling did.
-# - **Rare things:** choose the threshold on validation first, then the loss.
-# - **Large pictures** go in tiles that overlap by the network's reach and lie on its grid, at the scale that it was trained for.
-# - **Few masks:** take an encoder that was trained on other pictures. It saves most of the work.
+# - **Judge a mask by two numbers:** IoU for the region, boundary IoU for its outline. Use pixel accuracy only if the classes have about the same number of pixels.
+# - **The encoder finds what is there; the decoder, with the skips, finds where.** Our network is `utils.models.UNet`, for one class or several.
+# - **Train long enough before you compare.** Budget, threshold and initialisation each changed a result of this notebook more than the choice of loss or of up-sampling did.
+# - **For rare classes,** choose the threshold on validation first, then the loss.
+# - **Cut large pictures into tiles** that overlap by the network's reach and lie on its grid, at the scale of the training pictures.
+# - **With few masks,** take an encoder that was trained on other pictures. It saves most of the work.
 #
 
 # The claims of this run, with their figures:
