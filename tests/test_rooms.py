@@ -39,6 +39,13 @@ def test_every_room_is_known():
     )
 
 
+def test_the_map_names_every_room_and_tool():
+    text = (UTILS.parent / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    rooms = [f"`utils/{room}" for room in BELOW if room != "exercises"]
+    tools = [f"`tools/{path.name}`" for path in UTILS.parent.glob("tools/*.py")]
+    assert not [name for name in [*rooms, *tools] if name not in text], "say in CONTRIBUTING.md what it is for"
+
+
 @pytest.mark.parametrize(
     "path", [path for path, room in FILES.items() if room != "__init__"], ids=lambda path: str(path.relative_to(UTILS))
 )

@@ -166,8 +166,7 @@ def image_grid(
         if colours:
             ax.axis("on")
             ax.set(xticks=[], yticks=[])
-            for side in ax.spines.values():
-                side.set(visible=True, color=colours[i], linewidth=3)
+            ax.spines[:].set(visible=True, color=colours[i], linewidth=3)
     return fig
 
 
