@@ -179,6 +179,12 @@ def test_an_error_in_the_answer_is_not_hidden():
         EXERCISE.verdict(lambda x: 1 / 0)
 
 
+def test_an_error_in_the_check_becomes_a_sentence():
+    number = Exercise("A number", test=float, hints=("Think.", "Count."), reference=double)
+    verdict, sentence = number.verdict(["a", "list"])
+    assert verdict == "not yet" and sentence.startswith("The check cannot use what came. It says: float() argument")
+
+
 def test_cards(capsys):
     EXERCISE.check(...)
     EXERCISE.check(double)

@@ -13,7 +13,9 @@ import html
 import inspect
 import json
 import os
+import sys
 import textwrap
+import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -171,6 +173,14 @@ class _NotAttempted(Exception):
     pass
 
 
+def _of_the_student(error: Exception) -> bool:
+    """True where the error came up in code that belongs neither to this course's utils nor to a library."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    rooms = {frame.f_globals.get("__name__", "").split(".")[0]: frame.f_code.co_filename for frame in frames}
+    libraries = {*sys.stdlib_module_names, "utils"}
+    return any(room not in libraries and "-packages" not in file for room, file in rooms.items())
+
+
 @dataclass
 class Exercise:
     """One exercise of a notebook: ``.check(answer)``, ``.hint()``, ``.solution()``.
@@ -194,7 +204,8 @@ class Exercise:
     def verdict(self, answer) -> tuple[str, str]:
         """("correct" | "not yet" | "not attempted", one sentence), without showing anything.
 
-        Errors raised by the answer itself are not caught: the traceback is what its author needs to see.
+        Errors raised in the answer's own code are not caught: the traceback is what its author needs to see. One raised
+        by what it gave, in the check or in a layer of torch, becomes a sentence.
         """
         if _blank(answer):
             return "not attempted", "Replace the dots with your answer, then run this cell again."
@@ -204,6 +215,11 @@ class Exercise:
             return "not attempted", "Your function returns nothing yet. (If you have written it: is a return missing?)"
         except AssertionError as reason:
             return "not yet", str(reason)
+        except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+            if _of_the_student(error) or "memory" in str(error):
+                raise
+            what = textwrap.shorten(str(error).split("\n")[0], 160)
+            return "not yet", f"The check cannot use what came. It says: {what} ({type(error).__name__})"
         return "correct", praise or ""
 
     def check(self, answer=None) -> None:

@@ -55,7 +55,8 @@ def kernel(row, column, value=1):
 
 
 def conv(image, kernel, stride=1, padding=0):
-    return F.conv2d(image[None, None], kernel[None, None], stride=stride, padding=padding)[0, 0]
+    windows = F.pad(image, (padding,) * 4).unfold(0, 3, stride).unfold(1, 3, stride)
+    return (windows * kernel).sum(dim=(2, 3))
 
 
 def by_functional(image, kernel, stride, padding):
@@ -66,6 +67,55 @@ def by_windows(image, kernel, stride, padding):
     """In double precision, and without a loop."""
     image, size = F.pad(image, (padding,) * 4).double(), len(kernel)
     return (image.unfold(0, size, stride).unfold(1, size, stride) * kernel).sum(dim=(-1, -2))
+
+
+alias = F.conv2d
+
+
+def by_alias(image, kernel, stride, padding):
+    return alias(image[None, None], kernel[None, None], stride=stride, padding=padding)[0, 0]
+
+
+def by_getattr(image, kernel, stride, padding):
+    return getattr(F, "conv2d")(image[None, None], kernel[None, None], None, stride, padding)[0, 0]  # noqa: B009
+
+
+def by_helper(image, kernel, stride, padding):
+    return by_functional(image, kernel, stride, padding)
+
+
+def by_default(image, kernel, stride, padding, layer=F.conv2d):
+    return layer(image[None, None], kernel[None, None], stride=stride, padding=padding)[0, 0]
+
+
+def own_optimizer(model, optimizer, images, labels):
+    return step()(model, torch.optim.SGD(model.parameters(), lr=0.5), images, labels)
+
+
+def nearest(known, new, bytes=False):
+    if bytes:
+        return (new.flatten(1)[:, None] - known.flatten(1)).square().sum(-1).argmin(1)
+    return torch.cdist(new.flatten(1).float(), known.flatten(1).float()).argmin(1)
+
+
+def by_closure(model, optimizer, images, labels):
+    """The optimizer runs forward and backward itself."""
+
+    def closure():
+        optimizer.zero_grad()
+        loss = F.cross_entropy(model(images), labels)
+        loss.backward()
+        return loss
+
+    return optimizer.step(closure).item()
+
+
+def by_shifts(image, kernel, stride, padding):
+    """A sum of nine shifted pictures, of which every `stride`-th pixel is kept."""
+    image, size = F.pad(image, (padding,) * 4), len(kernel)
+    height, width = image.shape[0] - size + 1, image.shape[1] - size + 1
+    parts = [kernel[i, j] * image[i : i + height, j : j + width] for i in range(size) for j in range(size)]
+    return sum(parts)[::stride, ::stride]
 
 
 def loaded(make=None, load=True, evaluate=True, give=lambda model, file: model):
@@ -230,7 +280,41 @@ WRONG = [
     ("learn", lambda images, labels: lambda new: torch.zeros(len(new)), "The empirical risk is"),
     ("learn", five_neighbours, "makes mistakes on"),
     ("learn", lambda images, labels: labels, "should return a function"),
-    ("learn", lambda images, labels: lambda new: [0] * len(new), "a tensor of 1200 labels"),
+    ("learn", lambda images, labels: lambda new: "digits", "Expected 1200 labels, one an image; 'digits'"),
+    ("learn", lambda images, labels: lambda new: None, "Is a return missing in it?"),
+    ("learn", lambda images, labels: lambda new: nearest(images, new), "places of the nearest known images"),
+    ("learn", lambda images, labels: lambda new: labels[nearest(images, new, bytes=True)], "differences of bytes wrap"),
+    ("steps_in_all", "two hundred", "Expected one number; 'two hundred', a str, came"),
+    ("steps_in_all", np.array([24, 12]), "Expected one number; a ndarray of shape (2,) came"),
+    ("find_mistakes", lambda outputs, labels: "3 and 8", "Expected the numbers of the pictures"),
+    ("find_mistakes", lambda outputs, labels: [3, 8], "Right for 10 pictures"),
+    (
+        "find_mistakes",
+        lambda outputs, labels: [k for k in range(10) if outputs[k].argmax() != labels[k]],
+        "Right for 10",
+    ),
+    ("find_mistakes", lambda outputs, labels: (outputs.argmax(1) != labels).int(), "A 0 or a 1 for each"),
+    ("find_mistakes", lambda outputs, labels: (outputs.argmax(1) != labels).nonzero() + 1, "count the pictures from 1"),
+    ("find_mistakes", lambda outputs, labels: labels[outputs.argmax(1) != labels], "These are digits"),
+    ("picture_to_tensor", lambda p: p.permute(2, 0, 1) / 127.5 - 1, "yours go down to -1"),
+    ("picture_to_tensor", lambda p: p.permute(2, 0, 1) // 255 * 1.0, "not the bytes divided by 255"),
+    ("move_right", "left", "Expected 3 x 3 numbers"),
+    ("move_right", [[0, 0, 0], [1, 0, 0], [0, 0]], "Expected 3 x 3 numbers"),
+    ("training_step", own_optimizer, "Use the one that you are given"),
+    (
+        "load_network",
+        lambda make_model, file: loaded()(lambda: make_model().double(), file),
+        "numbers of torch.float64",
+    ),
+    ("convolve_more", by_alias, "Your answer uses conv2d"),
+    ("convolve_more", by_getattr, "Your answer uses conv2d"),
+    ("convolve_more", by_helper, "Your answer uses conv2d"),
+    ("convolve_more", by_default, "Your answer uses conv2d"),
+    (
+        "convolve_more",
+        lambda i, k, s, p: conv(F.pad(i, (p,) * 4, value=1.0), k, s),
+        "rim that padding adds is of zeros",
+    ),
     ("lab", unsaved, "nothing was saved"),
     ("lab", train(name="other.pt"), "has written other.pt"),
     ("lab", train(resume=False), "did all 20 steps again"),
@@ -246,6 +330,16 @@ WRONG = [
 
 # Answers that are right, and not those of the reference.
 RIGHT = [
+    ("steps_in_all", np.int64(288)),
+    ("steps_in_all", torch.tensor(288.0)),
+    ("find_mistakes", lambda outputs, labels: {k for k in range(len(labels)) if outputs[k].argmax() != labels[k]}),
+    ("find_mistakes", lambda outputs, labels: (k for k in range(len(labels)) if outputs[k].argmax() != labels[k])),
+    ("find_mistakes", lambda outputs, labels: np.where(outputs.numpy().argmax(1) != labels.numpy())),
+    ("move_right", nn.Parameter(torch.tensor([[0.0, 0, 0], [1, 0, 0], [0, 0, 0]]))),
+    ("training_step", by_closure),
+    ("convolve_more", by_shifts),
+    ("learn", lambda images, labels: lambda new: labels[nearest(images, new)].tolist()),
+    ("learn", lambda images, labels: lambda new: labels[nearest(images, new)].numpy()),
     ("find_mistakes", lambda outputs, labels: (outputs.argmax(dim=1) != labels).nonzero()),
     ("find_mistakes", lambda outputs, labels: (outputs.softmax(dim=1).argmax(dim=1) != labels).nonzero(as_tuple=True)),
     ("find_mistakes", lambda outputs, labels: [i for i in range(len(labels)) if outputs[i].argmax() != labels[i]]),

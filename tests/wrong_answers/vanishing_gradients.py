@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -136,9 +137,7 @@ def two_groups(x, num_groups):
 class Block(nn.Module):
     def __init__(self, width, zeros=(2,), skip=True, num_linear=2, frozen=(), bend=nn.ReLU, after=nn.Identity):
         super().__init__()
-        self.f = nn.Sequential(
-            nn.Linear(width, width), bend(), *[nn.Linear(width, width)] * (num_linear - 1), after()
-        )
+        self.f = nn.Sequential(nn.Linear(width, width), bend(), *[nn.Linear(width, width)] * (num_linear - 1), after())
         self.skip = skip
         for i in zeros:
             nn.init.zeros_(self.f[i].weight)
@@ -157,6 +156,97 @@ def block(**changes):
 def first_is_zero(width):
     made = Block(width, zeros=(0,))
     nn.init.zeros_(made.f[2].bias)
+    return made
+
+
+def by_func(x, a1, a2, a3):
+    return torch.func.jacrev(lambda a: torch.tanh(a1 * torch.tanh(a * torch.tanh(a3 * x))))(a2)
+
+
+def by_math(x, a1, a2, a3):
+    """With Python's own numbers, and cosh in place of 1 - tanh²."""
+    x, a1, a2, a3 = map(float, (x, a1, a2, a3))
+    f3 = math.tanh(a3 * x)
+    f2 = math.tanh(a2 * f3)
+    return a1 / math.cosh(a1 * f2) ** 2 * f3 / math.cosh(a2 * f3) ** 2
+
+
+def he_by_apply(model):
+    def draw(layer):
+        if type(layer) is nn.Linear:
+            layer.weight.data = torch.randn_like(layer.weight) * (2 / layer.weight.shape[1]) ** 0.5
+            layer.bias.data.zero_()
+
+    return model.apply(draw)
+
+
+aliased = nn.init.kaiming_normal_
+
+
+def he_by_alias(model):
+    for layer in model.modules():
+        if isinstance(layer, nn.Linear):
+            aliased(layer.weight)
+            nn.init.zeros_(layer.bias)
+    return model
+
+
+def he_by_helper(model):
+    return kaiming(model)
+
+
+def another_network(model):
+    return drawn(he)(nn.Sequential(nn.Linear(100, 400), nn.ReLU(), nn.Linear(400, 200), nn.ReLU(), nn.Linear(200, 50)))
+
+
+def without_bias(model):
+    for layer in model.modules():
+        if isinstance(layer, nn.Linear):
+            nn.init.normal_(layer.weight, std=math.sqrt(2 / layer.in_features))
+            layer.bias = None
+    return model
+
+
+def by_chunks(x, num_groups):
+    """Each group by itself, in double precision."""
+    parts = x.double().chunk(num_groups, dim=1)
+    return torch.cat([F.layer_norm(part, part.shape[1:]) for part in parts], dim=1)
+
+
+def to_one(parameters, max_norm, norm):
+    for p in parameters:
+        p.grad.div_(norm if norm > max_norm else 1)
+
+
+def first_only(model):
+    return drawn(he)(model)[0]
+
+
+class Wide(nn.Module):
+    """A right block: f is wider inside, its last layer has no bias, and its layers are made in the other order."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.last, self.first = nn.Linear(3 * width, width, bias=False), nn.Linear(width, 3 * width)
+        self.last.weight.data.zero_()
+
+    def forward(self, x):
+        return torch.add(x, self.last(self.first(x).clamp(min=0)))
+
+
+class Cut(Block):
+    def forward(self, x):
+        return x + self.f(x).detach()
+
+
+class Labels(nn.Sequential):
+    def forward(self, x):
+        return super().forward(x).argmax(dim=1)
+
+
+def tiny_block(width):
+    made = Block(width)
+    nn.init.normal_(made.f[2].weight, std=1e-12)
     return made
 
 
@@ -182,7 +272,49 @@ def skipping(share):
     return lambda: nn.Sequential(*[Skip(share) for _ in range(49)], nn.Linear(64, 10))
 
 
+RIGHT = [
+    ("chain_gradient", by_math),
+    ("saturated_share", lambda a: np.mean(1 - a.numpy() ** 2 < 0.01)),
+    ("saturated_share", lambda a: (a.abs() > math.sqrt(0.99)).double().mean(dim=(0, 1), keepdim=True)),
+    ("sigmoid_std", np.float64(0.5)),
+    ("dead_units", lambda activations: len([1 for unit in activations.T if not unit.any()])),
+    ("conv_std", torch.tensor(2 / 144).sqrt()),
+    ("chain_with_skips", lambda slopes: math.prod(1 + slope for slope in slopes.tolist())),
+    ("initialise", he_by_apply),
+    ("group_norm", by_chunks),
+    ("make_block", Wide),
+]
+
 WRONG = [
+    ("chain_gradient", by_func, "uses jacrev"),
+    ("chain_gradient", lambda x, a1, a2, a3: "f'", 'Expected one number; "f\'", a str, came'),
+    ("saturated_share", shares(lambda a: 1 - a < 0.01), "Units near -1 are saturated too"),
+    ("saturated_share", lambda a: 100 * (1 - a**2 < 0.01).float().mean(), "in per cent"),
+    ("saturated_share", lambda a: (1 - a**2).mean() < 0.01, "0 came, so no unit counts"),
+    ("saturated_share", lambda a: 1 / 3, "Right for 12 activations"),
+    ("sigmoid_std", "half", "Expected one number; 'half', a str, came"),
+    ("sigmoid_std", [0.5, 1], "Expected one number; a list came"),
+    ("dead_units", lambda a: 2, "Right for 5 units"),
+    ("dead_units", lambda a: (a < 0.1).all(dim=0).sum(), "A small activation is not zero"),
+    ("dead_units", lambda a: "two", "Expected one number"),
+    ("conv_std", "0.118", "Expected one number; '0.118', a str, came"),
+    ("chain_with_skips", lambda s: (1 + s[0]) * (1 + s[1]) * (1 + s[2]) * (1 + s[3]), "Right for 4 layers"),
+    ("chain_with_skips", lambda s: {"product": (1 + s).prod()}, "Expected one number, the product; a dict came"),
+    ("clip", clipped(to_one), "With max_norm = 5"),
+    (
+        "clip",
+        clipped(right, norm=lambda parameters: (joint_norm(parameters), 1)),
+        "Expected one number, the joint norm",
+    ),
+    ("initialise", he_by_alias, "uses kaiming_normal_"),
+    ("initialise", he_by_helper, "uses kaiming_normal_"),
+    ("initialise", another_network, "This is another network"),
+    ("initialise", first_only, "This is another network"),
+    ("initialise", without_bias, "A bias is gone"),
+    ("make_block", Cut, "is there a detach"),
+    ("make_block", tiny_block, "lost in rounding"),
+    ("make_block", lambda width: Block(16), "not for width 7"),
+    ("lab", lambda: Labels(*deep()()), "ten numbers a digit"),
     ("chain_gradient", chain(lambda x, a1, a2, a3, f1, f2, f3: f1), "This is F itself"),
     ("chain_gradient", chain(lambda x, a1, a2, a3, f1, f2, f3: (1 - f1**2) * f2), "derivative by a1"),
     (

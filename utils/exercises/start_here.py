@@ -6,14 +6,13 @@ import tempfile
 from numbers import Real
 from pathlib import Path
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from utils import datasets
-from utils.exercises import not_used
+from utils.exercises import came, names_in, not_used, number, tensor
 from utils.lessons import Exercise
 
 # ---- 1. steps --------------------------------------------------------------------------------------------------------
@@ -24,6 +23,7 @@ def steps_in_all():
 
 
 def _check_steps_in_all(steps):
+    steps = number(steps)
     mistakes = {
         1200 // 50: "These are the steps of one epoch. We train for 12.",
         12 * 1200: "This counts digits. A step takes a whole batch of 50.",
@@ -33,7 +33,7 @@ def _check_steps_in_all(steps):
     for value, message in mistakes.items():
         assert steps != value, message
     assert steps == 288, (
-        f"1,200 digits in batches of 50, twelve times through: {steps} came. How many batches make an epoch?"
+        f"1,200 digits in batches of 50, twelve times through: {steps:g} came. How many batches make an epoch?"
     )
     return "24 batches make an epoch, and 12 epochs 288 steps."
 
@@ -64,15 +64,20 @@ def _check_find_mistakes(find_mistakes):
     answers = labels.clone()
     answers[3], answers[8] = 5, 1
     outputs[torch.arange(10), answers] = 9
-    came = find_mistakes(outputs.clone(), labels.clone())
-    came = came[0] if isinstance(came, tuple) and len(came) == 1 else came  # of nonzero(as_tuple=True) and np.where
-    came = torch.as_tensor(came)
-    assert came.dtype != torch.bool, (
+    places = _places(find_mistakes(outputs.clone(), labels.clone()))
+    assert places.dtype != torch.bool, (
         "True or False for each picture came. Expected the numbers of the wrong ones: "
         ".nonzero() finds where True stands."
     )
-    assert came.ndim or came != 2, "How many they are came. Expected their numbers: where is the comparison True?"
-    found = sorted(came.flatten().tolist())
+    assert places.ndim or places != 2, "How many they are came. Expected their numbers: where is the comparison True?"
+    found = sorted(places.flatten().tolist())
+    assert len(found) != 10 or set(found) != {0, 1}, (
+        "A 0 or a 1 for each picture came. Expected the numbers of the wrong ones: .nonzero() finds where the 1 stands."
+    )
+    assert found != [4, 9], "You count the pictures from 1. The first has the number 0."
+    assert found != sorted(labels[[3, 8]].tolist()) and found != sorted(answers[[3, 8]].tolist()), (
+        "These are digits. Expected the numbers of the pictures: their places in the batch."
+    )
     assert found != sorted({*range(10)} - {3, 8}), (
         "These are the pictures whose answer is *right*. Compare with != in place of ==."
     )
@@ -83,7 +88,20 @@ def _check_find_mistakes(find_mistakes):
         "The answer is the place of the largest of the "
         "ten numbers, outputs.argmax(dim=1)."
     )
+    outputs, labels = torch.randn(60, 10, generator=generator), torch.arange(60) % 10
+    outputs[20:, :][F.one_hot(labels[20:]).bool()] = 9
+    wrong = [k for k in range(60) if outputs[k].argmax() != labels[k]]
+    found = sorted(_places(find_mistakes(outputs.clone(), labels.clone())).flatten().tolist())
+    assert found == wrong, (
+        f"Right for 10 pictures. Of 60 others, {len(wrong)} have a wrong answer, and {len(found)} numbers came: "
+        "does your answer hold for any pictures, and any number of them?"
+    )
     return "Try it on the small CNN: find_mistakes(outputs, labels) of the cells above."
+
+
+def _places(given) -> torch.Tensor:
+    given = given[0] if isinstance(given, tuple) and len(given) == 1 else given  # of nonzero(as_tuple=True), np.where
+    return tensor(given, "the numbers of the pictures")
 
 
 find_mistakes = Exercise(
@@ -113,6 +131,7 @@ def _check_picture_to_tensor(picture_to_tensor):
         f"A picture of shape (6, 5, 3) came; expected (3, 6, 5), channels first. Yours is {tuple(image.shape)}."
     )
     assert image.dtype == torch.float32, f"Expected float32; {image.dtype} came. Call .float() before you divide."
+    assert image.min() >= 0, f"Expected numbers from 0 to 1; yours go down to {image.min():g}. A byte of 0 stays 0."
     assert image.max() <= 1, f"Expected numbers from 0 to 1; yours go up to {image.max():g}. A byte goes up to 255."
     assert image.max() == 1, f"The brightest byte, 255, should become 1; yours became {image.max():g}. Divide by 255."
     scaled = picture.float() / 255
@@ -121,6 +140,10 @@ def _check_picture_to_tensor(picture_to_tensor):
     )
     assert not torch.equal(image, scaled.permute(2, 1, 0).reshape(3, 6, 5)), (
         "Height and width have been exchanged on the way. One permute brings all three axes to their places."
+    )
+    assert torch.allclose(image.flatten().sort().values, scaled.flatten().sort().values), (
+        f"The numbers are not the bytes divided by 255: a byte of {picture[2, 2, 0]} should become "
+        f"{scaled[2, 2, 0]:.3f}."
     )
     assert torch.allclose(image, scaled.permute(2, 0, 1)), (
         "Shape, type and range are right, but the pixels are not at their places: image[c, y, x] should be "
@@ -154,7 +177,7 @@ def move_right():
 
 
 def _check_move_right(kernel):
-    kernel = torch.as_tensor(np.asarray(kernel), dtype=torch.float32)
+    kernel = tensor(kernel, "3 x 3 numbers, such as [[0, 0, 0], [0, 1, 0], [0, 0, 0]]").float()
     assert kernel.numel() == 9, f"Expected 3 x 3 numbers; a kernel of shape {tuple(kernel.shape)} came."
     kernel = kernel.reshape(3, 3)
     kept = kernel.nonzero().tolist()
@@ -248,6 +271,7 @@ def _check_training_step(step):
     assert isinstance(loss, Real), (
         f"A {type(loss).__name__} came back: {loss}. Expected a plain number: loss.item() makes one of the tensor."
     )
+    assert isinstance(loss, float) or not isinstance(loss, bool | int), f"{loss} came back. Expected the loss."
     if _same(weights, start):
         assert "backward" in called, "The weights have not changed. There are no gradients: is loss.backward() there?"
         assert "step" in called, (
@@ -270,6 +294,7 @@ def _check_training_step(step):
     assert abs(loss - expected_losses[0]) < 1e-5, (
         f"The loss should be the cross-entropy before the step, {expected_losses[0]:.4f}; {float(loss):.4f} came."
     )
+    assert "step" in called, "The weights move, but `optimizer` took no step. Use the one that you are given."
     assert _same(first, expected_first) and _same(weights, expected), (
         "The weights move, but not as they should. In order: forward, F.cross_entropy, zero_grad, backward, step."
     )
@@ -315,6 +340,8 @@ def _check_load_network(load_network):
     )
     weights, expected = model.state_dict(), trained.state_dict()
     assert weights.keys() == expected.keys(), "This is another network. make_model() makes one of the right kind."
+    kinds = {f"{value.dtype}" for name, value in weights.items() if value.dtype != expected[name].dtype}
+    assert not kinds, f"The network has numbers of {' and '.join(sorted(kinds))}; in the file they are float32."
     assert all(torch.equal(weights[name], expected[name]) for name in expected), (
         "The network has random weights, not those of the file: model.load_state_dict(torch.load(file)) puts them in."
     )
@@ -355,9 +382,7 @@ def _torch_convolve(image, kernel, stride, padding):
 
 
 def _check_convolve_more(convolve_more):
-    not_used(
-        convolve_more, "conv1d", "conv2d", "conv3d", "Conv1d", "Conv2d", "Conv3d", "convolution", "conv_transpose2d"
-    )
+    not_used(convolve_more, *names_in(torch, F, nn, like="conv"))
     generator = torch.Generator().manual_seed(0)
     kernel = torch.randn(3, 3, generator=generator)
     for height, width, stride, padding in ((7, 9, 1, 0), (7, 9, 2, 0), (7, 9, 1, 2), (8, 9, 3, 1), (8, 10, 2, 1)):
@@ -382,6 +407,10 @@ def _check_convolve_more(convolve_more):
             "and that of section 3, is not "
             "turned."
         )
+        inside = _torch_convolve(torch.ones_like(image), torch.ones(3, 3), stride, padding) == 9  # no rim seen
+        assert torch.allclose(result, expected, atol=1e-4) or not torch.allclose(
+            result[inside], expected[inside], atol=1e-4
+        ), f"{case}: only the numbers at the rim are wrong. The rim that padding adds is of zeros."
         assert torch.allclose(result, expected, atol=1e-4), (
             f"{case}: the shape is right, the numbers are not; "
             f"the largest difference is {(result - expected).abs().max():.2f}. "
@@ -420,9 +449,13 @@ def _check_learn(learn):
     assert callable(answer), f"learn should return a function; a {type(answer).__name__} came. Define it inside learn."
     risks = []
     for split in (train, test):
-        labels, answers = split.targets["label"], answer(split.images.clone())
-        assert isinstance(answers, torch.Tensor) and answers.shape == labels.shape, (
-            f"For {len(labels)} images your function should return a tensor of {len(labels)} labels."
+        labels, given = split.targets["label"], answer(split.images.clone())
+        assert given is not None, (
+            "The function that learn returns gives nothing back itself. Is a return missing in it?"
+        )
+        answers = tensor(given, f"{len(labels)} labels, one an image")
+        assert answers.shape == labels.shape, (
+            f"For {len(labels)} images your function should return {len(labels)} labels; {came(given)} came."
         )
         risks.append((answers != labels).float().mean().item())
     known, new = risks
@@ -431,15 +464,22 @@ def _check_learn(learn):
         f"but it makes mistakes on {known:.1%} of those that it was given. "
         "Which of the known images is nearest to a known image?"
     )
+    places = torch.equal(answers, _nearest(test.images, train.images))
+    assert not places, "These are the places of the nearest known images. Look up their labels: labels[places]."
     assert known == 0, f"The empirical risk is {known:.1%}; on the images that it was given it must make no mistake."
     assert new < 0.1, (
         f"No mistake on the images that it was given, and {new:.0%} wrong on new ones. "
-        "It need not be the very same image: ask for the one most like it."
+        "It need not be the very same image: ask for the one most like it, and measure that with floats, "
+        "as differences of bytes wrap around."
     )
     return (
         f"Empirical risk 0, and {1 - new:.1%} of new digits right. "
         "Memory is no vice; what it says about new pictures decides."
     )
+
+
+def _nearest(images, known):
+    return torch.cdist(images.flatten(1).float(), known.flatten(1).float()).argmin(dim=1)
 
 
 learn = Exercise(

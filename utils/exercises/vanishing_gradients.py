@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from utils.exercises import normalised_digits, not_used, one_thread
+from utils.exercises import names_in, normalised_digits, not_used, number, one_thread, tensor
 from utils.lessons import Exercise
 
 # ---- 1. the chain rule by hand ---------------------------------------------------------------------------------------
@@ -22,7 +22,7 @@ def chain_gradient(x, a1, a2, a3):
 
 
 def _check_chain_gradient(chain_gradient):
-    not_used(chain_gradient, "grad", "backward")
+    not_used(chain_gradient, "grad", "backward", "jacobian", *names_in(torch.func, like=""))
     x, *a = torch.tensor([0.7, 1.3, -0.8, 1.9], dtype=torch.float64)
     a = [value.clone().requires_grad_() for value in a]
     f3 = torch.tanh(a[2] * x)
@@ -30,7 +30,7 @@ def _check_chain_gradient(chain_gradient):
     f1 = torch.tanh(a[0] * f2)
     expected = dict(zip(("a1", "a2", "a3"), torch.autograd.grad(f1, a), strict=True))
     f1, f2, f3 = f1.detach(), f2.detach(), f3.detach()
-    result = torch.as_tensor(chain_gradient(x, *(value.detach() for value in a)))
+    result = tensor(chain_gradient(x, *(value.detach() for value in a)), "one number")
     assert result.numel() == 1, f"Expected one number; a result of shape {tuple(result.shape)} came."
 
     def is_(value):
@@ -72,8 +72,8 @@ def saturated_share(a):
 
 
 def _check_saturated_share(saturated_share):
-    a = torch.tanh(torch.tensor([[-4.0, -2.6, -1.0, -0.2], [0.1, 1.5, 2.0, 5.0], [0.4, 0.8, 2.9, 8.0]]))
-    answer = torch.as_tensor(saturated_share(a.clone()))
+    a = torch.tanh(torch.tensor([[-4.0, -2.6, -1.0, 0.2], [-3.5, 1.5, 2.0, 5.0], [0.4, 0.8, 2.9, 8.0]]))
+    answer = tensor(saturated_share(a.clone()), "one number, the share of all units")
     assert answer.numel() == 1, (
         f"Expected one number, the share of all units; {tuple(answer.shape)} came. Average them."
     )
@@ -86,8 +86,19 @@ def _check_saturated_share(saturated_share):
     assert not is_(expected.sum()), "This is the number of saturated units. Divide by how many there are."
     assert not is_(1 - expected.mean()), "This is the share of the others: saturated is a derivative *below* 0.01."
     assert not is_((a * (1 - a) < 0.01).float().mean()), "This is the sigmoid's derivative. The one of tanh is 1 - a²."
-    assert not is_((1 - torch.tanh(a) ** 2 < 0.01).float().mean()), "a has been through tanh already: no second tanh."
+    assert not is_(torch.tensor(0.0)), (
+        "0 came, so no unit counts as saturated. (If there is a tanh in your function: a has been through tanh "
+        "already, no second tanh.)"
+    )
+    assert not is_((1 - a < 0.01).float().mean()), (
+        "This counts a above 0.99. Units near -1 are saturated too: the derivative is 1 - a²."
+    )
+    assert not is_(100 * expected.mean()), "A share lies between 0 and 1; this is in per cent."
     assert is_(expected.mean()), f"Expected {expected.mean():.3f} for twelve activations; {answer.item():.3f} came."
+    other = torch.tanh(torch.linspace(-4, 6, 35).reshape(7, 5))
+    share = number(saturated_share(other.clone()))
+    right = (1 - other**2 < 0.01).float().mean().item()
+    assert abs(share - right) < 1e-3, f"Right for 12 activations; for 35 others expected {right:.3f}, {share:.3f} came."
     return "Beyond ±2.99, where tanh is above 0.995."
 
 
@@ -109,7 +120,7 @@ def sigmoid_std():
 
 
 def _check_sigmoid_std(std):
-    std = float(std)
+    std = number(std)
     mistakes = {
         0.25: "This is the variance. Its root is the standard deviation.",
         4.0: "The 64 inputs are missing: the weights' part of the factor is the root of 64 · std².",
@@ -139,9 +150,9 @@ def dead_units(activations):
 
 
 def _check_dead_units(dead_units):
-    rows = [[0, 2.0, 0, 0, 1.0], [0, 0, 0, 0, 0], [0, 0.5, 0, 3.0, 0], [0, 0, 0, 0, 0.2]]  # 4 digits, 5 units
+    rows = [[0, 2.0, 0, 0, 1e-4], [0, 0, 0, 0, 0], [0, 0.5, 0, 3.0, 0], [0, 0, 0, 0, 2e-4]]  # 4 digits, 5 units
     activations = torch.tensor(rows)
-    answer = torch.as_tensor(dead_units(activations.clone()))
+    answer = tensor(dead_units(activations.clone()), "one number, how many units are dead")
     assert answer.numel() == 1, (
         f"Expected one number; a result of shape {tuple(answer.shape)} came. Count the dead ones."
     )
@@ -153,7 +164,11 @@ def _check_dead_units(dead_units):
     )
     assert count != zero.sum(), "You counted zeros. Count the columns that hold nothing else."
     assert count != zero.all(dim=0).float().mean(), "This is the share of dead units. Their number was asked for."
+    assert count != (activations < 1e-3).all(dim=0).sum(), "A small activation is not zero, and not dead."
     assert count == 2, f"For 4 digits and 5 units, of which 2 are zero for every digit, {count:g} came."
+    others = activations.repeat(3, 4)[:, :13] * (torch.arange(13) != 8)
+    count, right = number(dead_units(others.clone())), (others == 0).all(dim=0).sum().item()
+    assert count == right, f"Right for 5 units; for 13 others, of which {right} are dead, {count:g} came."
     return (
         "A unit that is zero for every digit passes no gradient to its weights. With the data as it is, it stays dead."
     )
@@ -177,13 +192,14 @@ def conv_std():
 
 
 def _check_conv_std(std):
-    std, n = float(std), 16 * 3 * 3
+    std, n = number(std), 16 * 3 * 3
     mistakes = {
         math.sqrt(2 / 16): "The kernel is missing: each output is a sum over 16 channels and 3 x 3 pixels.",
-        math.sqrt(2 / (16 * 3)): "The kernel has 3 x 3 pixels, not 3.",
         math.sqrt(2 / 9): "The channels are missing: each output is a sum over 16 channels and 3 x 3 pixels.",
         math.sqrt(2 / (64 * 9)): "n counts the inputs of one output: 16 channels, not 64.",
         2 / n: "This is the variance. Its root is the standard deviation.",
+        math.sqrt(2 / (16 * 3)): "The kernel has 3 x 3 pixels, not 3. (Or is it the bound of a uniform distribution? "
+        "Its standard deviation was asked for.)",
         math.sqrt(1 / n): "The 2 is missing: ReLU throws half of the mean square away.",
     }
     for value, message in mistakes.items():
@@ -215,7 +231,7 @@ def chain_with_skips(slopes):
 
 def _check_chain_with_skips(chain_with_skips):
     slopes = torch.tensor([0.5, -0.3, 0.2, 0.1])
-    answer = torch.as_tensor(chain_with_skips(slopes.clone()))
+    answer = tensor(chain_with_skips(slopes.clone()), "one number, the product")
     assert answer.numel() == 1, f"Expected one number, the product; a result of shape {tuple(answer.shape)} came."
     answer = answer.double()
 
@@ -230,6 +246,9 @@ def _check_chain_with_skips(chain_with_skips):
     assert not is_((1 + slopes).sum()), "These are the right factors, added up. The chain rule multiplies them."
     expected = (1 + slopes).prod()
     assert is_(expected), f"Expected {expected:.3f} for f' = 0.5, -0.3, 0.2, 0.1; {answer.item():.3f} came."
+    longer = torch.linspace(-0.4, 0.6, 9)
+    came, right = number(chain_with_skips(longer.clone())), (1 + longer).prod().item()
+    assert abs(came - right) < 1e-3, f"Right for 4 layers; for 9 others expected {right:.3f}, {came:.3f} came."
     return f"{expected:.2f}; the same chain without skip connections has {slopes.prod():.3f}."
 
 
@@ -302,10 +321,15 @@ def _check_clip(clip):
     assert torch.isclose(came.norm(), torch.tensor(1.0), rtol=1e-3), (
         f"The joint norm was {joint:.2f}; with max_norm = 1 it should be 1 afterwards, and it is {came.norm():.3f}."
     )
-    norm_value = torch.as_tensor(norm).float()
+    norm_value = torch.tensor(number(norm, "one number, the joint norm from before"))
     assert torch.isclose(norm_value, joint, rtol=1e-3), (
         f"Expected the joint norm from before, {joint:.2f}; {norm_value.item():.2f} came. The root of the sum of all "
         "squares, taken before scaling."
+    )
+    _, half = after(5.0)
+    came = torch.cat([grad.flatten() for grad in half]).norm()
+    assert torch.isclose(came, torch.tensor(5.0), rtol=1e-3), (
+        f"Right for max_norm = 1. With max_norm = 5 the joint norm should be 5 afterwards, and it is {came:.3f}."
     )
     _, short = after(1000.0)
     assert all(torch.allclose(a, b) for a, b in zip(short, grads, strict=True)), (
@@ -350,6 +374,10 @@ def _check_initialise(initialise):
         f"Your function returned a {type(model).__name__}; expected the model. Return it."
     )
     layers = [module for module in model.modules() if isinstance(module, nn.Linear)]
+    assert [type(module) for module in model.modules()] == [type(module) for module in old.modules()], (
+        "This is another network. Change the layers of `model` in place, and return it."
+    )
+    assert all(isinstance(layer.bias, torch.Tensor) for layer in layers), "A bias is gone. Set it to zero."
     same = [torch.equal(new.weight, before.weight) for new, before in
             zip(layers, (m for m in old.modules() if isinstance(m, nn.Linear)), strict=True)]  # fmt: skip
     assert not any(same), (
@@ -414,6 +442,8 @@ def _check_group_norm(group_norm):
     assert came == tuple(x.shape), (
         f"Expected a result of the shape of x, {tuple(x.shape)}; {came} came. Undo the grouping."
     )
+
+    result = result.to(x.dtype)  # a result in double precision is as right
 
     def is_(value):
         return torch.allclose(result, value, atol=1e-3)
@@ -485,12 +515,15 @@ def _check_make_block(make_block):
         f"Your function returned a {type(block).__name__}; expected a module (a Block())."
     )
     linears = [module for module in block.modules() if isinstance(module, nn.Linear)]
-    assert len(linears) == 2, f"The block has {len(linears)} linear layers; expected 2 in f, with a ReLU between them."
+    assert len(linears) == 2, (
+        f"The block has {len(linears)} linear layers; expected 2 in f (nn.Linear, not hidden in a Python list), "
+        "with a ReLU between them."
+    )
     x = torch.randn(32, 16)
     y = block(x)
     assert isinstance(y, torch.Tensor) and y.shape == x.shape, (
-        f"Inputs of shape (32, 16) gave {tuple(y.shape) if isinstance(y, torch.Tensor) else y}; expected the same "
-        "shape. Does forward return x + f(x)?"
+        f"Inputs of shape (32, 16) gave {tuple(y.shape) if isinstance(y, torch.Tensor) else type(y).__name__}; "
+        "expected the same shape. Does forward return x + f(x)?"
     )
     assert not (y == 0).all(), "At the start the block gives zeros: f is zero, and the x of x + f(x) is missing."
     assert torch.equal(y, x), (
@@ -498,6 +531,7 @@ def _check_make_block(make_block):
         "must be zero: "
         "which layer of f has the last word?"
     )
+    assert y.requires_grad, "No gradient comes back through the block: is there a detach or a no_grad in forward?"
     other = _with_random_weights(block)
     first, last = _in_order(other, x)
     with torch.no_grad():
@@ -512,6 +546,10 @@ def _check_make_block(make_block):
             "the end."
         )
     zero = [bool((linear.weight == 0).all()) for linear in linears]
+    assert any(zero), (
+        "The block returns x only because f(x) is lost in rounding: it must be exactly zero. nn.init.zeros_ on the "
+        "last linear layer."
+    )
     target = torch.randn(32, 16)
     optimizer = torch.optim.SGD(block.parameters(), lr=0.1)
     before = [linear.weight.detach().clone() for linear in linears]
@@ -534,6 +572,8 @@ def _check_make_block(make_block):
         f"After five steps {2 - sum(moved)} of the two layers has not moved. Are the weights of both trainable, and "
         "both used in f?"
     )
+    widths = {layer.in_features for layer in make_block(7).modules() if isinstance(layer, nn.Linear)}
+    assert 7 in widths, "Right for width 16, but not for width 7. Is `width` used?"
     return "The last layer is zero, so f is; the first is not, so the last one gets a gradient and wakes the first."
 
 
@@ -628,6 +668,11 @@ def _check_lab(train_deep):
             "modules, nn.Sigmoid())."
         )
         outputs = model(x)
+        shape = tuple(outputs.shape) if isinstance(outputs, torch.Tensor) else type(outputs).__name__
+        assert shape == (len(x), 10) and outputs.requires_grad, (
+            f"{len(x)} digits gave {shape}; expected ({len(x)}, 10), ten numbers a digit, and no argmax or no_grad in "
+            "forward."
+        )
         idle = _without_gradient(model, F.cross_entropy(outputs, y))
         assert not idle, (
             f"{len(idle)} of the 50 linear layers get no gradient (the first of them is layer {idle[0]}), so they take "
