@@ -56,8 +56,8 @@ iou = Exercise(
     "Intersection over union",
     test=_check_iou,
     hints=(
-        "The intersection's left side is the larger of the two left sides, its right side the smaller of the two "
-        "right sides. The same for top and bottom.",
+        "The left side of the intersection is the larger of the two left sides, its right side the smaller of the "
+        "two right sides. The same is true for top and bottom.",
         "Its width is max(0, right - left), its height max(0, bottom - top).",
         "The union: area of a + area of b - intersection.",
     ),
@@ -88,7 +88,7 @@ def _check_orphans(orphans):
     assert result == [False, False, True, False], (
         f"{result} came; expected only box 2 to be without an anchor, as its best IoU is 0.3."
     )
-    return "The cure: the best anchor of each box learns it in any case."
+    return "The remedy: the best anchor of each box always learns it."
 
 
 orphans = Exercise(
@@ -125,15 +125,16 @@ def _check_num_outputs(number):
     assert number == places * 9 * 84, (
         f"{number:,.0f} came. Add up the places of five grids, of 80 x 80 to 5 x 5; times anchors, times numbers each."
     )
-    return "76,725 anchors with 84 numbers each: 6.4 million outputs, to find a handful of things."
+    return "76,725 anchors with 84 numbers each: 6.4 million outputs, to find a handful of objects."
 
 
 num_outputs = Exercise(
     "How many outputs?",
     test=_check_num_outputs,
     hints=(
-        "A stride of 8 on 640 pixels is a grid of 80 x 80 places. The others have 40, 20, 10 and 5 a side.",
-        "8,525 places, 9 anchors each. An anchor has a score for each of 80 classes, and 4 numbers for its box.",
+        "A stride of 8 on 640 pixels gives a grid of 80 x 80 positions. The others have 40, 20, 10 and 5 per side.",
+        "There are 8,525 positions, with 9 anchors each. "
+        "An anchor has a score for each of 80 classes, and 4 numbers for its box.",
     ),
     reference=num_outputs,
     computed=True,
@@ -149,7 +150,7 @@ def best_threshold(thresholds, precision, recall, at_least):
 
 def _check_best_threshold(best_threshold):
     thresholds = torch.tensor([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7])
-    precision = torch.tensor([0.55, 0.70, 0.91, 0.89, 0.93, 0.97, 1.00])  # not rising everywhere, as in life
+    precision = torch.tensor([0.55, 0.70, 0.91, 0.89, 0.93, 0.97, 1.00])  # not rising everywhere, as in practice
     recall = torch.tensor([0.99, 0.97, 0.94, 0.90, 0.85, 0.70, 0.40])
 
     def of(at_least):
@@ -176,8 +177,8 @@ best_threshold = Exercise(
     "A threshold for few false alarms",
     test=_check_best_threshold,
     hints=(
-        "allowed = precision >= at_least says which thresholds come into question.",
-        "recall[allowed].argmax() is the place of the best among them: thresholds[allowed][...].",
+        "allowed = precision >= at_least says which thresholds are precise enough.",
+        "recall[allowed].argmax() is the index of the best among them: thresholds[allowed][...].",
     ),
     reference=best_threshold,
 )
@@ -276,10 +277,10 @@ suppress = Exercise(
     "Non-maximum suppression",
     test=_check_suppress,
     hints=(
-        "Go through the boxes, the surest first: scores.argsort(descending=True).tolist(). "
-        "Keep a list of the places that stay.",
+        "Go through the boxes, highest score first: scores.argsort(descending=True).tolist(). "
+        "Keep a list of the indices of those that stay.",
         "A box stays if it overlaps none of those kept so far: box_iou(boxes[[place]], boxes[kept]).max() <= overlap. "
-        "The first has none to overlap.",
+        "The first box always stays.",
     ),
     reference=suppress,
 )
@@ -402,7 +403,8 @@ lab = Exercise(
     test=_check_lab,
     hints=(
         "More scenes cost little: draw_scenes(1500, ...) and their mirror images, and more steps.",
-        "COCO's mAP asks for boxes that fit: more anchors, another layer for the fine grid, a larger weight for boxes.",
+        "COCO's mAP asks for boxes that fit: more anchors, another layer for the fine grid, a larger weight for "
+        "the box loss.",
         "Torchvision's ssd.SSD takes a backbone that gives a dict of maps, and a DefaultBoxGenerator for its anchors. "
         "Its loss looks for the hardest background boxes. The solution has 40 lines.",
     ),

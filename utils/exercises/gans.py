@@ -131,14 +131,14 @@ def _check_slopes(slopes):
             f"Of {name}, at the logits {a.tolist()}: expected {expected.numpy().round(3).tolist()}; "
             f"{value.numpy().round(3).tolist()} came."
         )
-    return "At a logit of -6, where D is sure of a fake, the one is 0.002 and the other nearly 1."
+    return "At a logit of -6, where D is sure of a fake, the slope of minimax is -0.002, the other one nearly -1."
 
 
 slopes = Exercise(
     "Both slopes",
     test=_check_slopes,
     hints=(
-        "torch.sigmoid(a) is all that you need, twice.",
+        "You need only torch.sigmoid(a), twice.",
         "The table has both: -sigmoid(a) for minimax, -(1 - sigmoid(a)) for the other. Return them in this order.",
     ),
     reference=slopes,
@@ -257,7 +257,7 @@ def _check_update_average(update_average):
         assert torch.equal(mean, new), (
             f"The buffer {name} is not the model's: batch normalisation's statistics are copied as they are."
         )
-    return "Half of what it remembers is from the last 69 steps: 0.99 to the power of 69 is a half."
+    return "With decay 0.99, the last 69 steps have half of the weight: 0.99 to the power of 69 is about a half."
 
 
 update_average = Exercise(
@@ -386,7 +386,7 @@ def _check_critic_step(critic_step):
         "The wrong sign: the loss is made small, so it must fall when reals score higher than fakes."
     )
     assert not is_(_critic_after(before, cross_entropy)), (
-        "This is the cross-entropy. A critic's numbers are no logits: only their two means count."
+        "This is the cross-entropy. A critic's numbers are not logits: only their two means count."
     )
     assert after.abs().max() <= 0.1 + 1e-6, (
         f"A parameter is {after.abs().max():.2f} after the step with c = 0.1: "
@@ -397,7 +397,7 @@ def _check_critic_step(critic_step):
         "cut to [-c, c] where they are beyond."
     )
     assert torch.isclose(came, right(before), atol=1e-4), f"Return the loss, {right(before):.4f}; {came:.4f} came."
-    assert generator.weight.grad is None, "The generator got gradients: it is not its turn. Use fake.detach()."
+    assert generator.weight.grad is None, "The generator got gradients, but it is not its turn. Use fake.detach()."
     return (
         "Clipping keeps the critic's slope bounded. Gulrajani et al. 2017 do it better, with a penalty on the gradient."
     )
@@ -505,7 +505,7 @@ def _check_any_generator(any_generator):
         assert torch.allclose(pictures, ups[-1].output.tanh(), atol=1e-5), (
             "The pictures are not the Tanh of the last transposed convolution; nothing else comes after it."
         )
-    return "With side = 64 this is the generator of Radford et al. 2016, but for the width."
+    return "With side = 64 this is the generator of Radford et al. 2016, except for the width."
 
 
 any_generator = Exercise(

@@ -61,7 +61,7 @@ mirror_boxes = Exercise(
     "Mirror boxes",
     test=_check_mirror_boxes,
     hints=(
-        "A point at x comes to lie at width - x. Draw a box on paper and mirror it: which corner is at the left now?",
+        "A point at x moves to width - x. Draw a box on paper and mirror it: which corner is on the left now?",
         "The new x1 comes from the old x2: width - x2. And the new x2 from the old x1.",
         "x1, y1, x2, y2 = boxes.unbind(dim=1), and then torch.stack([...], dim=1) of the four new columns.",
     ),
@@ -177,7 +177,7 @@ def _check_masked_loss(masked_loss):
     )
     loss, _ = run(F.mse_loss, targets[:, None].expand(5, 2, 3).clone(), x=x.repeat_interleave(2, dim=0))
     assert loss.isfinite(), "With targets (N, 2, 3), as masks have them, the loss is not a number."
-    return "Right in the loss and in the gradient, also for the batch in which nothing is known."
+    return "Loss and gradient are right, also for a batch in which nothing is known."
 
 
 def _by_hand(loss_fn: Callable, x, targets, known):
@@ -244,7 +244,7 @@ def _check_ask_twice(ask_twice):
         assert torch.allclose(mask, (first["mask"] + second["mask"].flip(2)) / 2, atol=1e-5), (
             "The mask is not the mean of the first mask and the second one, mirrored back."
         )
-    return "It costs a second look and no training."
+    return "It costs a second pass, but no training."
 
 
 ask_twice = Exercise(
@@ -252,8 +252,8 @@ ask_twice = Exercise(
     test=_check_ask_twice,
     hints=(
         "images.flip(3) are the mirror images. Ask the network about both.",
-        "The second mask lies where the mirrored animal is. Mirror it back: .flip(2), since a mask is (N, H, W).",
-        "The label has no place, so its two logits can be averaged as they are.",
+        "The second mask is where the mirrored animal is. Mirror it back: .flip(2), since a mask is (N, H, W).",
+        "The label has no position, so its logits can be averaged as they are.",
     ),
     reference=ask_twice,
 )
@@ -310,7 +310,7 @@ equal_pull = Exercise(
     test=_check_equal_pull,
     hints=(
         "The gradient of w times a loss is w times its gradient, and so is its length.",
-        "So w is the one length divided by the other. gradient_length(loss, shared) gives a length.",
+        "So w is one length divided by the other. gradient_length(loss, shared) gives a length.",
         "return gradient_length(loss_a, shared) / gradient_length(loss_b, shared)",
     ),
     reference=equal_pull,
@@ -348,7 +348,7 @@ def _check_paired_gain(paired_gain):
     assert abs(deviation - gains.std(ddof=1)) < 1e-6, (
         f"The standard deviation of the gains is {gains.std(ddof=1):.4f}; {deviation:.4f} came."
     )
-    return f"Alone the seeds differ by {b:.3f}; the gain differs by {deviation:.3f} only."
+    return f"Between seeds, accuracy differs by {b:.3f}, but the gain by only {deviation:.3f}."
 
 
 paired_gain = Exercise(

@@ -252,7 +252,7 @@ def _check_best_and_last(answer):
     assert found != (7, 7), "The weights of the best epoch are taken, not those of the last."
     assert found != (4, 6), "0.85 is lower than 0.9, but not than the lowest. Epochs 5, 6 and 7 are the three."
     assert found == (4, 7), f"{found} is not it. Which loss is the lowest, and when has it stood for three epochs?"
-    return "And the 0.7 of epoch 8 is never found. With a patience of 4 it would be."
+    return "The 0.7 of epoch 8 is never found. With a patience of 4 it would be."
 
 
 best_and_last = Exercise(

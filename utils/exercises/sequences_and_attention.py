@@ -45,15 +45,15 @@ def _check_last_real(last_real):
     real = (torch.arange(5) < lengths[:, None])[..., None]
     assert not is_((states * real).sum(dim=1) / lengths[:, None]), "This is the mean over the real steps, not the last."
     assert is_(states[rows, lengths - 1]), "These are not the states at the places lengths - 1, one of each sequence."
-    return "What pack_padded_sequence gives as h_n, read off the padded states by hand."
+    return "This is h_n of pack_padded_sequence, read from the padded states by hand."
 
 
 last_real = Exercise(
     "The last real state",
     test=_check_last_real,
     hints=(
-        "The last real step of a sequence has the place length - 1.",
-        "Two lists of places pick one state of each sequence: states[rows, places], with rows = 0, 1, 2, ...",
+        "The last real step of a sequence has the index length - 1.",
+        "Two lists of indices pick one state of each sequence: states[rows, places], with rows = 0, 1, 2, ...",
         "states[torch.arange(len(states)), lengths - 1]",
     ),
     reference=last_real,
@@ -81,7 +81,7 @@ def _check_causal_weights(causal_weights):
 
     full = scores.softmax(dim=1)
     assert not is_(full), (
-        "Every place still sees all others. Those that come later, at the right, are to have weight 0."
+        "Every place still sees all others. Those that come later, on the right, should have weight 0."
     )
     assert not is_(full * seen), (
         "The rows no longer add up to 1. Set the scores to -inf before the softmax, not the weights to 0 after it."
@@ -99,7 +99,7 @@ def _check_causal_weights(causal_weights):
     )
     many = causal_weights(scores.expand(2, 3, 5, 5).clone())
     _check_tensor(many, (2, 3, 5, 5), "the same for a batch and several heads")
-    assert torch.allclose(many[1, 2], result, atol=1e-5), "With a batch and heads in front, the values are others."
+    assert torch.allclose(many[1, 2], result, atol=1e-5), "With a batch and heads in front, the values are different."
     return "So a network that writes cannot look at what it has yet to write: the mask of every language model."
 
 
@@ -147,7 +147,7 @@ attention_size = Exercise(
     "What a larger picture costs",
     test=_check_attention_size,
     hints=(
-        "How many patches has a row, and how many the picture? Then the class token.",
+        "How many patches are in a row, and how many in the picture? Then add the class token.",
         "Each token has one weight for each token: the number of tokens, squared.",
     ),
     reference=attention_size,
@@ -354,9 +354,8 @@ def _check_lab(train_reader):
     right = sum(a == b for a, b in zip(came, answers, strict=True)) / len(answers)
     count = sum(len(a) == len(b) for a, b in zip(came, answers, strict=True)) / len(answers)
     score = f"{right:.1%} of {len(answers)} new strips are right (in {count:.1%} the number of digits is)"
-    assert right >= LAB_GOOD, (
-        f"{score}; {LAB_GOOD:.0%} counts as good. "
-        + ("Begin with the number of digits: where does one end?" if count < 0.9 else "Which digits does it confuse?")
+    assert right >= LAB_GOOD, f"{score}; {LAB_GOOD:.0%} counts as good. " + (
+        "Begin with the number of digits: where does one end?" if count < 0.9 else "Which digits does it confuse?"
     )
     return f"{score}; {LAB_GOOD:.0%} is good, {LAB_VERY_GOOD:.0%} very good."
 
@@ -365,10 +364,10 @@ lab = Exercise(
     "Lab: read a number of any length",
     test=_check_lab,
     hints=(
-        "Nobody says where a digit ends, so no column has a label. A loss that needs none is F.ctc_loss: it adds up "
+        "Nothing says where a digit ends, so no column has a label. A loss that needs none is F.ctc_loss: it adds up "
         "all ways to write the answer along the columns, with blanks between.",
-        "A small convolution over the strip, a bidirectional GRU along its columns, 11 logits a column (ten digits and "
-        "the blank). Draw new strips from the training digits in every step: exercises.make_strips(train_set, 48).",
+        "A small convolution over the strip, a bidirectional GRU along its columns, 11 logits per column (ten digits "
+        "and the blank). Draw new strips from the training digits in every step: exercises.make_strips(train_set, 48).",
         "To read: the best code of each column, equal neighbours merged (torch.unique_consecutive), blanks dropped.",
     ),
     reference=train_reader,

@@ -56,7 +56,7 @@ def _check_bin_of(bin_of):
         f"{result[[4, 7]].int().tolist()} and {result[[5, 6]].int().tolist()} came."
     )
     assert (result == expected).all(), f"{angles.int().tolist()} gave {result.int().tolist()}."
-    return "An edge from dark to light and one from light to dark vote alike."
+    return "An edge from dark to light and one from light to dark vote for the same bin."
 
 
 bin_of = Exercise(
@@ -83,7 +83,7 @@ def _check_errors_left(errors_left):
     assert abs(result - 40) > 1e-3, "Expected a share such as 0.4, not a percentage."
     assert abs(result - 0.4) < 1e-4, f"From 90 % to 96 %: {result:.3f} came; expected 0.4, as 4 of 10 errors are left."
     assert abs(_number(errors_left(0.5, 0.5)) - 1) < 1e-4, "Without a gain all errors are left; expected 1."
-    return "Near 100 %, count errors: there a point is much."
+    return "Near 100 %, count errors: there, one point is a lot."
 
 
 errors_left = Exercise(
@@ -163,7 +163,7 @@ def _check_ask_twice(ask_twice):
         "The answers add up to 2 for each picture: divide by the number of views."
     )
     assert like(plain, mirrored), "The values are not the mean of the two answers' probabilities."
-    return "Twice the multiplications, and often worth them."
+    return "It costs twice the multiplications, and is often worth it."
 
 
 ask_twice = Exercise(
@@ -218,7 +218,7 @@ without_prefix = Exercise(
     test=_check_without_prefix,
     hints=(
         "A dict comprehension over state.items() builds the new one.",
-        'name.removeprefix("module.") takes the prefix away where it is there, and nothing else.',
+        'name.removeprefix("module.") removes the prefix if it is there, and nothing else.',
     ),
     reference=without_prefix,
 )
@@ -283,7 +283,7 @@ def _check_calibration_error(calibration_error):
         f"Sure (confidence 1) and wrong every time is 1; {result:.4f} came. "
         "Into which bin does a confidence of exactly 1 go?"
     )
-    return "A network can be right often and still not know when."
+    return "A network can often be right and still not know when."
 
 
 calibration_error = Exercise(
@@ -350,7 +350,7 @@ def _check_greedy_soup(greedy_soup):
     )
     same = greedy_soup([_line(1.0)], score)
     assert abs(same.weight.item() - 1) < 1e-4, "A single network should come back as it is."
-    return "On the validation data it is at least as good as its best member, by its making."
+    return "By construction, it is at least as good as its best member on the validation data."
 
 
 greedy_soup = Exercise(
@@ -436,7 +436,7 @@ def _check_lab(build_ensemble):
         f"expected ({len(new_labels)}, 10), ten probabilities a picture."
     )
     assert (p >= 0).all() and (p.sum(dim=1) - 1).abs().max() < 1e-3, (
-        "The outputs are no probabilities: not negative, and with the sum 1 for each picture. "
+        "The outputs are not probabilities, which are not negative and sum to 1 for each picture. "
         "Is a softmax(dim=1) missing, or the division by the number of members?"
     )
     macs = counter.get_total_flops() // 2 // len(p) + products
@@ -449,7 +449,7 @@ def _check_lab(build_ensemble):
     )
     assert nll <= LAB_GOOD, (
         f"{score}; guessing has {math.log(10):.2f}, and {LAB_GOOD} or less counts as good. "
-        "What makes each member better, at no price when it is asked?"
+        "What makes each member better without more multiplications?"
     )
     return f"{score}; {LAB_GOOD} is good, {LAB_VERY_GOOD} very good."
 
