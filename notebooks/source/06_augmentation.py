@@ -2165,8 +2165,8 @@ exercises.lab.check(classify)
 #
 # - **Would I still give it the same label?** Also test this with a network trained on such pictures: if it recovers the label, the change only confused the first network; if not,
 #   the label may be destroyed.
-# - **Draw new random changes for each picture, online.** Preparations (equalisation, standardisation, ZCA) use statistics of the training pictures at most and are applied to all;
-#   augmentation is for training only.
+# - **Draw new random changes for each picture, online.** Preparations (equalisation, standardisation, ZCA) take their statistics from the training pictures and are applied to all
+#   pictures; augmentation is for training only.
 # - **Name the budget.** Transforms with few versions help early and are then memorised; transforms with much variety help late. Look at the training curve before you judge a
 #   transform, and judge it on *your* pictures.
 # - **Divide first, then augment,** and keep the originals beside stored copies. Choose on validation, test once.
