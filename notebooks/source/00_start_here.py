@@ -3,8 +3,8 @@
 #
 # @BADGES@
 #
-# **To keep what you write:** on Colab choose *File > Save a copy in Drive*, on Kaggle *Copy & Edit*, before you begin. Section 7 says how to come
-# back, and how to hand in.
+# **To keep what you write:** on Colab choose *File > Save a copy in Drive*, on Kaggle *Copy & Edit*, before you begin. Section 7 explains how to come back to your work, and how to
+# hand it in.
 #
 # **Question:** What happens, step by step, when a machine learns from pictures?
 #
@@ -14,20 +14,19 @@
 # - resume a training that was stopped, and share a GPU with others.
 #
 # **Time:** it runs in @TIME@ on two CPU cores; with all sections, the exercises and the lab, about three hours.
-# **Before this:** Python with functions and classes, what a derivative is, what a matrix product is. This is the first notebook of the course.
-# All together take about 40 hours with the exercises and labs; the core of one fills a lecture of 75 minutes.
+# **Before this:** you need Python with functions and classes, derivatives, and matrix products. This is the first notebook of the course. All notebooks together take about 40
+# hours with the exercises and labs; the core of each fills a lecture of 75 minutes.
 #
-# **How to read it:** run the cells from the top, each with Shift+Enter. A closed cell that shows only a title ("Set-up", "Extra code") holds code that
-# you need not read: it draws a figure, for instance. Run it like any other; a click opens it.
+# **How to read it:** run the cells from the top, each with Shift+Enter. A closed cell that shows only a title ("Set-up", "Extra code") contains code that you need not read: for
+# example, it draws a figure. Run it like any other; a click opens it.
 
 # %% [markdown] slideshow={"slide_type": "notes"}
 # **A plan for 75 minutes** (the core takes 68, with its exercises)
 #
 # - **Core:** sections 1, 2, 3, 6 and 7: a network that reads digits, a picture as a tensor, convolution by hand, the loop in full view, stop and
 #   resume.
-# - **Optional:** 4 and 5 together: a lesson of its own on risk, and on the function that knows everything. 8: the machine and its GPUs; take it first
-#   where the class shares one.
-# - **Where to stop:** after the card of section 7 that the resumed run equals the unbroken one. If you are late, leave out "Why now?" in section 3.
+# - **Optional:** 4 and 5 together make a separate lesson on risk, and on the function that knows everything. 8: the machine and its GPUs; take it first if the class shares one.
+# - **Where to stop:** after the card of section 7 which says that the resumed run equals the unbroken one. If you are late, leave out "Why now?" in section 3.
 
 # %% slideshow={"slide_type": "skip"}
 # Set-up: finds the course's files here, on Kaggle or on the net. Just run it.
@@ -77,7 +76,7 @@ seed, cores = torch.initial_seed(), torch.get_num_threads()
 # %% [markdown]
 # ## 1. A network that reads digits (10 min)
 #
-# Here are handwritten digits, and what each is meant to be: its **label**. (Alpaydin and Kaynak 1998; scikit-learn brings them along.)
+# Here are handwritten digits. Above each is the digit that it is meant to be: its **label**. (Alpaydin and Kaynak 1998; they come with scikit-learn.)
 
 # %%
 digits_train, digits_val, digits_test = datasets.digits()
@@ -89,10 +88,10 @@ fig = image_grid(digits_train.images[:16], titles=some_labels, columns=8, size=1
 show(fig, f"Sixteen handwritten digits of 8 x 8 pixels: {some_labels}.")
 
 # %% [markdown]
-# They come in three parts. The network learns from the first, the **training set**. The second, the **validation set**, is for watching it while we work. The third, the
-# **test set**, stays closed until section 6.
+# They come in three parts. The network learns from the first, the **training set**. The second, the **validation set**, shows us how well it does while we work. The third, the
+# **test set**, is not used until section 6.
 #
-# A computer keeps a pixel as a whole number from 0 (black) to 255 (white). Networks prefer small numbers, so we divide:
+# A computer stores a pixel as a whole number from 0 (black) to 255 (white). Networks work better with small numbers, so we divide:
 
 
 # %%
@@ -104,8 +103,8 @@ train_set = TensorDataset(prepare(digits_train.images), digits_train.targets["la
 val_set = TensorDataset(prepare(digits_val.images), digits_val.targets["label"])
 
 # %% [markdown]
-# A **network** is a function with many numbers in it, its **weights**. At first they are random. This one takes a picture and gives ten
-# numbers, one for each digit; the largest is its answer. Section 3 says what its parts do.
+# A **network** is a function that contains many numbers, its **weights**. At first they are random. This network takes a picture and returns ten numbers, one for each digit; the
+# digit with the largest number is its answer. Section 3 explains its parts.
 
 
 # %%
@@ -118,8 +117,8 @@ def small_cnn():
 
 
 # %% [markdown]
-# It does not look at one digit at a time, nor at all 1,200, but at a **batch** of 50, drawn at random. After each batch the weights change a little: one
-# **step**. Once through all batches is an **epoch**. Then they are shuffled anew.
+# In training, the network sees neither one digit at a time nor all 1,200 at once, but a **batch** of 50, drawn at random. After each batch the weights change a little: this is one
+# **step**. One pass through all digits is an **epoch**. Then they are shuffled again.
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -128,10 +127,9 @@ images, labels = next(iter(train_loader))
 print(tuple(images.shape), tuple(labels.shape))
 
 # %% [markdown]
-# **Exercise 1** (1 min): we shall train for 12 epochs. How many steps are that?
+# **Exercise 1** (1 min): we will train for 12 epochs. How many steps is that?
 #
-# Write your answer in place of the dots and run the cell: the check says what it expected and what came. Stuck? Take away the `#` in
-# the cell below it.
+# Write your answer in place of the dots and run the cell: the check says what it expected and what it got. Stuck? Remove a `#` in the cell below and run it.
 
 # %%
 steps_in_all = ...
@@ -142,11 +140,11 @@ exercises.steps_in_all.check(steps_in_all)
 # exercises.steps_in_all.solution()
 
 # %% [markdown]
-# **Before you run it:** here is a new network, which has never seen a digit. What share of the validation digits does it read? And after the training?
+# **Before you run it:** here is a new network, which has never seen a digit. What share of the validation digits does it read correctly? And after the training?
 #
 # <details><summary>Answer</summary>
 #
-# Before: about one in ten, as a guess would. After: you will see. Write your bet down.
+# Before training, about one in ten, as if it were guessing. After training, you will see. Write your guess down.
 #
 # </details>
 
@@ -165,7 +163,7 @@ optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
 before = share_right(model, *val_set.tensors)
 
 # %% [markdown]
-# Now it learns. Five lines do the work.
+# Now the network learns. Five lines do the work.
 
 # %%
 num_epochs = 12
@@ -187,8 +185,8 @@ claim(
 )
 
 # %% [markdown]
-# That is deep learning on one screen; the course is about what stands in these lines. First we look at what it gets **wrong**, which teaches more than the
-# score does. These are the eight validation digits with the largest loss.
+# That is deep learning on one screen; the course is about what happens in these lines. First we look at what the network gets **wrong**, which teaches us more than the score.
+# These are the eight validation digits with the largest loss.
 
 # %%
 images, labels = val_set.tensors
@@ -206,11 +204,10 @@ show(fig, f"The eight digits with the largest loss. In red frames, {sum(a != b f
      + ", ".join(f"a {a} read as {b}" for a, b in pairs if a != b) + ".")  # fmt: skip
 
 # %% [markdown] slideshow={"slide_type": "notes"}
-# Ask the class what they would have answered. Some of these digits are hard for people, too, at 8 x 8 pixels; others are plainly the network's fault. No score says
-# which.
+# Ask the class what they would have answered. Some of these digits are hard for people, too, at 8 x 8 pixels; others are clearly the network's fault. A score does not say which.
 
 # %% [markdown]
-# **Exercise 2** (3 min): find the mistakes. `outputs` is (N, 10), `labels` is (N,). Return the numbers of the pictures whose answer is wrong, such as 3 and 17.
+# **Exercise 2** (3 min): find the mistakes. `outputs` is (N, 10), `labels` is (N,). Return the positions of the pictures with a wrong answer, such as 3 and 17.
 
 
 # %%
@@ -227,7 +224,7 @@ exercises.find_mistakes.check(find_mistakes)
 # %% [markdown]
 # ## 2. An image is a tensor (12 min)
 #
-# A **tensor** is a box of numbers with a shape. The numbers of axes have old names:
+# A **tensor** is a box of numbers with a shape. Depending on its number of axes, it has an older name:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -261,8 +258,8 @@ names = ["0 axes: a scalar", "1 axis: a vector", "2 axes: a matrix", "3 axes: a 
 show(tensor_figure(dict(zip(names, (scalar, vector, matrix, block), strict=True))), "A single number, a row of three, two rows of three, and four such sheets one behind the other.")
 
 # %% [markdown]
-# A grey digit could be a matrix. A colour image needs a block: one sheet for red, one for green, one for blue. These sheets are its **channels**. So that all images are treated alike,
-# a grey one is a block, too, with one channel: `(channels, height, width)`. And a batch has a fourth axis in front: `(50, 1, 8, 8)` above.
+# A grey digit could be a matrix. A colour image needs a block: one sheet for red, one for green, one for blue. These sheets are its **channels**. So that all images can be treated
+# alike, a grey image is also a block, with one channel: `(channels, height, width)`. A batch has a fourth axis in front: `(50, 1, 8, 8)` above.
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -272,7 +269,7 @@ print(tuple(digit.shape), digit.dtype)
 # %% [markdown]
 # The type is `uint8`, a byte: the whole numbers from 0 to 255.
 #
-# (In this course an *image* and a *picture* are the same thing. A **drawing** is a picture that a program of the course has made, a **photo** is one from a camera.)
+# (In this course an *image* and a *picture* are the same thing. A **drawing** is a picture made by a program of the course, a **photo** is one from a camera.)
 
 
 # %%
@@ -296,10 +293,10 @@ show(
 )
 
 # %% [markdown]
-# On the right it is enlarged to $28 \times 28 = 784$ pixels: the size of the famous MNIST digits, and the 784 of so many slides. Enlarging has added pixels, not
-# information.
+# On the right the digit is enlarged to $28 \times 28 = 784$ pixels. This is the size of the famous MNIST digits, and the 784 that you see on many slides. Enlarging has added
+# pixels, but no information.
 #
-# A network without convolutions wants one long vector. `flatten` writes the rows one behind the other:
+# A network without convolutions needs one long vector. `flatten` joins the rows one after another:
 
 # %%
 flat = enlarged.flatten()
@@ -312,15 +309,14 @@ fact(
 # %% [markdown]
 # ### Two layouts
 #
-# PyTorch has the channels first, `(C, H, W)`. Files, cameras and Matplotlib have them last, `(H, W, C)`. So pictures come as (96, 96, 3) and must
-# become (3, 96, 96).
+# PyTorch puts the channels first, `(C, H, W)`. Files, cameras and Matplotlib put them last, `(H, W, C)`. So pictures come as (96, 96, 3) and must become (3, 96, 96).
 #
 # **Before you run it:** `reshape(3, 96, 96)` gives that shape too. Is it the same as `permute(2, 0, 1)`?
 #
 # <details><summary>Answer</summary>
 #
-# No. `permute` exchanges the axes: pixel (y, x) of channel c stays that pixel. `reshape` takes the numbers in the order in which they lie in
-# memory, and cuts them up anew. The shape is right, the picture is ruined, and no error tells you.
+# No. `permute` reorders the axes: pixel (y, x) of channel c stays that pixel. `reshape` takes the numbers in the order in which they lie in memory, and divides them up
+# differently. The shape is right, the picture is ruined, and there is no error message.
 #
 # </details>
 
@@ -344,7 +340,7 @@ fact(
 # %% [markdown]
 # ### Bytes and floats
 #
-# Bytes are small, so pictures are stored as bytes. They are not made for computing: beyond 255 they begin again at 0, without a word.
+# Bytes need little memory, so pictures are stored as bytes. But they are not suited to computing: beyond 255 they start again at 0, without a warning.
 
 # %%
 bright, brighter = torch.tensor([200, 100], dtype=torch.uint8)
@@ -352,11 +348,11 @@ total = (bright + brighter).item()
 fact("Bytes wrap around: 200 + 100 is 44", total == 300 - 256, f"{total}, no error")
 
 # %% [markdown]
-# So the first step of every pipeline, our `prepare`, makes `float32` of them. Many pipelines also subtract the mean of the **training** images and divide by their
-# standard deviation, so that the numbers lie around 0 (notebook 01 does). Here 0 stays black.
+# So the first step of every pipeline, our `prepare`, converts them to `float32`. Many pipelines also subtract the mean of the **training** images and divide by their standard
+# deviation, so that the numbers lie around 0 (as in notebook 01). Here 0 stays black.
 #
-# **Exercise 3** (3 min): from picture to tensor. `picture` comes from a file: (H, W, 3), `uint8`. Return it as PyTorch wants it: (3, H, W), `float32`, where 1 is the brightest that
-# a byte can be.
+# **Exercise 3** (3 min): from picture to tensor. `picture` comes from a file: (H, W, 3), `uint8`. Return it as PyTorch needs it: (3, H, W), `float32`, where 1 stands for the
+# brightest byte.
 
 
 # %%
@@ -373,8 +369,8 @@ exercises.picture_to_tensor.check(picture_to_tensor)
 # %% [markdown]
 # ## 3. Convolution is filtering (20 min)
 #
-# A filter looks at a small window of the image and computes one number from it: it multiplies window and **kernel** $K$ number by number, and adds up.
-# Then the window moves on.
+# A filter looks at a small window of the image and computes one number from it: it multiplies window and **kernel** $K$ number by number, and adds up the products. Then the window
+# moves on.
 #
 # $$ y_{ij} = \sum_{a} \sum_{b} K_{ab} \, x_{i+a,\; j+b} $$
 #
@@ -389,7 +385,7 @@ kernels = {
 }
 
 # %% [markdown]
-# The formula as code, word for word:
+# Here is the same formula as code:
 
 
 # %%
@@ -404,7 +400,7 @@ def convolve(image, kernel):
 
 
 # %% [markdown]
-# To try it, we take a larger picture: a **drawing**. The course makes such animals itself, on your machine; nothing is downloaded.
+# To try it, we take a larger picture: a **drawing**. The course draws such animals on your machine; nothing is downloaded.
 
 # %%
 species = ["cat", "tiger", "rabbit", "owl", "panda", "fox"]
@@ -441,15 +437,15 @@ fact(
 )
 
 # %% [markdown]
-# A **convolutional layer** is this filter, with one change that began it all: nobody designs the kernel. Its numbers are weights, and they are learned.
+# A **convolutional layer** is this filter, with one decisive change: nobody designs the kernel. Its numbers are weights, and they are learned.
 #
-# (Mathematics turns the kernel by 180 degrees first, and calls only that a convolution. Without the turn, as here, it is a **cross-correlation**. To a network it makes no
-# difference, as it learns its kernels one way or the other; so the field says convolution.)
+# (In mathematics, a convolution first rotates the kernel by 180 degrees. Without the rotation, as here, it is a **cross-correlation**. For a network it makes no difference, as it
+# learns its kernels anyway; so the field says convolution.)
 #
 # ### Padding and stride
 #
-# A 3 x 3 window has no room at the rim, so the result is smaller than the image. **Padding** puts $p$ zeros around it, which are black here. **Stride** $s$ moves the window $s$
-# pixels at a time, and the result shrinks to about $1/s$. With image side $n$ and kernel side $k$, the result has the side
+# A 3 x 3 window does not fit at the rim, so the result is smaller than the image. **Padding** puts $p$ zeros, which are black here, on each side of the image. **Stride** $s$ moves
+# the window $s$ pixels at a time, and the side of the result shrinks to about $1/s$. With image side $n$ and kernel side $k$, the result has the side
 #
 # $$ \left\lfloor \frac{n + 2p - k}{s} \right\rfloor + 1 $$
 
@@ -489,7 +485,7 @@ explore(
 # %% [markdown]
 # ### Why filters suit pictures
 #
-# The same kernel looks everywhere. So if the picture moves, the answer moves with it. This is called **equivariance**.
+# The same kernel is used everywhere. So if the picture moves, the answer moves with it. This is called **equivariance**.
 
 # %%
 edges = kernels["vertical edges"][None, None]
@@ -504,8 +500,7 @@ fact(
 # %% [markdown]
 # ### Pooling
 #
-# A classifier should say "cat" wherever the cat sits. **Max pooling** takes the largest answer of each small square: *there is an edge somewhere here*. It forgets
-# exactly where.
+# A classifier should say "cat" wherever the cat is. **Max pooling** takes the largest answer in each small square: *there is an edge somewhere here*. It forgets where exactly.
 
 # %%
 answers = F.conv2d(greys, kernels["horizontal edges"][None, None]).relu()
@@ -517,13 +512,13 @@ show(filter_figure({"filter's answers": answers[0, 0]} | pooled, columns=4, whit
      "coarser and coarser, and the strong edges are still there.")  # fmt: skip
 
 # %% [markdown]
-# **Before you run it:** we move the pictures by one pixel. By how much do the answers of the filter change? And the pooled ones? And if we keep every fourth answer, instead of the largest
-# of four by four?
+# **Before you run it:** we move the pictures by one pixel. How much do the answers of the filter change? And the pooled answers? And what if we keep every fourth answer, instead
+# of the largest of four by four?
 #
 # <details><summary>Answer</summary>
 #
-# The filter's answers change a lot: an edge is a thin line, and moved by a pixel it lies beside itself. After pooling over 4 x 4 pixels most of it falls
-# into the same square as before. Keeping every fourth answer is as coarse, but does not help: it may hit the line before, and miss it after.
+# The filter's answers change a lot: an edge is a thin line, and moved by a pixel it lies beside its old place. After pooling over 4 x 4 pixels most of it falls into the same
+# square as before. Keeping every fourth answer is equally coarse, but does not help: it may hit the line before the move, and miss it afterwards.
 #
 # </details>
 
@@ -552,8 +547,8 @@ claim(
 # %% [markdown]
 # ### Channels
 #
-# A colour image has three channels. A kernel of a layer then has three slices, one for each channel, and the answers of the three slices are added up. And a layer has
-# many kernels, each with its own answer: these answers, called **maps**, are the channels that the next layer gets.
+# A colour image has three channels. A kernel then has three slices, one for each channel, and the answers of the three slices are added up. A layer has many kernels, each with its
+# own answer: these answers, called **maps**, are the channels that the next layer gets.
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -562,13 +557,14 @@ print("weights", tuple(layer.weight.shape), "biases", tuple(layer.bias.shape))
 print("answers", tuple(layer(animals[0][None].float()).shape))
 
 # %% [markdown]
-# **Before you run it:** how many weights does this layer have? And a **dense layer** that makes the same 16 maps of 96 x 96 numbers, each of which may look at every pixel of every channel?
+# **Before you run it:** how many weights does this layer have? And how many would a **dense layer** have that makes 16 maps of the same size, where every number may depend on
+# every pixel of every channel?
 #
 # <details><summary>Answer</summary>
 #
-# The convolution: 16 kernels of $3 \cdot 3 \cdot 3$ numbers and 16 biases (a **bias** is a number that is added to every answer of a kernel), 448, however large the picture is. The dense
-# layer: $3 \cdot 96 \cdot 96 = 27{,}648$ inputs times $16 \cdot 96 \cdot 96 = 147{,}456$ outputs, four billion, and those are for this size of picture only. (PyTorch can make it on the
-# device `meta`, which has shapes and no memory.)
+# The convolution: 16 kernels of $3 \cdot 3 \cdot 3$ numbers and 16 biases (a **bias** is a number that is added to every answer of a kernel), 448, however large the picture is.
+# The dense layer: $3 \cdot 96 \cdot 96 = 27{,}648$ inputs times $16 \cdot 96 \cdot 96 = 147{,}456$ outputs, four billion, and only for this size of picture. (PyTorch can make this
+# layer on the device `meta`, where tensors have shapes but use no memory.)
 #
 # </details>
 
@@ -588,13 +584,13 @@ fact(
 )
 
 # %% [markdown]
-# A convolution can do nothing that this dense layer could not do. It is that layer, with an **assumption** built in: what belongs together is near, and what is worth seeing here is worth seeing
-# there. Section 5 tries what happens where this is false.
+# A convolution can do nothing that this dense layer could not do. It is a dense layer with an **assumption** built in: pixels that belong together are near each other, and a
+# pattern that matters in one place matters everywhere. Section 5 shows what happens when this is false.
 #
 # ### The small CNN again
 #
-# A **CNN** is a network of convolutions. Ours: filter, ReLU, pool; filter, ReLU, pool; then one dense layer that reads the answers. **ReLU**, $\max(0, x)$, stands between the filters, because two
-# filters in a row without it would only be another filter.
+# A **CNN** is a network of convolutions. Ours has filter, ReLU, pool; filter, ReLU, pool; then one dense layer that reads the answers. **ReLU** is $\max(0, x)$. It is needed
+# between the filters, because two filters in a row without it would only be another filter.
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -607,7 +603,7 @@ for module in small_cnn():
 # %% [markdown]
 # ### Why now?
 #
-# None of this is new. LeCun trained networks like ours on digits in 1989. Four things had to come together:
+# None of this is new. LeCun trained networks like ours on digits in 1989. Four things were still missing:
 #
 # | ingredient | what changed |
 # |---|---|
@@ -616,7 +612,7 @@ for module in small_cnn():
 # | data | ImageNet: 1.2 million labelled photos of 1,000 classes in its yearly competition |
 # | open libraries | Torch, Theano, Caffe, then TensorFlow (2015) and PyTorch (2016): what took months takes an afternoon |
 #
-# The figure shows the **top-5 error**: the share of photos whose right class is not among the five most probable.
+# The figure shows the **top-5 error**: the share of photos whose correct class is not among the five most probable ones.
 
 
 # %%
@@ -637,8 +633,8 @@ def imagenet_figure():
 show(imagenet_figure(), "Published results, not run here: the winners of the ImageNet competition by year, and a trained person. (Russakovsky et al. 2015; He et al. 2016)")
 
 # %% [markdown]
-# **Exercise 4** (3 min): design a kernel. With the 3 x 3 kernel that you give, `F.conv2d(image, kernel, padding=1)` should move the picture **one pixel to the right**, and change nothing
-# else. Which single number of the window must be kept?
+# **Exercise 4** (3 min): design a kernel. With your 3 x 3 kernel, `F.conv2d(image, kernel, padding=1)` should move the picture **one pixel to the right**, and change nothing else.
+# Which single number of the window must be kept?
 
 # %%
 move_right = ...  # such as [[0, 0, 0], [0, 1, 0], [0, 0, 0]], which changes nothing
@@ -657,7 +653,7 @@ exercises.move_right.check(move_right)
 # - A **model**: a function with parameters, $f_w(x)$. The simplest is linear, $f_w(x) = w \cdot x + b$.
 # - A **cost**, or **loss**: how wrong the model is, on average. Squared error: $J(w, b) = \frac{1}{n} \sum_i (f_w(x_i) - y_i)^2$.
 #
-# This is **regression**. To learn is to find the parameters with the lowest cost.
+# This is **regression**. Learning means finding the parameters with the lowest cost.
 
 # %%
 observations = digits_train.images.flatten(1).float() / 255  # (n, 64)
@@ -669,8 +665,8 @@ def cost(w, b):
 
 
 # %% [markdown]
-# **Gradient descent** goes downhill: the gradient says in which direction the cost rises, so step the other way, $w \leftarrow w - \eta \, \nabla_w J$. PyTorch computes the
-# gradient. $\eta$ is the learning rate, `lr`.
+# **Gradient descent** goes downhill: the gradient points in the direction in which the cost rises, so we step the other way, $w \leftarrow w - \eta \, \nabla_w J$. PyTorch
+# computes the gradient. $\eta$ is the learning rate, `lr`.
 
 # %%
 lr = 0.08
@@ -685,13 +681,12 @@ for _ in range(1000):
         b -= lr * gradients[1]
 
 # %% [markdown]
-# For this model, and for hardly any other, the lowest cost can also be computed directly (least squares). **Before you run it:** does gradient
-# descent get there?
+# For this model, unlike most others, the lowest cost can also be computed directly (least squares). **Before you run it:** does gradient descent get there?
 #
 # <details><summary>Answer</summary>
 #
-# Nearly, and never below. The cost of a linear model is a bowl with one lowest point. That of a network is more like a mountain range. That descending works there too has been proved for
-# special cases, such as very wide networks (Du et al. 2019); for networks as we use them it is mostly an observation, made daily.
+# Nearly, and never below. The cost of a linear model has the shape of a bowl with one lowest point. The cost of a network is more like a mountain range. For special cases, such as
+# very wide networks, it has been proved that gradient descent works there too (Du et al. 2019). For networks as we use them it is mostly something that people observe every day.
 #
 # </details>
 
@@ -734,12 +729,13 @@ show(regression_figure(), "Left: the cost against the step, both axes logarithmi
 # %% [markdown]
 # ## 5. A function that knows everything (15 min)
 #
-# What do we really want? A low cost on data that we have **not** seen. In symbols: observations come from some distribution $P$, and the **risk** of $f$ is its
-# expected loss there. We do not know $P$. We have $n$ examples, and their mean loss, the **empirical risk**.
+# What do we really want? We want a low cost on data that we have **not** seen. In symbols: observations come from some distribution $P$, and the **risk** of $f$ is its expected
+# loss under $P$. We do not know $P$. We only have $n$ examples, and their mean loss is the **empirical risk**.
 #
 # $$ R(f) = \mathbb{E}_{(x, y) \sim P}\,[\,\ell(f(x), y)\,] \qquad\qquad R_n(f) = \frac{1}{n} \sum_{i=1}^{n} \ell(f(x_i), y_i) $$
 #
-# Here $\ell$, the loss of a single answer, is 0 where it is right and 1 where it is wrong. Learning minimises $R_n$ and hopes for $R$. There is a function that is perfect at the first:
+# Here $\ell$, the loss of a single answer, is 0 if the answer is right and 1 if it is wrong. Learning minimises $R_n$ and hopes that $R$ becomes small, too. There is a function
+# with a perfect $R_n$:
 #
 # $$ f(x) = \begin{cases} y_i & \text{if } x = x_i \text{ for some } i \\ 0 & \text{else} \end{cases} $$
 
@@ -759,12 +755,11 @@ def memoriser(images):
 
 
 # %% [markdown]
-# **Before you run it:** what is the risk of this **memoriser** on the digits that it knows? On new ones?
+# **Before you run it:** what is the error of this **memoriser** on the digits that it knows? And on new ones?
 #
 # <details><summary>Answer</summary>
 #
-# Zero on those that it knows: it has looked them up. On a new digit it says "0", whatever comes. One digit in ten is a zero, so nine in ten answers are
-# wrong: chance.
+# Zero on those that it knows: it looks them up. For any new digit it says "0". One digit in ten is a zero, so nine in ten answers are wrong, as with guessing.
 #
 # </details>
 
@@ -783,14 +778,14 @@ fact(
 )
 
 # %% [markdown]
-# So a low training error alone means nothing, and this is why data are divided in three: a part to learn from (**training**), one to watch and to choose by
-# (**validation**), one to measure with at the end (**test**). Whoever watches the test set while choosing has chosen by it, and its score is too good from then on. Pictures that a network was not
+# So a low training error alone means nothing. This is why data are divided into three parts: one to learn from (**training**), one to watch and to choose by (**validation**), and
+# one for the final measurement (**test**). If you look at the test set while you make choices, you choose by it, and its score becomes too good. Pictures that a network was not
 # trained on are called *new*, *unseen* or *held-out*.
 #
 # ### Can a network memorise?
 #
-# Take 800 digits and a network of dense layers. Once with their labels; once with the labels **shuffled**, so that a picture's label has nothing to do with what
-# it shows. What a digit looks like then says nothing about its label, and there is nothing to learn.
+# We train a network of dense layers on 800 digits: once with their labels, and once with the labels **shuffled**, so that a picture's label has nothing to do with what it shows.
+# Then there is nothing to learn.
 
 
 # %%
@@ -807,12 +802,12 @@ labels["shuffled labels"] = labels["true labels"][torch.randperm(len(some))]
 print(f"{len(some)} digits, a network of {num_parameters(dense_network()):,} weights")
 
 # %% [markdown]
-# **Before you run it:** can it fit the shuffled labels? What will it score on new digits?
+# **Before you run it:** can the network fit the shuffled labels? What will its accuracy on new digits be?
 #
 # <details><summary>Answer</summary>
 #
-# It fits nearly all of them. It has hundreds of weights for each digit, and so it can be a memoriser. On new digits it guesses: there was nothing that could have
-# carried over. (Zhang et al. 2017 did this with ImageNet.)
+# It fits nearly all of them. It has hundreds of weights for each digit, so it can memorise them. On new digits it guesses: it has learned nothing that applies to them. (Zhang et
+# al. 2017 did this with ImageNet.)
 #
 # </details>
 
@@ -863,17 +858,17 @@ claim(
 )
 
 # %% [markdown] slideshow={"slide_type": "notes"}
-# Ask who would have trusted the line "known" of the right-hand panel, if it were the only one. Many will say that "few weights generalise, many memorise": the same network, with the same
-# many weights, does both here. What decides is whether there is anything in the data.
+# Ask who would have trusted the line "known" of the right-hand panel, if it were the only one. Many will say that "few weights generalise, many memorise". But here the same
+# network, with the same number of weights, does both. It depends on whether there is anything to learn in the data.
 
 # %% [markdown]
 # ### No free lunch
 #
-# Why does learning from examples work at all? **No free lunch** (Wolpert 1996): averaged over all ways in which labels could belong to pictures, no method beats guessing on
-# pictures that it has not seen. So whoever learns has assumed something: a **class of functions**, in which the right one is hoped to be. A linear model assumes that the answer is a weighted sum. A
-# convolution is an assumption, too: that near pixels belong together, and that the same patterns matter everywhere.
+# Why does learning from examples work at all? **No free lunch** (Wolpert 1996) says: averaged over all ways in which labels could belong to pictures, no method beats guessing on
+# pictures that it has not seen. So every method must assume something: a **class of functions** that, we hope, contains the right one. A linear model assumes that the answer is a
+# weighted sum. A convolution assumes that near pixels belong together, and that the same patterns matter everywhere.
 #
-# We can make it false. Scramble the 64 pixels, in the same way in all digits: to a person they are noise now, and yet no number is lost.
+# We can make this assumption false. We scramble the 64 pixels, in the same way in all digits. To a person they now look like noise, but no number is lost.
 
 
 # %%
@@ -885,11 +880,11 @@ few, first_labels = prepare(digits_train.images[:100]), known_labels[:100]
 others, other_labels = prepare(digits_train.images[100:]), known_labels[100:]
 
 # %% [markdown]
-# **Before you run it:** the small CNN and the dense network learn from 100 digits, as they are and scrambled. Who minds?
+# **Before you run it:** the small CNN and the dense network learn from 100 digits, as they are and scrambled. Which of the two gets worse?
 #
 # <details><summary>Answer</summary>
 #
-# The dense network does not notice: to it, the pixels have no places, and any order is as good. The CNN gets worse: what it assumes is now false.
+# The CNN gets worse: its assumption is now false. The dense network does not notice: to it, pixels have no positions, and any order is equally good.
 #
 # </details>
 
@@ -931,14 +926,15 @@ claim(
 )
 
 # %% [markdown]
-# The figure says something else, too: on digits as they are, the CNN is about as good as the dense network, with a fiftieth of its weights. On pictures of 96 x 96 pixels such a dense layer could not
-# even be stored (section 3).
+# The figure also shows that on unscrambled digits the CNN is about as good as the dense network, with a fiftieth of its weights. For pictures of 96 x 96 pixels, a dense layer in
+# place of a convolution would need 16 GB (section 3).
 
 # %% [markdown]
 # ## 6. The training loop, in full view (14 min)
 #
-# Section 1 had the loop. Now with what stands around it, and what each line does. The ten numbers $a_c$ that the network gives, one for each class $c$, are called **logits**. **Softmax** makes probabilities of them,
-# $p_c = e^{a_c} / \sum_k e^{a_k}$, and the loss is the **cross-entropy**, $-\log p_{\text{right}}$, on average over the batch. (`F.cross_entropy` does both. Whoever puts a softmax before it does it twice.)
+# Section 1 showed the loop. Now we add what belongs around it, and explain what each line does. The ten numbers $a_c$ that the network returns, one for each class $c$, are called
+# **logits**. **Softmax** turns them into probabilities, $p_c = e^{a_c} / \sum_k e^{a_k}$, and the loss is the **cross-entropy**, $-\log p_{\text{right}}$, averaged over the batch.
+# (`F.cross_entropy` does both. If you put a softmax before it, you apply softmax twice.)
 
 # %%
 val_loader = DataLoader(val_set, batch_size=200)
@@ -953,8 +949,9 @@ def fresh(seed):
 
 
 # %% [markdown]
-# The **seed** is the number from which the random ones start: the same seed, the same weights and the same order of batches. The **optimizer** is Adam: gradient descent with a step length of its own for each weight
-# (notebook 01, section 3). `.to(device)` brings weights and batches to the GPU, if the first line of this notebook names one (section 8).
+# The **seed** is the number from which all random numbers are generated: the same seed gives the same weights and the same order of batches. The **optimizer** is Adam: gradient
+# descent with a separate step length for each weight (notebook 01, section 3). `.to(device)` moves weights and batches to the GPU, if the first line of this notebook names one
+# (section 8).
 
 # %%
 model, optimizer, train_loader = fresh(seed)
@@ -975,19 +972,19 @@ for _ in range(num_epochs):
             val_accuracy.append((answers.cpu() == labels).float().mean().item())
 
 # %% [markdown]
-# `train()` and `eval()` switch the mode: some layers behave differently in the two, from notebook 01, section 7, on.
+# `train()` and `eval()` switch between two modes, in which some layers behave differently. Notebook 01, section 7 has the first such layer.
 #
 # ### The same, as one line
 #
-# From now on this loop is `fit`, and its last part `evaluate`. They add a progress bar, a history and checkpoints. (`fit` also changes the order in which weights lie in memory,
-# because that is often faster. It changes last digits, so we switch it off here.)
+# From now on we call `fit` for this loop, and `evaluate` for its last part. They add a progress bar, a history and checkpoints. (`fit` also changes the order in which weights lie
+# in memory, because that is often faster. This can change the last digits of results, so we switch it off here.)
 #
-# **Before you run it:** the same seed, the same data. Are the weights at the end *nearly* the same, or the same?
+# **Before you run it:** with the same seed and the same data, are the weights at the end *nearly* the same, or exactly the same?
 #
 # <details><summary>Answer</summary>
 #
-# On a CPU the same, to the last bit: the same computations in the same order. On a GPU, sums may be taken in another order, so there the check allows a
-# small difference.
+# On a CPU they are exactly the same, to the last bit: the same computations happen in the same order. On a GPU, numbers may be added in a different order, so there the check
+# allows a small difference.
 #
 # </details>
 
@@ -1021,8 +1018,8 @@ fact(
 )
 
 # %% [markdown] slideshow={"slide_type": "notes"}
-# A trap for those who try it: leave out val_loader in one of the two, and the weights differ. Every DataLoader draws a random number when it begins, also one that does not
-# shuffle, so validation between the epochs changes the order of the batches that follow. It learns as well, but other weights.
+# A trap for those who try it: if you leave out val_loader in one of the two, the weights differ. Every DataLoader draws a random number when it starts, even one that does not
+# shuffle, so validation between the epochs changes the order of the following batches. The network learns just as well, but ends with different weights.
 
 # %%
 # extra code: the curves that one watches
@@ -1033,7 +1030,7 @@ show(fig, "Accuracy against epoch. (The training figure is a mean over the epoch
 # %% [markdown]
 # ### The test set, opened once
 #
-# All that we chose, the network, the learning rate, the epochs, is chosen. Only now the test set is opened.
+# We have made all our choices: the network, the learning rate, the number of epochs. Only now do we use the test set.
 
 # %%
 test_set = TensorDataset(prepare(digits_test.images), digits_test.targets["label"])
@@ -1049,7 +1046,7 @@ claim(
 # %% [markdown]
 # ### What has it learned?
 #
-# Section 3 had kernels that somebody designed. These are the network's own sixteen, and below each its answer to the digit on the left.
+# In section 3 somebody had designed the kernels. These sixteen the network has learned, and below each is its answer to the digit on the left.
 
 
 # %%
@@ -1079,7 +1076,7 @@ show(kernels_figure(val_set.tensors[0][0]), f"A handwritten {val_set.tensors[1][
      "zeros, which are black, so the rim is no edge.")  # fmt: skip
 
 # %% [markdown]
-# **Exercise 5** (3 min): the training step. The five lines, from memory. Return the loss as a plain number.
+# **Exercise 5** (3 min): the training step. Write the five lines from memory. Return the loss as a plain number.
 
 
 # %%
@@ -1096,18 +1093,19 @@ exercises.training_step.check(training_step)
 # %% [markdown]
 # ## 7. Save and resume (12 min)
 #
-# Sessions end. Colab's after hours, the shared box's after 20 idle minutes, a laptop's when its lid closes. A training that lives only in memory is then lost. So: write a
-# **checkpoint** after every epoch, and go on from it.
+# Sessions end: on Colab after some hours, on the lecture's shared machine after 20 idle minutes, on a laptop when you close it. A training run that exists only in memory is then
+# lost. So we write a **checkpoint** after every epoch, and continue from it.
 #
-# What does a checkpoint have to hold? We shall see. First, the run that nobody disturbs:
+# What must a checkpoint contain? We will see. First, a run that nobody interrupts:
 
 # %%
 unbroken, optimizer, train_loader = fresh(seed)
 whole = fit(unbroken, train_loader, num_epochs=num_epochs, optimizer=optimizer)
 
 # %% [markdown]
-# Now the same again, with a checkpoint, and somebody presses the stop button at a step that we draw at random. `StopAt` hands out batches like any loader, and at that step it sends the signal that Jupyter's
-# stop button sends. (The file goes to a temporary folder, as this notebook tidies up after itself. Yours should go where it outlasts the session: your Drive, or `/kaggle/working`.)
+# Now we do the same with a checkpoint, and simulate somebody who presses the stop button at a random step. `StopAt` returns batches like any loader, and at that step it sends the
+# same signal as Jupyter's stop button. (Here the file goes to a temporary folder, because this notebook tidies up after itself. Put yours where it survives the session: in your
+# Drive, or in `/kaggle/working`.)
 
 
 # %%
@@ -1148,7 +1146,7 @@ with without_folder(checkpoint):
     first_part = fit(stopped, StopAt(loader, stop_at), **settings)
 
 # %% [markdown]
-# All is lost: we throw network, optimizer and data loader away. What is left is a file. This is what it holds:
+# Now we throw away network, optimizer and data loader. Only a file is left. This is what it contains:
 
 # %%
 stopped = optimizer = loader = None
@@ -1157,13 +1155,13 @@ print(f"{checkpoint.stat().st_size / 1e3:.0f} kB, {saved['epoch']} whole epochs"
 print("in it:", ", ".join(sorted(saved)))
 
 # %% [markdown]
-# **Before you run it:** a new network with other random weights, a new optimizer, another seed. Then `resume=True`. How close do its final weights come to those of the
-# undisturbed run?
+# **Before you run it:** we make a new network with other random weights, a new optimizer and another seed. Then we train with `resume=True`. How close do the final weights come to
+# those of the uninterrupted run?
 #
 # <details><summary>Answer</summary>
 #
-# They are equal; on a CPU to the last bit. The checkpoint holds the weights, but also the optimizer's memory (Adam's running means), and the
-# state of the random numbers, which decides the order of the batches. The broken epoch is run again from its start.
+# They are equal; on a CPU to the last bit. The checkpoint contains the weights, but also the optimizer's memory (Adam's running means), and the state of the random number
+# generators, which decides the order of the batches. The interrupted epoch is run again from its start.
 #
 # </details>
 
@@ -1205,12 +1203,13 @@ show(resume_figure(), f"Training loss against epoch. The other run was stopped i
 # %% [markdown]
 # ### Are the weights not enough?
 #
-# Many programs save `model.state_dict()`, the weights, and nothing else. **Before you run it:** we load only the weights, and train the remaining epochs. The same end?
+# Many programs save `model.state_dict()`, the weights, and nothing else. **Before you run it:** we load only the weights, and train for the remaining epochs. Do we get the same
+# result?
 #
 # <details><summary>Answer</summary>
 #
-# No. Adam has forgotten its running means and the batches come in another order. The result need not be *worse*. But it is another one, and you can no longer
-# tell whether a change of yours or the interruption made a difference.
+# No. Adam has forgotten its running means and the batches come in another order. The result need not be *worse*. But it is different, and you can no longer tell whether the
+# interruption or a change that you made is the reason.
 #
 # </details>
 
@@ -1237,7 +1236,7 @@ shutil.rmtree(checkpoint.parent, ignore_errors=True)  # tidy up
 # %% [markdown]
 # ### Save your notebook, come back to it, hand it in
 #
-# A checkpoint keeps a training. What you write yourself is kept by the notebook:
+# A checkpoint saves a training run. What you write yourself is saved in the notebook:
 #
 # | | save | come back |
 # |---|---|---|
@@ -1245,17 +1244,17 @@ shutil.rmtree(checkpoint.parent, ignore_errors=True)  # tidy up
 # | Kaggle | *Copy & Edit*, once, before you begin. *Save Version* keeps what you have. | Open it from *Your Work*. The machine is a new one here, too. |
 # | your own machine | *File > Duplicate* gives you a copy that no update of the course touches; Ctrl+S saves. | Open the copy, and run the cells from the top. |
 #
-# **To hand it in:** restart the kernel and run all cells, so that what you see is what the code gives. The summary says how many exercises are done. Then
-# *File > Download*, and send the `.ipynb`.
+# **To hand it in:** restart the kernel and run all cells, so that the outputs really come from your code. The summary says how many exercises are done. Then choose *File >
+# Download*, and send the `.ipynb`.
 
 # %% [markdown]
 # ### To keep a finished network
 #
-# For use, and not for more training, the weights are enough: `torch.save(model.state_dict(), "digits.pt")`. Whoever wants to use them makes the same network, and puts them in. (Load files
-# of others with `weights_only=True`, the default today: an old-style file can run any program when it is opened.)
+# To use a network without further training, the weights are enough: `torch.save(model.state_dict(), "digits.pt")`. To use them later, make the same network and load the weights
+# into it. (Load other people's files with `weights_only=True`, the default today: an old-style file can run any program when it is opened.)
 #
-# **Exercise 6** (3 min): `file` holds the weights of a trained network, saved by the line above. `make_model()` makes the same kind of network, with random weights. Return a network with the weights of the file, ready
-# to **read** digits rather than to train.
+# **Exercise 6** (3 min): `file` contains the weights of a trained network, saved by the line above. `make_model()` makes the same kind of network, with random weights. Return a
+# network with the weights of the file, ready to **read** digits, not to train.
 
 
 # %%
@@ -1272,7 +1271,7 @@ exercises.load_network.check(load_network)
 # %% [markdown]
 # ## 8. The machine and its GPUs (12 min)
 #
-# The first line that this notebook printed says where you are: a GPU or the CPU, with the reason. Everything in this course runs on both. Where can you run?
+# The first line that this notebook printed says whether it uses a GPU or the CPU, and why. Everything in this course runs on both. Where can you run it?
 #
 # | place | what you get | what limits you | so |
 # |---|---|---|---|
@@ -1282,18 +1281,18 @@ exercises.load_network.check(load_network)
 # | your laptop | it is yours | often no NVIDIA GPU | fine for all of this course |
 # | a Mac | a GPU of Apple's, which PyTorch calls `mps` | the course is tested on CPUs, so `utils.start()` takes the CPU | fine too; to try its GPU, run `%env COURSE_DEVICE=mps` before the set-up cell |
 #
-# Limits change. The pages of [Colab](https://research.google.com/colaboratory/faq.html) and [Kaggle](https://www.kaggle.com/docs/notebooks)
-# say what holds today.
+# Limits change. The pages of [Colab](https://research.google.com/colaboratory/faq.html) and [Kaggle](https://www.kaggle.com/docs/notebooks) give the current ones.
 
 # %% [markdown]
 # ### Look, take one, give it back
 #
-# - **Look.** On a shared machine there is no queue and no guard. Whoever fills a GPU on which a colleague's training has been running for two days ends that training. The cell below shows who is using what.
-# - **Take one, and only one.** `utils.start()` has done this for you: it took the idlest GPU after proving with a tiny computation that it works; where there is none, the CPU. (`COURSE_DEVICE=cpu`, set
-#   before it, leaves the GPU to others.) Nothing is held on it until you put the first tensor there: `model.to(device)` once, `images.to(device)` for every batch. If one of them stays behind, PyTorch says *Expected all
-#   tensors to be on the same device*.
-# - **Give it back.** PyTorch keeps GPU memory that it once had, to be faster the next time. Others cannot use it meanwhile. Delete what you no longer need, then `free_memory()`. When you are done, **shut the kernel down**: that gives back
-#   everything.
+# - **Look.** On a shared machine there is no queue and no guard. If you fill a GPU on which a colleague's training has been running for two days, you end that training. The cell
+#   below shows who is using what.
+# - **Take one, and only one.** `utils.start()` has done this for you: it took the least busy GPU, after a tiny computation to make sure that it works; if there is none, it took
+#   the CPU. (Set `COURSE_DEVICE=cpu` beforehand to leave the GPU to others.) You use none of its memory until you put the first tensor there: `model.to(device)` once,
+#   `images.to(device)` for every batch. If you forget one of them, PyTorch says *Expected all tensors to be on the same device*.
+# - **Give it back.** PyTorch keeps GPU memory after use, to be faster the next time. Others cannot use it meanwhile. Delete what you no longer need, then call `free_memory()`.
+#   When you are done, **shut down the kernel**: that gives back everything.
 
 # %%
 print(report())
@@ -1301,11 +1300,11 @@ print(report())
 # %% [markdown]
 # ### How fast is it? Honest timing
 #
-# The work of deep learning is matrix products. A product of two $n \times n$ matrices takes about $2 n^3$ operations: $n$ multiplications and
-# $n$ additions for each of the $n^2$ results.
+# Most of the work in deep learning is matrix products. A product of two $n \times n$ matrices takes about $2 n^3$ operations: $n$ multiplications and $n$ additions for each of the
+# $n^2$ results.
 #
-# Timing a GPU has a trap. PyTorch only *asks* the GPU to compute, and goes on at once. Whoever stops the clock at that moment has measured how long
-# it takes to ask. `torch.cuda.synchronize()` waits until the work is done.
+# There is a trap in timing a GPU. PyTorch only *asks* the GPU to compute, and continues at once. If you stop the clock at that moment, you have only measured how long it takes to
+# ask. `torch.cuda.synchronize()` waits until the work is done.
 
 
 # %%
@@ -1327,8 +1326,8 @@ def seconds_of_product(n, place, repeats=10):
 #
 # <details><summary>Answer</summary>
 #
-# Far from it. Starting any operation costs some microseconds, on a GPU some more than on a CPU. In a small product that is nearly all the
-# time. This is why batches are large, and why a GPU gains nothing on tiny networks.
+# Far from it. Starting any operation takes some microseconds, on a GPU more than on a CPU. For a small product that is nearly all the time. This is why batches are large, and why
+# a GPU does not help with tiny networks.
 #
 # </details>
 
@@ -1365,8 +1364,8 @@ def timing_figure():
 show(timing_figure(), "Speed of the product of two n x n matrices, both axes logarithmic.")
 
 # %% [markdown]
-# With a GPU a second line stands there: below the CPU's on the left, where starting costs most, and above it on the right. How far above depends on the GPU. The last cell needs one:
-# does the clock lie without `synchronize`, and does the memory go back?
+# With a GPU, the figure has a second line: below the CPU's on the left, where starting costs most, and above it on the right. How far above depends on the GPU. The last cell needs
+# a GPU: is the clock wrong without `synchronize`, and is the memory given back?
 
 # %%
 if device.type == "cuda":
@@ -1395,8 +1394,8 @@ else:
     print("No NVIDIA GPU is in use: a CPU finishes before the next line runs.")
 
 # %% [markdown] slideshow={"slide_type": "notes"}
-# If the hall has a shared box: open a terminal beside the notebook and run nvidia-smi while a student takes a GPU. Etiquette in one breath: look, take one,
-# save, give back. On Kaggle a P100 says "available" and then fails at the first operation, which is why the set-up tries a tiny one first.
+# If the class shares a GPU machine: open a terminal beside the notebook and run nvidia-smi while a student takes a GPU. The etiquette in short: look, take one, save, give it back.
+# On Kaggle a P100 is reported as "available" and then fails at the first operation, which is why the set-up tries a tiny one first.
 
 # %% [markdown]
 # ## 9. Exercises (25 min)
@@ -1416,9 +1415,9 @@ exercises.convolve_more.check(convolve_more)
 # exercises.convolve_more.solution()
 
 # %% [markdown]
-# **Exercise 8: zero empirical risk, and not useless.** The memoriser says 0 to everything new. Build a better one. `learn(images, labels)` gets `uint8` images (n, 1, 8, 8) and
-# labels (n,). It returns a **function** that takes images and returns their labels. On the images that it was given it must make no mistake; on new ones it should be right
-# nine times in ten. No network is needed.
+# **Exercise 8: zero empirical risk, and still useful.** The memoriser says 0 to everything new. Build a better one. `learn(images, labels)` gets `uint8` images (n, 1, 8, 8) and
+# labels (n,). It returns a **function** that takes images and returns their labels. This function must make no mistake on the given images, and should be right on nine in ten new
+# ones. No network is needed.
 
 
 # %%
@@ -1435,15 +1434,17 @@ exercises.learn.check(learn)
 # %% [markdown]
 # ## 10. Lab: resume from a kill at a random step (40 min and more)
 #
-# A stop button is polite. A power cut is not: the program is gone, at whatever step it was. Write a training that survives it, **without** `fit`.
+# A stop button lets the program finish cleanly. A power cut does not: the program is gone, at whatever step it was. Write a training function that survives this, **without**
+# `fit`.
 #
-# `train(model, optimizer, loader, num_epochs, checkpoint)` trains with cross-entropy and returns the model. `checkpoint` is a `Path`. If that file is there, a run before this one was
-# killed, and yours must go on where it left off, though `model` and `optimizer` are new and the random numbers others. (How you get the random numbers right is up to you: keep their state, or seed anew in every epoch.)
+# `train(model, optimizer, loader, num_epochs, checkpoint)` trains with cross-entropy and returns the model. `checkpoint` is a `Path`. If that file exists, an earlier run was
+# killed, and yours must continue where it left off, although `model` and `optimizer` are new and the random numbers are different. (How you get the random numbers right is up to
+# you: save their state, or set a new seed in every epoch.)
 #
-# The check kills your training at random steps, at the very first one and at the last one, again and again, and calls `train` anew until it is through. Then it
-# compares your final weights with those of a run of yours that nobody disturbed. **Score:** how many of the killed runs end with *equal* weights. Good is all of them.
+# The check repeatedly kills your training, at random steps, at the very first and at the last one, and calls `train` again until it finishes. Then it compares your final weights
+# with those of an uninterrupted run of your code. **Score:** how many of the killed runs end with *equal* weights. Good is all of them.
 #
-# Done? Two questions more. How many steps did your runs do twice, and what would it cost to save after every step? And what if the power cut comes *while* the checkpoint is
+# Done? Here are two more questions. How many steps did your runs repeat, and what would it cost to save after every step? And what if the power cut comes *while* the checkpoint is
 # being written? (Look at `save_whole` in `utils/files.py`.)
 
 
@@ -1462,11 +1463,11 @@ exercises.lab.check(train)
 # ## Summary
 #
 # - The loop: forward, loss, zero the gradients, backward, step. `fit` is that loop.
-# - An image is a tensor, `(C, H, W)`. Bytes for storing, floats for computing. `permute`, never `reshape`, to exchange axes.
-# - A convolution is a filter whose kernel is learned, and an assumption about pictures: that is why it needs so few weights.
-# - Zero error on known data means nothing: a table can do that, and a network can do it with shuffled labels. Watch the validation set; open the test set once.
-# - A checkpoint holds weights, optimizer and random state. Then a resumed run equals an unbroken one.
-# - Look before you take a GPU, take one, give it back. Small jobs gain nothing from it, and a clock without `synchronize` lies.
+# - An image is a tensor, `(C, H, W)`. Use bytes for storing and floats for computing. Reorder axes with `permute`, never with `reshape`.
+# - A convolution is a filter with a learned kernel. It makes an assumption about pictures, so it needs few weights.
+# - Zero error on known data means nothing: a table can do that, and a network can do it with shuffled labels. Watch the validation set; use the test set once.
+# - A checkpoint contains weights, optimizer and random state. Then a resumed run equals an uninterrupted one.
+# - Look before you take a GPU, take only one, and give it back. Small jobs do not gain from a GPU, and without `synchronize` its times are wrong.
 #
 # The claims of this run, with their figures:
 
