@@ -29,6 +29,7 @@ from nbformat.v4 import new_code_cell
 
 from tools import fingerprint
 from tools.build import NOTEBOOKS, code_cells, execute, load, seconds, sources
+from tools.measure_tables import read
 from tools.readme import RUNS
 from tools.spread import add_arguments, spread, workers
 
@@ -139,10 +140,7 @@ def record(name: str, seed: int, done: dict) -> None:
     row = {"notebook": name, "seed": str(seed), "claims": str(claims), "fell": str(fell)}
     row |= {key: str(done[key]) for key in ("data", "device", "torch", "python", "code", "seconds")}
     row["what"] = " | ".join(claim["text"] for claim in done["claims"] if not claim["held"])  # for the page of evidence
-    before = []
-    if RUNS.exists():
-        with open(RUNS, newline="", encoding="utf-8") as file:
-            before = [old for old in csv.DictReader(file) if any(old[key] != row[key] for key in SAME)]
+    before = [old for old in read(RUNS) if any(old[key] != row[key] for key in SAME)]
     with open(RUNS, "w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(row))
         writer.writeheader()

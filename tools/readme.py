@@ -7,7 +7,6 @@ A page says where, between the marks <!-- name --> and <!-- /name -->. All are r
 data/runs.csv (which `python -m tools.check_claims NN` writes) and data/measured/.
 """
 
-import csv
 import re
 from pathlib import Path
 
@@ -107,15 +106,18 @@ def seeds(runs: list[dict]) -> str:
     return f"{held} (not: {fell})".strip() if fell else held
 
 
+def recorded(file: Path = RUNS) -> list[dict]:
+    """The runs that data/runs.csv holds, each with "where" it ran, in words."""
+    where = "{data}, {device}, torch {torch}, Python {python}"
+    return [run | {"where": where.format_map(run)} for run in measure_tables.read(file)]
+
+
 def runs(folder: Path = NOTEBOOKS, file: Path = RUNS) -> str:
     """The table of what ran where: for each notebook the seeds on which all its claims held.
 
     A run in which something fell is named, and so is one of older code.
     """
-    with open(file, newline="", encoding="utf-8") as lines:
-        done = list(csv.DictReader(lines))
-    for run in done:
-        run["where"] = "{data}, {device}, torch {torch}, Python {python}".format_map(run)
+    done = recorded(file)
     places = list(dict.fromkeys(run["where"] for run in done))
     rows = ["| " + " | ".join(["", *places]) + " |", "|---" * (1 + len(places)) + "|"]
     for path in built([], folder):

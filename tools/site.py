@@ -8,7 +8,6 @@ notebook that are not there, or that older code drew, are drawn now by running i
 Sphinx, with docs/conf.py, builds the pages from a copy in which each part below has put what a repository lacks.
 """
 
-import csv
 import html
 import itertools
 import json
@@ -234,16 +233,14 @@ def claims(notebook: NotebookNode) -> list[dict[str, str]]:
 
 def evidence() -> str:
     """Every claim: what was measured, what was the same, on which seeds it held; and those that compare nothing."""
-    with open(readme.RUNS, newline="", encoding="utf-8") as lines:
-        done = list(csv.DictReader(lines))
-    parts, alone = [], []
+    done, parts, alone = readme.recorded(), [], []
     for path in built([]):
         notebook, number = nbformat.read(path, as_version=4), path.stem[:2]
         code = fingerprint.of_notebook(notebook)
         mine = [run for run in done if run["notebook"] == path.stem and run["code"] == code]
         where: dict[str, list[dict]] = {}
         for run in mine:
-            where.setdefault("{data}, {device}, torch {torch}, Python {python}".format_map(run), []).append(run)
+            where.setdefault(run["where"], []).append(run)
         ran = "; ".join(f"{place}: seeds {readme.seeds(runs)}" for place, runs in where.items())
         parts.append(f"## {number} · {readme.headed(notebook, path.name)[0]}\n")
         parts.append(f"All held on the stored run (drawings, seed 0). Runs of the same code: {ran or 'none yet'}.\n")
