@@ -13,6 +13,7 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
+from tools import build, readme
 from tools.build import (
     FOLD,
     NOTES,
@@ -532,6 +533,14 @@ def test_template_shows_the_form():
 @pytest.mark.parametrize("path", PARTS, ids=lambda path: path.stem)
 def test_pages_show_the_notebooks_as_they_are(path):
     assert page(path) == path.read_text(encoding="utf-8"), f"{path.name}: its generated parts are old: make address"
+
+
+def test_the_readme_is_short_with_an_address_too(monkeypatch):
+    words = {"@REPO@": "https://github.com/twenty-letters-long/deep-learning-for-images", "@REF@": "main"}
+    words["@SLUG@"] = words["@REPO@"].removeprefix("https://github.com/")
+    for module in (build, readme):
+        monkeypatch.setattr(module, "tokens", lambda: words)
+    assert len(page(readme.README).encode()) < 8192
 
 
 # The rules themselves: a small notebook that keeps them all, and what each says of a broken one.

@@ -32,8 +32,8 @@ def headed(notebook: NotebookNode, name: str) -> tuple[str, str]:
 def table(folder: Path = NOTEBOOKS) -> str:
     """The table of the notebooks that are built, below a line on where else they open."""
     public = has_address()
-    place = "Each also has a button for Kaggle, where *Settings > Internet* must be on." if public else TO_SET
-    rows = [place, "", "| | notebook | question | | time |", "|---|---|---|---|---|"]
+    kaggle = "Each also opens on Kaggle (*Settings > Internet* must be on). There and on Colab it fetches the course."
+    rows = [kaggle if public else TO_SET, "", "| | notebook | question | | time |", "|---|---|---|---|---|"]
     for path in built([], folder):
         notebook = nbformat.read(path, as_version=4)
         title, question = headed(notebook, path.name)
