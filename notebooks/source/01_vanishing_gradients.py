@@ -5,15 +5,14 @@
 #
 # **To keep what you write:** on Colab choose *File > Save a copy in Drive*, on Kaggle *Copy & Edit*, before you begin.
 #
-# **Question:** A network of 5 layers learns. The same kind of network with 20 layers learns nothing. What goes wrong on the way down,
-# and what fixes it?
+# **Question:** A network of 5 layers learns. The same kind of network with 20 layers learns nothing. What goes wrong on the way back through the layers, and what fixes it?
 #
 # **You will be able to**
-# - explain with one product why gradients vanish or explode, and predict by hand how fast,
+# - explain with a product why gradients vanish or explode, and predict by hand how fast,
 # - choose a remedy (ReLU, initialisation, normalisation, skip connections, clipping) and say what it does *not* fix,
 # - write clipping, He initialisation, group normalisation and a residual block yourself.
 #
-# **Time:** it runs in @TIME@ on two CPU cores, and takes no GPU; with all sections, the exercises and the lab, about three hours.
+# **Time:** it runs in @TIME@ on two CPU cores, and uses no GPU; with all sections, the exercises and the lab, about three hours.
 # **Before this:** notebook 00, section 6 (a training loop in PyTorch); the chain rule.
 
 # %% [markdown] slideshow={"slide_type": "notes"}
@@ -63,12 +62,11 @@ from utils.lessons import claim, fact, measured, summary
 # %% [markdown]
 # ## 1. A chain of three functions (9 min)
 #
-# A network is a chain of functions. Three of them are enough to see everything:
+# A network is a chain of functions. Three of them are enough to see the problem:
 #
 # $$F = f_1(a_1, f_2(a_2, f_3(a_3)))$$
 #
-# How does $F$ change when $a_3$, the parameter at the far end, changes? The chain rule answers with a **product**, one
-# factor for each function on the way:
+# How does $F$ change when $a_3$, the parameter at the far end, changes? The chain rule gives a **product**, with one factor for each function on the way:
 #
 # $$\frac{\partial F}{\partial a_3} = \frac{\partial f_1}{\partial f_2} \cdot \frac{\partial f_2}{\partial f_3} \cdot \frac{\partial f_3}{\partial a_3}$$
 #
@@ -82,8 +80,7 @@ f1 = torch.sigmoid(a1 * f2)
 print(f"F = {f1:.4f}")
 
 # %% [markdown]
-# By hand. The sigmoid has a handy derivative, $\sigma'(z) = \sigma(z)\,(1 - \sigma(z))$. So each factor needs only what the chain
-# has computed already.
+# First by hand. The sigmoid has a convenient derivative, $\sigma'(z) = \sigma(z)\,(1 - \sigma(z))$. So each factor needs only numbers that the chain has already computed.
 
 # %%
 factors = [f1 * (1 - f1) * a1, f2 * (1 - f2) * a2, f3 * (1 - f3) * x]
@@ -91,7 +88,7 @@ by_hand = factors[0] * factors[1] * factors[2]
 print(" · ".join(f"({factor:.3f})" for factor in factors), f"= {by_hand:.5f}")
 
 # %% [markdown]
-# By autograd. PyTorch multiplies the same factors, from left to right. This is **backpropagation**.
+# Then by autograd. PyTorch multiplies the same factors, from left to right. This is **backpropagation**.
 
 # %%
 a = torch.tensor(a3, requires_grad=True)
@@ -104,8 +101,7 @@ fact(
 )
 
 # %% [markdown]
-# Each factor was below 1 in size, and the product is far below each of them. Suppose that every factor is the same:
-# 0.1, or 1, or 2.
+# Each factor was smaller than 1, ignoring signs, and the product is far smaller than each of them. Suppose that all factors are the same: 0.1, or 1, or 2.
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -118,7 +114,7 @@ for factor in (0.1, 1, 2):
 #
 # <details><summary>Answer</summary>
 #
-# Not nearly zero but zero, and not very large but infinite. Float32 ends at about $10^{-45}$ below and $3 \cdot 10^{38}$ above.
+# The first is exactly zero, and the second is infinite. The smallest positive number in float32 is about $10^{-45}$, the largest $3 \cdot 10^{38}$.
 #
 # </details>
 
@@ -154,15 +150,14 @@ def draw_chain(factor=0.1, depth=20):
 explore(draw_chain, factor=[0.1, 1.0, 2.0], depth=[20, 3, 10, 30, 50])
 
 # %% [markdown] slideshow={"slide_type": "notes"}
-# Let the class say "vanishes", "stays", "explodes" for 0.1, 1, 2. Then ask which factor they would like to have. All remedies of
-# this notebook do nothing else: they keep the factors close to 1.
+# Let the class say "vanishes", "stays", "explodes" for 0.1, 1, 2. Then ask which factor they would like to have. Nearly all remedies of this notebook do one thing: they keep the
+# factors close to 1.
 
 # %% [markdown]
-# **Exercise 1** (3 min): the chain rule by hand. The same chain with tanh: $F = \tanh(a_1 \tanh(a_2 \tanh(a_3 x)))$. Return
-# $\partial F / \partial a_2$, for tensors, without autograd. (The derivative of tanh is $1 - \tanh^2$.)
+# **Exercise 1** (3 min): the chain rule by hand. Take the same chain with tanh: $F = \tanh(a_1 \tanh(a_2 \tanh(a_3 x)))$. Return $\partial F / \partial a_2$, for tensors, without
+# autograd. (The derivative of tanh is $1 - \tanh^2$.)
 #
-# Write your answer in place of the dots and run the cell: the check says what it expected and what came. Stuck? Take away the `#` in
-# the cell below it.
+# Write your answer in place of the dots and run the cell: the check says what it expected and what it got. Stuck? Remove a `#` in the cell below.
 
 # %%
 def chain_gradient(x, a1, a2, a3):
@@ -178,8 +173,8 @@ exercises.chain_gradient.check(chain_gradient)
 # %% [markdown]
 # ## 2. Saturation (9 min)
 #
-# Which factors does a network have? One part of each is the derivative of the **activation**. The two classics are the sigmoid and
-# the hyperbolic tangent (tanh). We let autograd draw their derivatives.
+# Which factors does a network have? One part of each is the derivative of the **activation**. The two classic activations are the sigmoid and the hyperbolic tangent (tanh). We let
+# autograd compute their derivatives.
 
 # %%
 z = torch.linspace(-8, 8, 1001, requires_grad=True)
@@ -216,12 +211,11 @@ fact(
 )
 
 # %% [markdown]
-# So every sigmoid layer multiplies the gradient by 1/4 *at best*, and by next to nothing where it is **saturated**. Keep the inputs
-# in the good range! That begins with the data.
+# So every sigmoid layer multiplies the gradient by 1/4 *at best*, and by almost zero where it is **saturated**. So its inputs should not be too large. That begins with the data.
 #
 # ### Our data
 #
-# Scikit-learn's handwritten digits, 8 x 8 pixels. They are real, and so small that a network trains in a second.
+# We use scikit-learn's handwritten digits, 8 x 8 pixels. They are real, and so small that a network trains in a second.
 
 # %%
 # extra code: sixteen digits with their labels
@@ -246,12 +240,12 @@ x_val, y_val = prepare(val_set.images), val_set.targets["label"]
 x_test, y_test = prepare(test_set.images), test_set.targets["label"]
 
 # %% [markdown]
-# **Before you run it:** we send the digits through *one* fresh layer of 64 sigmoids: as bytes from 0 to 255, divided by 255, and prepared as
-# above. How many of its outputs (its **units**) are saturated, with a derivative below 0.01?
+# **Before you run it:** we send the digits through *one* untrained layer of 64 sigmoids: as bytes from 0 to 255, divided by 255, and prepared as above. What share of its outputs
+# (its **units**) is saturated, with a derivative below 0.01?
 #
 # <details><summary>Answer</summary>
 #
-# Most of them with bytes: a sum over 64 numbers of that size is far from zero. Next to none with the other two: it is the size that matters.
+# With bytes, most of them: a sum over 64 numbers of that size is far from zero. With the other two, almost none: the size of the numbers matters.
 #
 # </details>
 
@@ -274,8 +268,7 @@ claim(
 # %% [markdown]
 # From here on, all pixels are prepared. That fixes the first layer. It does nothing for the second.
 #
-# **Exercise 2** (2 min): saturated units. `a` holds the activations of a layer of tanh. Return the share of them whose
-# derivative is below 0.01.
+# **Exercise 2** (2 min): saturated units. `a` contains the activations of a tanh layer. Return the share of them whose derivative is below 0.01.
 
 
 # %%
@@ -292,8 +285,8 @@ exercises.saturated_share.check(saturated_share)
 # %% [markdown]
 # ## 3. The gradient through depth (19 min)
 #
-# Our network is a stack of equal layers, 64 units wide, because a digit has 64 pixels. Everything that this notebook will change is an
-# argument: `activation`, `init`, `norm`, `skip`. All else stays.
+# Our network is a stack of equal layers, 64 units wide, because a digit has 64 pixels. Everything that this notebook will change is an argument: `activation`, `init`, `norm`,
+# `skip`. The rest stays the same.
 
 
 # %% tags=["measure"]
@@ -320,10 +313,10 @@ def network(depth, activation=nn.Sigmoid, init=None, norm=None, skip=False):
 
 
 # %% [markdown]
-# (`init` is for the hidden layers. The last one keeps PyTorch's default throughout.)
+# (`init` is for the hidden layers. The last layer always keeps PyTorch's default.)
 #
-# The measuring device is the norm of the gradient, layer by layer. We call the result the network's **gradient profile**. (In float64: a norm
-# squares its numbers, and the square of $10^{-25}$ is zero in float32.)
+# We measure the norm of the gradient, layer by layer. We call the result the network's **gradient profile**. (We compute it in float64: a norm squares its numbers, and the square
+# of $10^{-25}$ is zero in float32.)
 
 
 # %%
@@ -343,25 +336,25 @@ def linears(model):
 # %% [markdown]
 # ### Predict it by hand
 #
-# On its way down through one layer the gradient is multiplied
+# On its way back through one layer, the gradient is multiplied
 #
-# - by the derivative of the sigmoid: 1/4 at best,
-# - by the weights: each unit below adds up 64 products of a weight $w$ and a gradient from above. Such a sum of random terms is
-#   $\sqrt{64 \cdot \mathrm{Var}(w)}$ times as large as one of them.
+# - by the derivative of the sigmoid: at most 1/4,
+# - by the weights: each unit adds up 64 products of a weight $w$ and a gradient from the next layer. Such a random sum is about $\sqrt{64 \cdot \mathrm{Var}(w)}$ times as large as
+#   one of these gradients.
 #
-# PyTorch draws $w$ evenly between $-1/8$ and $1/8$, which makes $\mathrm{Var}(w) = 1/192$.
+# PyTorch draws $w$ uniformly between $-1/8$ and $1/8$, so $\mathrm{Var}(w) = 1/192$.
 
 # %%
 predicted = 1 / 4 * math.sqrt(64 * 1 / 192)
 print(f"Predicted: each layer multiplies the gradient by {predicted:.3f}")
 
 # %% [markdown]
-# **Before you run it:** sigmoid networks of 2 to 50 layers, freshly made, on a logarithmic y-axis. What shape will the
-# profiles have? How large is the first gradient of 20 layers, if the last one is about 1?
+# **Before you run it:** we plot the profiles of untrained sigmoid networks of 2 to 50 layers on a logarithmic y-axis. What shape will they have? With 20 layers, how large is the
+# gradient of the first layer, if that of the last one is about 1?
 #
 # <details><summary>Answer</summary>
 #
-# Straight lines: an exponential decay. 19 layers lie between the last gradient and the first, and $0.144^{19} \approx 10^{-16}$.
+# They are straight lines: the gradient decays exponentially. There are 19 factors between the last gradient and the first, and $0.144^{19} \approx 10^{-16}$.
 #
 # </details>
 
@@ -420,7 +413,7 @@ claim(
 # %% [markdown]
 # ### During training
 #
-# This is the **vanishing gradient**. Is it only a bad start, which training would put right? We train a network of 5 layers and one of 20, and look at the profile after every ten
+# This is the **vanishing gradient**. Is it only a bad start, which training would correct? We train a network of 5 layers and one of 20, and look at the profile after every ten
 # epochs.
 
 
@@ -454,7 +447,7 @@ def accuracy(model, x, y):
 
 
 # %% [markdown]
-# Products of 64 x 64 are too small to share among cores, which would spend their time waiting for each other. So one core has to do. (A GPU would wait, too.)
+# Products of 64 x 64 matrices are too small to share among cores: these would spend their time waiting for each other. So we use one core. (A GPU would be no faster.)
 
 # %%
 torch.set_num_threads(1)
@@ -509,17 +502,17 @@ claim(
 # %% [markdown]
 # ### The first layers learn slowest
 #
-# Learning is movement of the weights. We measure it relative to their size, $\lVert W - W_0 \rVert / \lVert W_0 \rVert$, after one epoch. With
-# plain gradient descent (SGD) a step is the learning rate times the gradient. Adam divides the gradient by its own recent size, and a
-# constant $\varepsilon = 10^{-8}$ guards against division by zero: $m / (\sqrt v + \varepsilon)$, with running means $m$ of the gradient and $v$ of its square.
+# When a network learns, its weights move. We measure how far they move in one epoch, relative to their size: $\lVert W - W_0 \rVert / \lVert W_0 \rVert$. With plain gradient
+# descent (SGD) a step is the learning rate times the gradient. Adam divides the gradient by its own recent size, and a constant $\varepsilon = 10^{-8}$ prevents division by zero:
+# $m / (\sqrt v + \varepsilon)$, with running means $m$ of the gradient and $v$ of its square.
 #
-# **Before you run it:** which layers move least with SGD? Does Adam cure that?
+# **Before you run it:** which layers move least with SGD? Does Adam fix that?
 #
 # <details><summary>Answer</summary>
 #
-# With SGD the first layers hardly move; in the network of 20 layers, not at all. Adam makes up for much of it, as long as the gradient is
-# well above $\varepsilon$. Below it, there is nothing left to divide by. And moving is not learning: a gradient that small says next to
-# nothing about the digits.
+# With SGD the first layers hardly move; in the network of 20 layers they do not move at all. Adam compensates for much of this, as long as the gradient is well above
+# $\varepsilon$. Below it, $\varepsilon$ dominates the denominator, and the steps become small, too. And moving is not learning: such a small gradient says almost nothing about the
+# digits.
 #
 # </details>
 
@@ -583,12 +576,12 @@ claim(
 )
 
 # %% [markdown] slideshow={"slide_type": "notes"}
-# The last layers do move: they learn to tell apart the random features that the frozen first layers give them, and those look all alike
-# after many sigmoids. From section 5 on everything is trained with Adam, the kinder of the two: what fails with Adam fails with SGD as well.
+# The last layers do move: they try to learn from the random features that the motionless first layers give them, but after many sigmoids these look nearly the same for all digits.
+# From section 5 on everything is trained with Adam, the more forgiving of the two: what fails with Adam is likely to fail with SGD as well.
 
 # %% [markdown]
-# **Exercise 3** (2 min): weights that make up for the sigmoid. The factor that we predicted was
-# $1/4 \cdot \sqrt{64 \cdot \mathrm{Var}(w)}$. With which standard deviation of the weights would it be 1?
+# **Exercise 3** (2 min): weights that compensate for the sigmoid. The factor that we predicted was $1/4 \cdot \sqrt{64 \cdot \mathrm{Var}(w)}$. With which standard deviation of
+# the weights would it be 1?
 
 # %%
 sigmoid_std = ...
@@ -601,8 +594,8 @@ exercises.sigmoid_std.check(sigmoid_std)
 # %% [markdown]
 # ## 4. Explosion, and clipping (12 min)
 #
-# Factors above 1 are no better. We make them with larger weights: a ReLU network of 10 layers whose weights have $g$ times the standard
-# deviation that is right for it (section 6 says which one is right). The multiplier $g$ is called the **gain**.
+# Factors above 1 are no better. We get them with larger weights, in a ReLU network of 10 layers whose weights have $g$ times the standard deviation that suits it (section 6 says
+# which one that is). The multiplier $g$ is called the **gain**.
 
 
 # %%
@@ -625,11 +618,10 @@ ax.set_ylim(top=300 * exploding[3].max())
 show(fig, "Gradient profiles of ReLU networks of 10 layers with gains of 0.5, 1, 1.5 and 3: nearly level lines, orders of magnitude apart.")
 
 # %% [markdown]
-# Level, although no factor is 1? The gradient of a layer's weights is a product of two things: the activations that come *forward* into it, made by
-# the layers before, and the gradient that comes *back*, through the layers after. Wherever the layer stands, all the others are in it. Only its
-# own weights are not.
+# Why are the profiles level, although the factors are not 1? The gradient of a layer's weights is a product of two things: the activations that come *forward* from the layers
+# before, and the gradient that comes *back* through the layers after. Wherever the layer is, all other layers contribute to this product. Only its own weights do not.
 #
-# **Before you run it:** nine layers have the gain $g$; the tenth, the last one, has PyTorch's default. To which power does $g$ stand in the gradient of each layer?
+# **Before you run it:** nine layers have the gain $g$; the tenth, the last one, has PyTorch's default. Which power of $g$ is in the gradient of each layer?
 #
 # <details><summary>Answer</summary>
 #
@@ -669,9 +661,8 @@ fact(
 #
 # <details><summary>Answer</summary>
 #
-# Without it the first steps are far too long, the loss jumps up, the next gradient is larger still, and after a few steps all is NaN. With it,
-# no step is longer than learning rate times $c$, and the network learns. With a tenth of the rate it survives unclipped, and after as many steps has learned
-# less.
+# Without it the first steps are far too long, the loss jumps up, the next gradient is even larger, and after a few steps everything is NaN. With it, no step is longer than the
+# learning rate times $c$, and the network learns. With a tenth of the rate, the network survives without clipping, but learns less in the same number of steps.
 #
 # </details>
 
@@ -724,7 +715,7 @@ claim(
 )
 
 # %% [markdown]
-# And clipping comes too late once there is nothing finite left to scale. Weights drawn from $N(0, 1)$ and 60 layers:
+# Clipping cannot help if the gradient is no longer finite. An example has 60 layers with weights drawn from $N(0, 1)$:
 
 # %%
 model = network(60, nn.ReLU, init=nn.init.normal_)
@@ -756,10 +747,10 @@ exercises.clip.check(clip)
 # %% [markdown]
 # ## 5. First remedy: ReLU (8 min)
 #
-# The rectified linear unit, $\max(0, z)$, has the derivative 1 for every positive input, however large. No ceiling of 1/4, no saturation on the right
-# (Glorot et al. 2011).
+# The rectified linear unit, $\max(0, z)$, has the derivative 1 for every positive input, however large. There is no upper limit of 1/4, and no saturation on the right (Glorot et
+# al. 2011).
 #
-# We try every remedy in the same way: `attempt` trains `network(20, ...)` on three seeds, with one argument changed.
+# We try every remedy in the same way: `attempt` trains `network(20, ...)` with three seeds, and only the named arguments change.
 
 # %%
 results = {}  # name -> accuracy on each seed, 20 layers
@@ -788,12 +779,11 @@ attempt("sigmoid")
 # %% [markdown]
 # That is guessing: there are ten digits.
 #
-# **Before you run it:** ReLU instead of the sigmoid. At 8 layers, and at 20?
+# **Before you run it:** we use ReLU instead of the sigmoid. Will 8 layers train? And 20?
 #
 # <details><summary>Answer</summary>
 #
-# At 8 layers it trains, where the sigmoid does little better than guess. At 20 layers it hardly gets anywhere: the derivative is fixed, the
-# weights are not.
+# With 8 layers it trains, while the sigmoid does little better than guessing. With 20 layers it hardly learns: we have fixed the derivative, but not the weights.
 #
 # </details>
 
@@ -811,8 +801,7 @@ claim(
 )
 
 # %% [markdown]
-# Now the profile of 20 layers, with the sigmoid and with ReLU. And, as the weights are still suspect, the same ReLU network once more with all
-# *biases* set to zero.
+# We compare the profiles of 20 layers with the sigmoid and with ReLU. To see the effect of the weights alone, we also take the same ReLU network with all *biases* set to zero.
 
 # %%
 model = network(20, nn.ReLU)
@@ -841,11 +830,11 @@ claim(
 )
 
 # %% [markdown]
-# Both pieces of a gradient shrink: what comes forward on the way up, what comes back on the way down. Their product is equally small in every
-# layer. Biases change that: they do not shrink, and once the activations have, the upper layers see nothing but the biases of the layer below. So the
-# profile is high at the top, and the digits do not get there.
+# Both parts of a gradient shrink from layer to layer: the activations on the way forward, the gradient on the way back. Without biases, their product is equally small in every
+# layer. Biases do not shrink. Once the activations are small, the later layers see almost nothing but the biases of the layer before. So the profile is high at the last layers,
+# but they hardly see the digits.
 #
-# **Exercise 5** (2 min): dead units. ReLU has a danger of its own: a unit that is zero for every digit is **dead**, for it gets no gradient. `activations` holds the activations
+# **Exercise 5** (2 min): dead units. ReLU has its own danger: a unit that is zero for every digit is **dead**, because it gets no gradient. `activations` contains the activations
 # of a layer, (digits, units). Return the number of dead units.
 
 
@@ -869,8 +858,8 @@ exercises.dead_units.check(dead_units)
 #
 # $$\mathrm{E}[z^2] = n \cdot \mathrm{Var}(w) \cdot \mathrm{E}[x^2]$$
 #
-# To keep $\mathrm{E}[z^2]$ through depth we need $n \cdot \mathrm{Var}(w) = 1$. ReLU throws half of it away, so there we need a 2. Three rules,
-# one line each:
+# To keep $\mathrm{E}[z^2]$ constant through depth we need $n \cdot \mathrm{Var}(w) = 1$. ReLU sets half of the numbers to zero, so there we need $n \cdot \mathrm{Var}(w) = 2$.
+# These are three common rules:
 
 
 # %% tags=["measure"]
@@ -889,11 +878,11 @@ def he(weight):  # He et al. 2015: for ReLU
 
 
 # %% [markdown]
-# **Before you run it:** by which factor does each of the three change $\mathrm{E}[z^2]$ from layer to layer of ReLU?
+# **Before you run it:** with ReLU, by which factor does each of the three rules change $\mathrm{E}[z^2]$ from layer to layer?
 #
 # <details><summary>Answer</summary>
 #
-# He by 1. Xavier by 1/2, because of ReLU. PyTorch's default has a sixth of He's variance: by 1/6.
+# He by 1. Xavier by 1/2, because of ReLU. PyTorch's default by 1/6, because it has a sixth of He's variance.
 #
 # </details>
 
@@ -934,8 +923,8 @@ claim(
 )
 
 # %% [markdown]
-# Does that train? Two things are new in He's network: the size of the weights, and biases of zero. So we try zero biases alone, too. And tanh is the identity
-# around zero: it needs no 2, so Xavier suits it.
+# Does such a network train? Two things are new in He's network: the size of the weights, and biases of zero. So we also try zero biases alone. And tanh is close to the identity
+# around zero: it needs no factor of 2, so Xavier suits it.
 
 # %%
 attempt("ReLU, He", activation=nn.ReLU, init=he)
@@ -960,7 +949,7 @@ claim(
 # %% [markdown]
 # ### Look inside
 #
-# Norms are one number a layer. Now we look at *all* activations of a layer, and at their gradients.
+# A norm is one number per layer. Now we look at *all* activations of a layer, and at their gradients.
 
 
 # %%
@@ -1030,7 +1019,7 @@ show(inside_figure(), "Four networks of 20 layers before training. Histograms se
      "activations, below the size of their gradients on a logarithmic axis.")  # fmt: skip
 
 # %% [markdown]
-# Three things to see.
+# The histograms show three things.
 
 # %%
 start = {name: moments[0][-1][0] for name, moments in inside.items()}  # layer 19
@@ -1094,10 +1083,11 @@ def draw_inside(network="ReLU, He", after="15 epochs"):
 explore(draw_inside, network=["ReLU, He", "ReLU", "sigmoid", "sigmoid, N(0, 1)"], after=["15 epochs", "start", "1 epoch"])
 
 # %% [markdown]
-# So the sigmoid's gradient vanishes without any saturation: its 1/4 and small weights are enough. Larger weights (exercise 3) help the product, and saturate units. And where
-# all digits look alike, a ReLU is either on for all of them or dead, and decides nothing. Training wakes some of the dead: see below, with `after`.
+# So the sigmoid's gradient vanishes without any saturation: its 1/4 and small weights are enough. Larger weights (exercise 3) help the product, but saturate units. And if all
+# digits look alike, a ReLU is either on for all of them or dead, and distinguishes nothing. Training revives some of the dead units: choose another moment with `after` in the
+# controls above.
 #
-# **Exercise 6** (2 min): He's rule for a convolution. Which standard deviation should the weights of `nn.Conv2d(16, 64, kernel_size=3)` have, if a ReLU follows?
+# **Exercise 6** (2 min): He's rule for a convolution. Which standard deviation should the weights of `nn.Conv2d(16, 64, kernel_size=3)` have if a ReLU follows?
 
 
 # %%
@@ -1109,20 +1099,20 @@ exercises.conv_std.check(conv_std)
 # exercises.conv_std.solution()
 
 # %% [markdown] slideshow={"slide_type": "notes"}
-# Why is PyTorch's default so small? It is an old rule (LeCun et al. 1998 argue for a variance near 1/n, and the uniform with bound 1/sqrt(n) has a third of
-# it), kept so that old code keeps its results. For a few layers it does not matter. Ask: what would He's rule do to a sigmoid network? (Its gradient still
-# vanishes: try it in the explorer of section 9.)
+# Why is PyTorch's default so small? It is an old rule (LeCun et al. 1998 argue for a variance near 1/n, and the uniform distribution with bound 1/sqrt(n) has a third of that),
+# kept so that old code gives the same results. For a few layers it does not matter. Ask: what would He's rule do to a sigmoid network? (Its gradient still vanishes: try it in the
+# explorer of section 9.)
 
 # %% [markdown]
 # ## 7. Third remedy: normalisation (20 min)
 #
-# A good initialisation sets the sizes right **once**. Normalisation sets them right **in every pass**: subtract the mean, divide by the standard
-# deviation, then let the network scale ($\gamma$) and shift ($\beta$) as it likes:
+# A good initialisation makes the sizes right **once**. Normalisation makes them right **in every pass**: subtract the mean, divide by the standard deviation, then let the network
+# learn a scale ($\gamma$) and a shift ($\beta$):
 #
 # $$y = \gamma\,\frac{x - \mu}{\sqrt{\sigma^2 + \varepsilon}} + \beta$$
 #
-# There are four kinds. They differ in one thing only: **over which axes** $\mu$ and $\sigma$ are taken. To see axes we need a tensor that has
-# some: $N$ images, $C$ channels, $H \times W$ pixels, out of one convolution over real digits.
+# There are four kinds. They differ only in the **axes over which** $\mu$ and $\sigma$ are computed. To show this we need a tensor with several axes: $N$ images, $C$ channels,
+# $H \times W$ pixels, the output of one convolution on real digits.
 
 # %%
 images = train_set.images[:6].float() / 255
@@ -1187,8 +1177,8 @@ show(axes_figure(), "Eight channels of six digits after one convolution, four ti
      "images; all channels of one image; one channel of one image; half of the channels of one image.")  # fmt: skip
 
 # %% [markdown] slideshow={"slide_type": "notes"}
-# Ask the class for each panel: what happens with a batch of one image? Batch normalisation has no other images to compare with (and at test time it uses
-# running averages instead: eval mode). The other three never look at another image. A slide writes `BatchNorm2D`; the class is `BatchNorm2d`.
+# Ask the class for each panel: what happens with a batch of one image? Batch normalisation has no other images to compare with (at test time, in eval mode, it uses running
+# averages instead). The other three never look at another image. A slide writes `BatchNorm2D`; the class is `BatchNorm2d`.
 
 # %% [markdown]
 # ### Each where it makes sense
@@ -1196,14 +1186,13 @@ show(axes_figure(), "Eight channels of six digits after one convolution, four ti
 # Our stack of layers has no pixels, only units. There batch and layer normalisation make sense, and group normalisation with the units
 # in groups.
 #
-# **Before you run it:** the sigmoid network of 20 layers again. Only `norm` changes. Does batch normalisation help? Does layer normalisation?
+# **Before you run it:** we take the sigmoid network of 20 layers again and change only `norm`. Does batch normalisation help? Does layer normalisation?
 #
 # <details><summary>Answer</summary>
 #
-# Batch normalisation does, layer normalisation does not. After some sigmoids, all digits give nearly the same activations: every unit has
-# a mean of its own, and the digits differ by a tiny bit around it. Batch normalisation subtracts each unit's mean over the digits,
-# divides by the tiny bit, and so makes it large again, and the gradient with it. Layer normalisation looks at one digit: there the differences
-# between the units dominate, and the tiny bit stays tiny.
+# Batch normalisation does, layer normalisation does not. After some sigmoids, all digits give nearly the same activations: every unit has its own mean, and the digits differ only
+# slightly around it. Batch normalisation subtracts each unit's mean over the digits and divides by their small spread. So the small differences become large again, and the
+# gradient with them. Layer normalisation looks at one digit at a time: there the differences between the units dominate, and those between the digits stay tiny.
 #
 # </details>
 
@@ -1223,7 +1212,7 @@ claim(
 )
 
 # %% [markdown]
-# With ReLU, layer normalisation does help. Group normalisation we show as it is: look at its three seeds.
+# With ReLU, layer normalisation does help. For group normalisation we make no claim: look at its three seeds.
 
 # %%
 attempt("ReLU, layer norm", activation=nn.ReLU, norm=nn.LayerNorm)
@@ -1247,8 +1236,8 @@ claim(
 # %% [markdown]
 # ### Instance normalisation wants pixels
 #
-# Instance normalisation averages over the pixels of one channel. A unit of our stack has no pixels: one number, whose mean is itself. So
-# what does `nn.InstanceNorm1d` do with a batch of 64 digits of 64 units?
+# Instance normalisation averages over the pixels of one channel. A unit of our stack has no pixels, only one number, and the mean of one number is the number itself. So what does
+# `nn.InstanceNorm1d` do with a batch of 64 digits of 64 units?
 
 # %%
 batch = x_train[:64]
@@ -1261,11 +1250,10 @@ fact(
 )
 
 # %% [markdown]
-# It took the batch of shape (64, 64) for *one* sample of 64 channels with 64 positions. No error, another layer. (With other batch sizes it
-# warns.) **Look at the shapes that a layer expects.**
+# It took the batch of shape (64, 64) for *one* sample of 64 channels with 64 positions. There is no error, but it computes something else. (With other batch sizes it warns.)
+# **Look at the shapes that a layer expects.**
 #
-# So we try it where it belongs, on a small convolutional network, and ask for something that it is good at. Train on digits as they are;
-# test on digits that are paler, with a quarter of the contrast.
+# So we try it where it belongs, in a small convolutional network, on a task that suits it. We train on normal digits and test on paler ones, with a quarter of the contrast.
 
 
 # %%
@@ -1291,9 +1279,9 @@ norms = {
 #
 # <details><summary>Answer</summary>
 #
-# Instance normalisation. Fewer contrast changes every number of a channel in the same way: a factor and a shift. It takes both away, channel by
-# channel, before the next layer sees them. Layer and group normalisation average over channels whose shifts differ. Batch normalisation uses the
-# averages of the training digits, and pale digits do not fit them. (Nor would any of this be needed here if each picture were normalised first: see the last row.)
+# Instance normalisation. Lower contrast changes all numbers of a channel in the same way: by a factor and a shift. Instance normalisation removes both, channel by channel, before
+# the next layer sees them. Layer and group normalisation average over channels with different shifts. Batch normalisation uses the averages of the training digits, which do not
+# fit pale digits. (None of this would be needed here if each picture were normalised first: see the last row.)
 #
 # </details>
 
@@ -1364,7 +1352,7 @@ exercises.group_norm.check(group_norm)
 # %% [markdown]
 # ### What normalisation does not fix
 #
-# It keeps the *activations* in the good range. The gradient on its way back is another matter. Fifty layers:
+# Normalisation keeps the *activations* in a good range. This is not enough for the gradient on its way back. We look at fifty layers:
 
 # %%
 deep = {
@@ -1394,8 +1382,8 @@ claim(
 )
 
 # %% [markdown]
-# This is known, and can be derived: batch normalisation multiplies the gradient of such a network by a factor above 1 in each layer (Yang et al. 2019).
-# Why then are networks of a hundred layers trained with it? Because of the next remedy.
+# This is known, and can be derived: in such a network, batch normalisation multiplies the gradient by a factor above 1 in each layer (Yang et al. 2019). How then can networks of a
+# hundred layers be trained with it? With the next remedy.
 
 # %% [markdown]
 # ## 8. Fourth remedy: skip connections (10 min)
@@ -1404,8 +1392,8 @@ claim(
 #
 # $$\frac{\partial y}{\partial x} = 1 + f'(x)$$
 #
-# However small $f'$ is, there is a 1: **the gradient of earlier parameters depends more directly on the output.** Multiply 50 such factors out: one of
-# the terms is $1 \cdot 1 \cdots 1$, the path that runs past all layers.
+# However small $f'$ is, there is always the 1: **the gradient of earlier parameters depends more directly on the output.** If we multiply out 50 such factors, one of the terms is
+# $1 \cdot 1 \cdots 1$, the path past all layers.
 
 # %%
 nothing = network(50, nn.ReLU, init=nn.init.zeros_, skip=True)[:-1]  # 49 times f = 0
@@ -1418,11 +1406,11 @@ fact(
 )
 
 # %% [markdown]
-# **Before you run it:** the sigmoid network of 20 layers with PyTorch's default initialisation, the worst that we have. Only `skip=True` is new.
+# **Before you run it:** we take the sigmoid network of 20 layers with PyTorch's default initialisation, the worst that we have. Only `skip=True` is new. Will it train?
 #
 # <details><summary>Answer</summary>
 #
-# It trains. The sigmoids still multiply by less than 1/4, on the side road. The main road is free.
+# It trains. The sigmoids still multiply by at most 1/4, but only inside the layers. The way past them is free.
 #
 # </details>
 
@@ -1433,8 +1421,8 @@ attempt("sigmoid, skip", skip=True)
 attempt("ReLU, skip", activation=nn.ReLU, skip=True)
 
 # %% [markdown]
-# A doubt. The main road hands the *pixels* to the last layer, and a linear layer on pixels reads digits, too. Do the 19 layers on the side do anything? We
-# replace what each of them adds, $f(x)$, by its mean over the training digits, and count again.
+# But the skip connections also carry the *pixels* to the last layer, and a linear layer on pixels can read digits, too. Do the 19 hidden layers do anything? We replace what each
+# of them adds, $f(x)$, with its mean over the training digits, and measure again.
 
 
 # %%
@@ -1515,11 +1503,10 @@ everything = {"activation": nn.ReLU, "init": he, "norm": nn.BatchNorm1d, "skip":
 attempt("all four", **everything)
 
 # %% [markdown]
-# Is that the best reader of digits that we have? Two things are missing for a fair answer. All had *one* learning rate and 15 epochs, which may suit one
-# network better than another. And nobody has asked how far one comes without depth: `network(1)` is a single `nn.Linear(64, 10)`, a **linear classifier**, and
-# `network(2)` has one hidden layer.
+# Is that our best network for digits? Two things are missing for a fair answer. All networks had *one* learning rate and 15 epochs, which may suit one better than another. And we
+# have not tried networks without depth: `network(1)` is a single `nn.Linear(64, 10)`, a **linear classifier**, and `network(2)` has one hidden layer.
 #
-# So everybody gets three learning rates and up to 30 epochs, and the validation digits choose.
+# So each network gets three learning rates and up to 30 epochs, and we choose on the validation digits.
 
 
 # %% tags=["measure"]
@@ -1543,7 +1530,7 @@ def tuned(depth, **changes):
 #
 # <details><summary>Answer</summary>
 #
-# About a point, and less than half a point. These digits are small and centred, and planes nearly separate them: there is little left for depth to win.
+# About a point, and less than half a point. These digits are small and centred, and planes nearly separate them: there is little left for depth to gain.
 #
 # </details>
 
@@ -1558,7 +1545,7 @@ for name, found in shallow.items():
     print(f"{name}: " + ", ".join(f"{right:.1%}" for right in found))
 
 # %% [markdown]
-# For 20 layers the same takes minutes. So it was measured earlier, with this very code.
+# For 20 layers the same takes minutes. So it was measured beforehand, with the same code.
 
 # %%
 rows = measured("remedies")
@@ -1617,16 +1604,16 @@ claim(
 )
 
 # %% [markdown]
-# Compare pale and dark dots, too. ReLU with PyTorch's initialisation gains most from a rate of its own: what looked like a wall was in part the recipe.
+# Compare pale and dark dots, too. ReLU with PyTorch's initialisation gains most from choosing its rate: part of its failure was due to the recipe.
 #
-# The remedies make depth *possible*. Whether it *pays* depends on the data, on what the layers are (notebook 02), and on the recipe: this one has a constant learning
-# rate. The lab shows what a better one can do.
+# The remedies make depth *possible*. Whether it *pays* depends on the data, on the kind of layers (notebook 02), and on the recipe: ours has a constant learning rate. The lab
+# shows what a better recipe can do.
 #
-# **Before you run it:** now fifty layers. Which remedies survive, with their rate and epochs chosen?
+# **Before you run it:** now we take fifty layers, again with rate and epochs chosen. Which remedies still work?
 #
 # <details><summary>Answer</summary>
 #
-# Skip connections; the sigmoid with batch normalisation; and, at the smallest of the three rates, a good start (He, Xavier). Layer and group normalisation do not.
+# Skip connections; the sigmoid with batch normalisation; and, at the smallest of the three rates, a good initialisation (He, Xavier). Layer and group normalisation do not.
 #
 # </details>
 
@@ -1677,14 +1664,13 @@ claim(
 )
 
 # %% [markdown]
-# A level profile is needed, but not enough. ReLU with layer normalisation has a level profile at 50 layers (section 7); look at its row. The norm of a
-# gradient says that something arrives, not that it points somewhere useful: in deep networks without skip connections, gradients come to resemble noise
-# (Balduzzi et al. 2017).
+# A level profile is necessary, but not sufficient. ReLU with layer normalisation has a level profile at 50 layers (section 7); look at its row. The norm of a gradient says that
+# something arrives, but not that it points in a useful direction: in deep networks without skip connections, gradients resemble noise (Balduzzi et al. 2017).
 #
 # ### Explore
 #
-# Every combination, freshly initialised. Watch the profile: level is healthy. (Open circles on the floor are exactly zero. What is infinite or NaN
-# cannot be drawn, and the title says so.)
+# Choose any combination and look at the profile of the untrained network: a level one is healthy. (Open circles at the bottom are exactly zero. Infinite values and NaN cannot be
+# drawn; the title mentions them.)
 
 # %%
 # extra code: the profile of every combination
@@ -1729,8 +1715,8 @@ explore(
 # %% [markdown]
 # ## 10. Exercises (30 min)
 #
-# **Exercise 9**: He's initialisation. Draw the weights of every `nn.Linear` of `model` as He et al. would, set the biases to zero, and return the
-# model. The layers have different widths. No `kaiming_normal_`.
+# **Exercise 9**: He's initialisation. Draw the weights of every `nn.Linear` of `model` by He's rule, set the biases to zero, and return the model. The layers have different
+# widths. Do not use `kaiming_normal_`.
 
 
 # %%
@@ -1745,8 +1731,8 @@ exercises.initialise.check(initialise)
 # exercises.initialise.solution()
 
 # %% [markdown]
-# **Exercise 10**: a block that begins as nothing. Return a module for inputs (N, `width`): $y = x + f(x)$, with $f$ two linear layers and a ReLU
-# between them. At the start it must be *exactly* the identity, and yet be able to learn. Which weights may be zero?
+# **Exercise 10**: a block that begins as the identity. Return a module for inputs (N, `width`): $y = x + f(x)$, where $f$ is two linear layers with a ReLU between them. At the
+# start it must be *exactly* the identity, and yet be able to learn. Which weights may be zero?
 
 
 # %%
@@ -1763,12 +1749,12 @@ exercises.make_block.check(make_block)
 # %% [markdown]
 # ## 11. Lab: fifty layers of sigmoid (30 min and more)
 #
-# **Make the 50-layer sigmoid network learn, without touching depth or activation.** 50 linear layers one after the other, `nn.Sigmoid()` after each but the
-# last, nothing else that bends. All else is yours: initialisation, normalisation, skip connections, optimizer, learning rate, epochs.
+# **Make the 50-layer sigmoid network learn, without touching depth or activation.** It has 50 linear layers in a row, `nn.Sigmoid()` after each but the last, and no other
+# non-linearity. Everything else is up to you: initialisation, normalisation, skip connections, optimizer, learning rate, epochs.
 #
-# Train on `x_train` and `y_train`, choose by `x_val`, and leave `x_test` alone. `train_deep` takes nothing and returns the trained network. The
-# check counts its layers, asks for a gradient in every one of them, and scores it on the held-out test digits. The one to beat is the linear classifier of section 9,
-# with its 96 to 97 %: **97.5 % is good, 98.5 % is very good.**
+# Train on `x_train` and `y_train`, choose on `x_val`, and leave `x_test` alone. `train_deep` has no arguments and returns the trained network. The check counts its layers, makes
+# sure that every one of them gets a gradient, and tests it on the held-out test digits. You compete with the linear classifier of section 9, which reaches 96 to 97 %: **97.5 % is
+# good, 98.5 % is very good.**
 
 
 # %%
@@ -1785,10 +1771,11 @@ exercises.lab.check(train_deep)
 # %% [markdown]
 # ## Summary
 #
-# - **Predict, then measure.** A layer's factor is its activation's derivative times $\sqrt{n \cdot \mathrm{Var}(w)}$. One line on paper says whether 20 layers can work.
-# - **Look inside** before you turn knobs: the gradient profile, the histograms, the dead units.
-# - **Where to begin today:** ReLU, He, batch normalisation and skip connections together; clipping where a large rate is worth it.
-# - **Compare with something simple.** That a deep network trains says nothing yet about whether it is needed.
+# - **Predict, then measure.** A layer's factor is its activation's derivative times $\sqrt{n \cdot \mathrm{Var}(w)}$. This one line shows whether the gradient can get through 20
+#   layers.
+# - **Look inside** the network before you change settings: at the gradient profile, the histograms, the dead units.
+# - **Where to begin today:** use ReLU, He's initialisation, batch normalisation and skip connections together, and clipping where a large rate is worth it.
+# - **Compare with something simple.** A deep network that trains well may still not be needed.
 
 # %%
 summary()
