@@ -65,6 +65,7 @@ from utils.models import UNet, count_macs, num_parameters
 
 # %% [markdown]
 # ## 1. One picture, three questions (9 min)
+#
 # We can ask many things about one picture. **What** is it, a cat or a dog? **Where** is its head? **Which pixels** are the animal? So far,
 # a network answered one question. This one answers all three, and the tasks share most of the work.
 #
@@ -424,7 +425,7 @@ print(*[f"{x1:.2f}" for x1 in boxes[:, 0]])
 #
 # <details><summary>Answer</summary>
 #
-# NaN: one missing number is enough to spoil a mean. After one backward pass and step, every weight would be NaN, and the training over.
+# NaN: one missing number is enough to spoil a mean. After one backward pass and step, every weight would be NaN, and the training would be over.
 #
 # </details>
 
@@ -1523,6 +1524,7 @@ else:
 
 # %% [markdown]
 # ## 11. Exercises (20 min)
+#
 # These two take longer.
 #
 # **Exercise 7: uncertainty weights.** `losses` and `log_variances` are tensors with a number for each task. Return the total, $\sum_t e^{-s_t} L_t + \tfrac{1}{2} s_t$.

@@ -125,6 +125,7 @@ show(game_figure(), "Random numbers z go into the generator G, which makes a fak
 # %% [markdown]
 # - The **generator** $G$ is a forger. It makes pictures from random numbers $\mathbf{z}$, and never sees a real picture.
 # - The **discriminator** $D$ is a detective. It learns to tell real from fake. That is supervised learning, with labels that cost nothing: we know which pictures are real.
+#
 # $D$ returns a logit $a$, and $\sigma(a)$ is the probability "real". Its loss is the cross-entropy of two classes. We write $\text{softplus}(a) = \log(1 + e^a)$. Then
 # $-\log\sigma(a) = \text{softplus}(-a)$ and $-\log(1 - \sigma(a)) = \text{softplus}(a)$, and the loss is
 #
@@ -247,7 +248,7 @@ def generator_step(gan, num):
 
 
 # %% [markdown]
-# And the game, in which the two take turns.
+# Now the game itself, in which the two take turns.
 
 
 # %% tags=["measure"]
@@ -320,7 +321,7 @@ class Film:
 # %% [markdown]
 # Now two games that differ in one number. In the first, the networks take turns. In the second, the forger is faster: it makes **five steps** for each step of the detective.
 #
-# **Before you run it:** what will a forger do that has five tries before the detective learns anything? How many of the eight heaps will the fakes find in each game?
+# **Before you run it:** what will a forger do if it has five tries before the detective learns anything? How many of the eight heaps will the fakes find in each game?
 #
 # <details><summary>Answer</summary>
 #
@@ -712,7 +713,7 @@ def wall(rows, title, num=8):
 #
 # <details><summary>Answer</summary>
 #
-# Strokes appear within the first few hundred steps, digits soon after. A vector need not keep its digit: nothing says which $\mathbf{z}$ should be which digit, and early on this changes.
+# Strokes appear within the first few hundred steps, digits soon after. A vector need not keep its digit: nothing says which $\mathbf{z}$ should be which digit, and early on the digits change.
 #
 # </details>
 
@@ -972,7 +973,7 @@ def fooled(pictures, seed=0, num_steps=300):
 
 
 # %% [markdown]
-# Here is everything that has drawn so far, in one list. The mixture is in it twice, because noise in a dark corner would give it away too easily. **Cleaned** means that nearly black pixels are
+# Here are all methods so far, in one list. The mixture is in it twice, because noise in a dark corner would give it away too easily. **Cleaned** means that nearly black pixels are
 # made black, and greys are rounded to the 17 levels that the digits have.
 
 
@@ -1398,7 +1399,7 @@ claim(
 # By the score, averaged weights are worth less than a tenth of a point here. (The detective of section 5 sees a much larger difference.)
 #
 # **Why is one batch of both so bad?** The batch itself is not to blame. $D$ learns from batches in which reals and fakes are normalised together. But when $G$ learns, $D$ sees fakes alone,
-# normalised by other numbers, and its answer means nothing. When $D$ sees $G$'s fakes among reals there too, nearly all is well again. The reason goes beyond GANs: **use a network with
+# normalised by other numbers, and its answer means nothing. If $D$ sees $G$'s fakes among reals in this step as well, nearly all is well again. The reason goes beyond GANs: **use a network with
 # batch normalisation only on the kind of batches that it has learned from.**
 #
 # These tricks were found on larger pictures and deeper networks. You have to measure which of them matter in your problem.

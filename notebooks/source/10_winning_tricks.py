@@ -190,6 +190,7 @@ exercises.bin_of.check(bin_of)
 
 # %% [markdown]
 # ### Knowledge from data
+#
 # This is the training loop of notebook 00, for tensors in memory. It trains all small models in this notebook: linear classifiers, and a small network.
 
 
@@ -550,6 +551,7 @@ claim(
 
 # %% [markdown]
 # ### One network at the same cost
+#
 # Eight networks cost eight times the multiplications. We spend them on **one** network instead, with 46 channels instead of 16. So that the learning rate does not decide, it is chosen for
 # both from three values, on 400 of the new digits; the others are the test.
 
@@ -601,7 +603,7 @@ claim(
     " three rates",
 )
 # %% [markdown]
-# The gain in NLL over the mean of the members is a theorem. The logarithm is concave, so by Jensen's inequality $-\log \frac{1}{M} \sum_m p_m \le -\frac{1}{M} \sum_m \log p_m$ for each
+# A theorem guarantees one of these gains. The logarithm is concave, so by Jensen's inequality $-\log \frac{1}{M} \sum_m p_m \le -\frac{1}{M} \sum_m \log p_m$ for each
 # picture: the average is never more surprised than its members are on average.
 
 # %%
@@ -1010,6 +1012,7 @@ claim(
 fact("A mirror image costs exactly one more pass", price["flip"] == 2)
 # %% [markdown]
 # ### Views that the network knows
+#
 # **Before you run it:** a digit moved by one pixel is the same digit. So we ask a network about five views: the digit as it is, and moved up, down, left and right. In training it saw 400
 # noisy digits, none of them moved. Do five views help? And if it was trained with moved digits, are its five views better than one wider network, trained on the same digits, that costs as
 # much?
@@ -1517,7 +1520,7 @@ exercises.greedy_soup.check(greedy_soup)
 # You have **400 noisy digits**, as in section 2, and **a million multiplications** for each picture that you are asked about. Spend them as you like: one wide network, several narrow ones, several views. Training is free.
 #
 # `build_ensemble(images, labels)` gets pictures, float (400, 1, 8, 8), and their labels, and returns an `nn.Module` that turns pictures into **probabilities**, (N, 10). The check gives it
-# digits with new noise, turns the result into a graph of operations, counts its multiplications, and scores it on the digits that are left, with new noise and in random order. So train on
+# 400 such digits, turns the result into a graph of operations, counts its multiplications, and scores it on the digits that are left, with new noise and in random order. So train on
 # what you are given, not on this notebook's `images`.
 #
 # These operations can be counted, and so are allowed in `forward`: convolutions and linear layers, batch normalisation, pooling, dropout, ReLU and its relatives (not PReLU), sigmoid, tanh,

@@ -230,7 +230,7 @@ show(anchors_figure(), "One scene twice, with the places of the fine grid and of
 # %% [markdown]
 # ### Which anchor learns which box?
 #
-# Those that overlap it well. An anchor with an IoU of 0.5 or more learns the kind of that animal, and where its box is. An anchor below 0.4 learns *nothing here*. Those in between learn
+# The anchors that overlap it well. An anchor with an IoU of 0.5 or more learns the kind of that animal, and where its box is. An anchor below 0.4 learns *nothing here*. Those in between learn
 # nothing at all, because either answer would be half wrong. And so that no animal is forgotten, its best anchor always learns it.
 
 # %% tags=["measure"]
@@ -791,7 +791,7 @@ def mean_ap(found, truths, at=0.5):
 #
 # <details><summary>Answer</summary>
 #
-# A lot: about half. At 0.9, a box of 30 pixels may be off by only about one pixel, and this detector's features have a grid of 8 x 8 pixels.
+# A lot: about half. At 0.9, a box of 30 pixels may be off by only about one pixel, and the fine grid of this detector has only one position every 8 pixels.
 #
 # </details>
 

@@ -1064,6 +1064,7 @@ show(redrawn_figure(), "Top: eight test digits. Middle: as the three dense layer
 
 # %% [markdown]
 # ### Turn one number
+#
 # Take the eight numbers of a digit, change one of them, and draw. If this is inverse graphics, each number should be a knob: one for the slant, one for the width.
 #
 # **Before you run it:** will the capsule's knobs be cleaner than those of the plain autoencoder?
