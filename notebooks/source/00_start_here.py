@@ -1230,8 +1230,8 @@ shutil.rmtree(checkpoint.parent, ignore_errors=True)  # tidy up
 
 # %% [markdown] slideshow={"slide_type": "notes"}
 # Live: in the cell with `first_part`, call fit with num_epochs=600, and with loader in place of StopAt(...), press the real stop button, and call fit again with resume=True. Then
-# run the cell as it was: the cells below expect it so. The question that comes: why replay the broken epoch instead of going on in the middle? Because a checkpoint after every
-# step would cost more time than it saves; the epoch is the usual compromise. The lab asks for it.
+# run the cell as it was: the cells below need that. Students will ask: why repeat the interrupted epoch instead of continuing in the middle? Because a checkpoint after every step
+# would cost more time than it saves; once per epoch is the usual compromise. The lab asks about this.
 
 # %% [markdown]
 # ### Save your notebook, come back to it, hand it in
