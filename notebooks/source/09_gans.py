@@ -2124,7 +2124,7 @@ summary()
 # | N1 generative modelling, generator and discriminator, a DCGAN live | 1, 4, 5, 6 | C |
 # | N2 the tricks removed one at a time, mode collapse | 2, 6, 7 | C |
 # | N3 latent walk, conditional GAN, its samples for a classifier with few data | 8, 9 | C, A, E |
-# | N4 a cloud of points: the judge's field, and modes drop; who learns from whom | 1, 2, 3 | beyond |
+# | N4 points in the plane: the discriminator's field, dropped modes, and who learns from whom | 1, 2, 3 | beyond |
 # | N5 pix2pix and CycleGAN; outlines to animals | 11 | E |
 # | N6 32 x 32 pixels in colour | 10 | C |
 #

@@ -1019,7 +1019,8 @@ fact("A mirror image costs exactly one more pass", price["flip"] == 2)
 #
 # <details><summary>Answer</summary>
 #
-# They hurt the network that has not seen moved digits: it does not know them, and averaging mixes bad answers in. The network that was trained with moved digits is right a little more often
+# They hurt the network that has not seen moved digits: to it, a digit of 8 x 8 pixels that is moved by one looks unfamiliar, and averaging mixes bad answers in. The network that was trained
+# with moved digits is right a little more often
 # with five views. But one wider network at the same cost is less surprised still, if each has its best rate.
 #
 # </details>

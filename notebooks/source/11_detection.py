@@ -1284,7 +1284,7 @@ summary()
 # | topic | section | lectures |
 # |---|---|---|
 # | O1 from one box to many: anchors on a picture, IoU, NMS and what it costs, precision and recall, mAP | 1, 2, 4 | E |
-# | O2 the family of detectors by what each computes once and what for each region; a detector of one stage, trained; focal loss; torchvision's built | 3, 5, 6, 7 | E |
+# | O2 the family of detectors: what each computes once and what for each region; a one-stage detector, trained; focal loss; torchvision's detectors | 3, 5, 6, 7 | E |
 #
 # ### Further reading
 # - J. R. R. Uijlings, K. E. A. van de Sande, T. Gevers, A. W. M. Smeulders. *Selective Search for Object Recognition*. International Journal of Computer Vision 104, 2013
