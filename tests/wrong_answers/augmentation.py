@@ -6,6 +6,8 @@ import random
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torchvision.transforms import v2
+from torchvision.transforms.v2 import functional
 
 from utils import datasets
 
@@ -234,4 +236,62 @@ RIGHT = [
     ("rand_augment", of_all),
     ("divide_and_augment", divided(lambda k, copies: k + copies(k), held_out_as_it_is)),
     ("mix_up", lambda x, y, o, s, n: (torch.lerp(x[o], x, s), s * torch.eye(n)[y] + (1 - s) * torch.eye(n)[y[o]])),
+]
+
+
+def cloned_first(image, transforms, num):
+    out = image.clone()
+    for k in torch.randperm(len(transforms))[:num].tolist():
+        out = transforms[k](out)
+    return out
+
+
+def taken_out(image, transforms, num):
+    for _ in range(num):
+        image = transforms.pop(random.randrange(len(transforms)))(image)
+    return image
+
+
+def copies_of_clones(images, num_val, num_copies, augment):
+    rest = list(images)
+    validation = [rest.pop() for _ in range(num_val)]
+    return rest + [augment(image.clone()) for image in rest for _ in range(num_copies)], validation
+
+
+def pairs_of_coins(images, p):
+    coins = (torch.rand((len(images) + 1) // 2) < p).repeat_interleave(2)[: len(images)]
+    return torch.where(coins[:, None, None, None], images.flip(-1), images)
+
+
+def in_doubles(images, labels, order, share, num_classes):
+    rows, images = F.one_hot(labels, num_classes).double(), images.double()
+    return mix(images, images[order], share), mix(rows, rows[order], share)
+
+
+def another_alias(image, mask, box):
+    return functional.hflip(image), functional.hflip(mask), right_box(image.shape[-1], *box)
+
+
+WRONG += [
+    (
+        "erase",
+        lambda image, *where: functional.erase(image, *where, where[-1], torch.tensor(127)),
+        "write that yourself",
+    ),
+    ("erase", square(down, across, value=128), "should be grey, 127 everywhere"),
+    ("erase", lambda image, *where: square(down, across)(image.float(), *where), "of torch.float32"),
+    ("random_flip", pairs_of_coins, "treated like their neighbour"),
+    ("rand_augment", taken_out, "The list of transforms has changed"),
+    ("divide_and_augment", lambda images, *others: (7, 3), "Expected two lists of pictures"),
+    ("flip_all", another_alias, "Your answer uses"),
+    ("flip_all", moved(lambda width, x1, y1, x2, y2: (10 - x2, y1, 10 - x1, y2)), "Take the width from"),
+    ("flip_all", lambda image, mask, box: (image.flip(-1), mask.flip(-1), None), "a box of four numbers"),
+    ("mix_up", lambda x, y, o, s, n: (mix(x, x[o], s), [y, y[o], s]), "a list came"),
+]
+RIGHT += [
+    ("epochs_for", lambda num, steps, size: torch.tensor(steps / math.ceil(num / size)).round().clamp(min=1)),
+    ("rand_augment", cloned_first),
+    ("rand_augment", lambda image, transforms, num: v2.Compose(random.sample(transforms, num) or [lambda x: x])(image)),
+    ("divide_and_augment", copies_of_clones),
+    ("mix_up", in_doubles),
 ]

@@ -4,6 +4,7 @@ import numpy as np
 import torch
 from torchvision.ops import box_iou, nms
 
+from utils.critters.scenes import draw_scenes
 from utils.exercises import detection
 
 
@@ -145,3 +146,38 @@ RIGHT = [
     ("suppress", suppression(give=lambda kept: torch.stack(kept).numpy())),
     ("suppress", detection.suppress.reference),
 ]
+
+
+def by_pixels(a, b):
+    covered = torch.zeros(2, 60, 60, dtype=torch.bool)
+    for k, box in enumerate((a, b)):
+        x1, y1, x2, y2 = (box + 10).long()
+        covered[k, y1:y2, x1:x2] = True
+    return covered.all(dim=0).sum() / covered.any(dim=0).sum()
+
+
+def draws_the_check():
+    images, truths = draw_scenes(150, seed="lab")
+    known = {image.numpy().tobytes(): truth for image, truth in zip(images, truths, strict=True)}
+    none = {"boxes": torch.zeros(1, 4), "labels": torch.zeros(1).long()}
+
+    def detect(scenes):
+        found = [known.get(scene.numpy().tobytes(), none) for scene in scenes]
+        return [one | {"scores": torch.ones(len(one["labels"]))} for one in found]
+
+    return detect
+
+
+suppressed = nms  # an alias
+WRONG += [
+    ("iou", by_pixels, "need not be whole numbers"),
+    ("iou", lambda a, b: getattr(detection, "box_iou")(a[None], b[None]), "Your answer uses box_iou"),  # noqa: B009
+    ("orphans", lambda overlaps: torch.stack([(overlaps[:, k] < 0.5).all() for k in range(4)]), "each of 8 boxes"),
+    ("num_outputs", (6, 444, 900), "is a tuple in Python"),
+    ("num_outputs", "6,444,900", "Expected one number"),
+    ("speed_up", (72, 9), "a decimal number has a point"),
+    ("suppress", lambda boxes, scores, overlap: suppressed(boxes, scores, overlap), "Your answer uses nms"),
+    ("lab", draws_the_check, "is good"),
+    ("lab", lambda: lambda scenes: [{"boxes": [], "labels": [], "scores": []}] * len(scenes), "Expected tensors"),
+]
+RIGHT += [("orphans", lambda overlaps: [(column < 0.5).all() for column in overlaps.T])]

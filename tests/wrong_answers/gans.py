@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from sklearn.mixture import GaussianMixture
 from threadpoolctl import threadpool_limits
 from torch import nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from utils.exercises import gans as right
 
@@ -352,4 +353,25 @@ RIGHT = [
     ),
     ("effective_classes", lambda logits: right.effective_classes.reference(logits) * np.float32(1)),
     ("effective_classes", lambda logits: np.array(right.effective_classes.reference(logits))),
+]
+
+
+def by_utils(average, model, decay=0.99):
+    get_ema_multi_avg_fn(decay)(list(average.parameters()), list(model.parameters()), 0)
+    for mean, new in zip(average.buffers(), model.buffers(), strict=True):
+        mean.copy_(new)
+    return average
+
+
+WRONG += [
+    ("smooth_discriminator_loss", lambda real, fake, smooth=0: smoothed()(real, fake, smooth).item(), "no gradient"),
+    ("smooth_discriminator_loss", lambda real, fake, smooth=0: smoothed()(real, fake.detach(), smooth), "no gradient"),
+    ("with_batch_std", batch_std(lambda x: x.var(dim=0, unbiased=False).mean().sqrt()), "root of the mean variance"),
+    ("slopes", lambda a: (-a.requires_grad_().sigmoid(), -(a.sigmoid() ** 2)), "Of the non-saturating loss"),
+    ("slopes", lambda a: (-a.sigmoid(), None), "One slope for each logit"),
+    ("update_average", by_utils, "Your answer uses get_ema_multi_avg_fn"),
+]
+RIGHT += [
+    ("with_batch_std", lambda x: right.with_batch_std.reference(x.double())),
+    ("slopes", lambda a: torch.stack(right.slopes.reference(a))),
 ]

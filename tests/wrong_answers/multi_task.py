@@ -151,7 +151,7 @@ WRONG = [
     ("masked_loss", numbers_only, "only if all of it is there"),
     ("masked_loss", rows_only, "Where no row is known"),
     ("masked_loss", lambda f, o, t: rows_only(f, o.detach(), t), "lost its graph"),
-    ("masked_loss", lambda f, o, t: rows_only(f, o, t).item(), "a float came"),
+    ("masked_loss", lambda f, o, t: rows_only(f, o, t).item(), "a float"),
     ("masked_loss", lambda f, o, t: (o - t)[known(t)].square().mean(), "the mean over the three rows"),
     ("ask_twice", twice(back=lambda m: m), "mirror it back"),
     ("ask_twice", twice(back=lambda m: m.flip(1)), "second mask upside down"),
@@ -206,4 +206,58 @@ RIGHT = [
     ("equal_pull", lambda a, b, shared: pull(lambda g: squares(g).sqrt())(a, b, shared).item()),
     ("paired_gain", lambda a, b: [np.mean(a - b), torch.tensor(a - b).std()]),
     ("shared_network", Copied),
+]
+
+
+def by_forward(network, images, tasks):
+    features = network.encoder.forward(images)
+    return {task: network.heads[task].forward(features) for task in tasks}
+
+
+def last_axis(loss_fn, outputs, targets):
+    rows = ~targets.isnan().any(dim=-1)
+    return loss_fn(outputs[rows], targets[rows]) if rows.any() else 0 * outputs.sum()
+
+
+def in_eval(network, images):
+    network.eval()
+    with torch.no_grad():
+        return twice()(network, images)
+
+
+def grads_set_to_none(loss_a, loss_b, shared):
+    lengths = []
+    for loss in (loss_a, loss_b):
+        for parameter in shared:
+            parameter.grad = None
+        loss.backward(retain_graph=True)
+        lengths.append(whole([parameter.grad for parameter in shared]))
+    for parameter in shared:
+        parameter.grad = None
+    return lengths[0] / lengths[1]
+
+
+class Detached(Careless):
+    def forward(self, images):
+        features = self.encoder(images).detach()
+        return {task: head(features) for task, head in self.heads.items()}
+
+
+WRONG += [
+    ("mirror_boxes", columns(lambda a, b, c, d, w: [w - c, b, 64 - a, d]), "Use width"),
+    ("masked_loss", last_axis, "only if all of it is there"),
+    ("equal_pull", grads_set_to_none, ".grad has changed"),
+    ("paired_gain", gain(lambda a, b: (((a - b) - (a - b).mean()) ** 2).sum() ** 0.5 / 2), "a 5 or a 4"),
+    ("paired_gain", lambda a, b: (a - b, (a - b).std(ddof=1)), "Expected one number each"),
+    ("uncertainty_loss", lambda losses, s: (torch.exp(-s.detach()) * losses + s / 2).sum(), "cut off on the way"),
+    ("uncertainty_loss", lambda losses, s: (torch.exp(-s) * losses.detach() + s / 2).sum(), "gradient of the losses"),
+    ("shared_network", Detached, "No gradient comes back"),
+    ("shared_network", lambda encoder, heads: nn.ModuleDict({"encoder": encoder, **heads}), "has no forward"),
+]
+RIGHT += [
+    ("ask", by_forward),
+    ("ask_twice", in_eval),
+    ("mirror_boxes", lambda boxes, width: columns(lambda a, b, c, d, w: [w - c, b, w - a, d])(boxes.double(), width)),
+    ("paired_gain", lambda a, b: np.array([(a - b).mean(), (a - b).std(ddof=1)])),
+    ("uncertainty_loss", lambda losses, s: torch.exp(-s)[None] @ losses[:, None] + s.sum() / 2),
 ]

@@ -167,3 +167,49 @@ RIGHT = [
     ("shrink", lambda w, amount: w - w.clamp(-amount, amount)),
     ("early_stopping", counted),
 ]
+
+
+drop = F.dropout  # an alias
+
+
+def by_helper(x, p, training):
+    return helper(x, p) if training else x
+
+
+def helper(x, p):
+    return F.dropout(x, p)
+
+
+def never_reset(losses, patience):
+    best, bad = 0, 0
+    for epoch, loss in enumerate(losses):
+        best, bad = (epoch, bad) if loss < losses[best] else (best, bad + (epoch > 0))
+        if bad >= patience:
+            break
+    return best, epoch
+
+
+def of_children(model):
+    return [layer.weight for layer in model.children() if isinstance(layer, (nn.Linear, nn.Conv2d))]
+
+
+WRONG += [
+    ("by_heart", lambda answers, labels, truth: 0.6, "2 of 2 wrong labels"),
+    ("dropout_by_hand", lambda x, p, training: drop(x, p, training), "Your answer uses dropout"),
+    ("dropout_by_hand", by_helper, "Your answer uses dropout"),
+    ("elastic_net", penalty(of_children), "The convolution is missing"),
+    ("elastic_net", lambda *args: torch.tensor(penalty(of_layers)(*args).item(), requires_grad=True), "cut off"),
+    ("shrink", lambda w, amount: w.sign() * (w.abs() - 0.05).clamp(min=0), "Is amount used?"),
+    ("best_and_last", (4.5, 7.9), "Expected numbers of epochs"),
+    ("best_and_last", ("four", "seven"), "whole numbers"),
+    ("lead", lambda way, none: ((way - none).mean(), None), "one number each"),
+    ("early_stopping", never_reset, "stop too early"),
+]
+RIGHT += [
+    ("by_heart", lambda a, labels, t: (a == labels)[labels != t].float().mean(0, keepdim=True)),
+    ("dropout_by_hand", lambda x, p, training: x.double() * coins(x, p) / (1 - p) if training else x),
+    ("elastic_net", lambda model, a, b: penalty(lambda m: [w.double() for w in of_layers(m)])(model, a, b)),
+    ("best_and_last", torch.tensor([4, 7])),
+    ("lead", lambda a, b: torch.stack([(a - b).mean(), 2.26 * (a - b).std() / math.sqrt(10)])),
+    ("early_stopping", lambda losses, patience: torch.tensor(counted(losses, patience))),
+]

@@ -199,3 +199,29 @@ WRONG = [
     ("lab", lambda: lambda strips: [[0] for _ in strips], "Begin with the number of digits"),
     ("lab", cut_and_compare, "80% counts as good"),
 ]
+
+attend = F.scaled_dot_product_attention  # an alias
+
+
+def by_alias(x, W_q, W_k, W_v, W_o, heads):
+    q, k, v = ((x @ W).unflatten(2, (heads, -1)).transpose(1, 2) for W in (W_q, W_k, W_v))
+    return attend(q, k, v).transpose(1, 2).flatten(2) @ W_o
+
+
+def by_linear(x, W_q, W_k, W_v, W_o, heads):
+    return heads_of()(x, W_q.T, W_k.T, W_v.T, W_o.T, heads)
+
+
+RIGHT += [
+    ("last_real", lambda states, lengths: listed(states.double(), lengths)),
+    ("causal_weights", lambda scores: masked(later)(scores.double())),
+    ("keep_one", lambda capsules, digits: kept()(capsules.double(), digits)),
+]
+WRONG += [
+    ("causal_weights", lambda scores: masked(lambda row, column: column >= row)(scores).nan_to_num(), "may see itself"),
+    ("attention_size", lambda side, patch: f"{((side // patch) ** 2 + 1) ** 2:,}", "Expected one number"),
+    ("multi_head", by_alias, "uses scaled_dot_product_attention"),
+    ("multi_head", by_linear, "Your matrices are transposed"),
+    ("lab", lambda: lambda strips: [123 for _ in strips], "Expected a list of digits"),
+    ("lab", lambda: lambda strips: None, "expected a list of lists"),
+]

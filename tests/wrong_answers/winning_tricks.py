@@ -5,6 +5,7 @@ import copy
 import numpy as np
 import torch
 from torch import nn
+from torch.optim.swa_utils import AveragedModel
 
 
 def views(*flips, divide=None, softmax=True):
@@ -169,4 +170,64 @@ RIGHT = [
     ("disagreement", lambda p, q: (p.max(1).indices != q.max(1).indices).double().mean()),
     ("bin_of", lambda angles: torch.floor(torch.remainder(angles, 180) / 20)),
     ("without_prefix", lambda state: {k[7:] if k.startswith("module.") else k: v for k, v in state.items()}),
+]
+
+
+def binned(p, labels, bins, confidence=None):
+    confidence, answer = p.max(dim=1)
+    place = (confidence * bins).long().clamp(max=bins - 1)
+    return torch.zeros(bins).index_add(0, place, confidence - (answer == labels).float()).abs().sum() / len(p)
+
+
+def of_class_one(p, labels):
+    return binned(torch.stack([1 - p[:, 1], p[:, 1]], dim=1), (labels == 1).long(), 10)
+
+
+def greedy(average, better=lambda found, best: found >= best):
+    def greedy_soup(networks, score):
+        chosen, best = networks[:1], score(networks[0])
+        for network in networks[1:]:
+            found = score(average([*chosen, network]))
+            if better(found, best):
+                chosen, best = [*chosen, network], found
+        return average(chosen)
+
+    return greedy_soup
+
+
+def averaged(networks):
+    result = AveragedModel(networks[0])
+    for network in networks:
+        result.update_parameters(network)
+    return result
+
+
+class Together(nn.Module):
+    def __init__(self, networks):
+        super().__init__()
+        self.networks = nn.ModuleList(networks)
+
+    def forward(self, x):
+        return sum(network(x) for network in self.networks) / len(self.networks)
+
+
+WRONG += [
+    ("disagreement", lambda p, q: (p.argmax(1) != q.argmax(1)).sum() / 5, "Of eight pictures"),
+    ("ask_twice", lambda model, x: (model(x).softmax(0) + model(x.flip(3)).softmax(0)) / 2, "runs over the pictures"),
+    (
+        "without_prefix",
+        lambda state: {k.removeprefix("module."): v.numpy() for k, v in state.items()},
+        "expected tensors",
+    ),
+    ("calibration_error", of_class_one, "expected"),
+    ("calibration_error", lambda p, labels: binned(p, labels, 5), "ten bins of equal width"),
+    ("greedy_soup", greedy(mean_of, lambda found, best: found > best), ">= and not >"),
+    ("greedy_soup", greedy(Together), "Average the weights"),
+]
+RIGHT += [
+    ("bin_of", lambda angles: [int(angle % 180 // 20) for angle in angles.tolist()]),
+    ("ask_twice", lambda model, x: views((), (3,))(model, x).double()),
+    ("without_prefix", lambda state: {k.removeprefix("module."): state[k] for k in sorted(state)}),
+    ("calibration_error", lambda p, labels: binned(p, labels, 10)),
+    ("greedy_soup", greedy(averaged)),
 ]

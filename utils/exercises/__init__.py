@@ -2,6 +2,7 @@
 
 import dis
 import inspect
+import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from numbers import Integral, Number
@@ -9,8 +10,9 @@ from types import CodeType
 
 import numpy as np
 import torch
+from torchvision.transforms import v2
 
-from utils import datasets
+from utils import critters, datasets
 
 
 @contextmanager
@@ -80,8 +82,15 @@ def names_in(*rooms, like: str) -> list[str]:
     return sorted({name for room in rooms for name in dir(room) if like in name.lower()})
 
 
-def tensor(answer, expected: str) -> torch.Tensor:
-    """An answer as a tensor: from an array, a number, a list or generator of them. Raises AssertionError for others."""
+def tensor(answer, expected: str, shape: tuple | None = None) -> torch.Tensor:
+    """An answer as a tensor: from an array, a number, a list or generator of them. Raises AssertionError for others,
+    and for another shape where one is given."""
+    if shape is not None:
+        result = tensor(answer, expected)
+        assert tuple(result.shape) == tuple(shape), (
+            f"Expected {expected}, of shape {tuple(shape)}; {came(answer)} came."
+        )
+        return result
     if isinstance(answer, torch.Tensor):
         return answer.detach()
     values = list(answer) if isinstance(answer, Iterator | set | frozenset | tuple | range) else answer
@@ -98,6 +107,14 @@ def number(answer, expected: str = "one number") -> float:
     value = tensor(answer, expected)
     assert value.numel() == 1 and not value.is_complex(), f"Expected {expected}; {came(answer)} came."
     return value.item()
+
+
+def pair(answer, expected: str) -> tuple:
+    """Two things: of a tuple, a list, a tensor or an array. Raises AssertionError for all else."""
+    several = isinstance(answer, tuple | list) or isinstance(answer, torch.Tensor | np.ndarray) and answer.ndim > 0
+    assert several, f"Expected {expected}; {came(answer)} came."
+    assert len(answer) == 2, f"Expected {expected}; {len(answer)} came."
+    return tuple(answer)
 
 
 def whole(answer, expected: str = "a whole number", hint: str = "") -> int:
@@ -129,6 +146,22 @@ def normalised_digits(part: str) -> tuple[torch.Tensor, torch.Tensor]:
     splits = datasets.digits()
     chosen, pixels = getattr(splits, part), splits.train.images.float()
     return (chosen.images.float() - pixels.mean()) / pixels.std(), chosen.targets["label"]
+
+
+def unseen(test_set: datasets.ImageDataset, num: int = 1000) -> datasets.ImageDataset:
+    """Pictures of cats and dogs that nobody has seen: `num` new drawings of which nobody knows the seed, or the test
+    photos, each cut a little smaller and mirrored or not by chance."""
+    seed, size = secrets.randbits(60), test_set.images.shape[-1]
+    if test_set.source == "critters":
+        images, labels, *_ = critters.draw_many(["cat", "dog"], num, seed=seed, size=size)
+        images, labels = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(), torch.from_numpy(labels).long()
+    else:
+        images, labels = test_set.images.clone(), test_set.targets["label"]
+        random = torch.Generator().manual_seed(seed)
+        for k, (y, x, mirrored) in enumerate(torch.randint(0, 3, (len(images), 3), generator=random).tolist()):
+            part = v2.functional.resized_crop(images[k], y, x, size - 3, size - 3, [size, size])
+            images[k] = part.flip(2) if mirrored else part
+    return datasets.ImageDataset(images, {"label": labels}, test_set.classes, test_set.noun, test_set.source)
 
 
 def share_right(classify: Callable, test_set: datasets.ImageDataset) -> tuple[float, str]:

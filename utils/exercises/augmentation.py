@@ -1,8 +1,7 @@
 """Exercises of notebook 06, augmentation."""
 
-import secrets
+from contextlib import suppress
 from functools import cache
-from numbers import Integral
 
 import torch
 import torch.nn.functional as F
@@ -10,15 +9,11 @@ from torch import nn
 from torch.utils.data import DataLoader
 from torchvision.transforms import v2
 
-from utils import critters, datasets
-from utils.exercises import not_used, share_right
+from utils import datasets
+from utils.exercises import came as _came
+from utils.exercises import not_used, number, pair, share_right, tensor, unseen
 from utils.lessons import Exercise
 from utils.training import fit
-
-
-def _came(answer) -> str:
-    return f"shape {tuple(answer.shape)}" if isinstance(answer, torch.Tensor) else f"a {type(answer).__name__}"
-
 
 # ---- 1. erase --------------------------------------------------------------------------------------------------------
 
@@ -30,14 +25,15 @@ def erase(image, top, left, side):
 
 
 def _check_erase(erase):
-    not_used(erase, "v2", "TF", "RandomErasing")
+    not_used(erase, "v2", "TF", "torchvision", "transforms", "erase", "RandomErasing")
     image = torch.randint(128, 256, (3, 8, 10), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     before = image.clone()
     result = erase(image, 1, 4, 3)
     assert torch.equal(image, before), "Your function changes the picture that it was given. Begin with image.clone()."
     assert isinstance(result, torch.Tensor) and result.shape == image.shape, (
-        f"Expected a picture of the same shape, (3, 8, 10); {_came(result)} came."
+        f"Expected a picture of the same shape, a tensor (3, 8, 10); {_came(result)} came."
     )
+    assert result.dtype == image.dtype, f"The picture was of bytes, torch.uint8, and now it is of {result.dtype}."
     changed = result != image
     assert changed.any(), "Nothing is erased. Set the square to 127."
     assert not torch.equal(result, _erased(image, 4, 1, 3)), (
@@ -53,8 +49,10 @@ def _check_erase(erase):
     assert not torch.equal(result, _erased(image, 1, 4, 2)), (
         "The square is a row and a column too small: a slice does not reach its end, so to top + side."
     )
+    grey = result[changed].unique().tolist()
+    assert grey == [127], f"The square should be grey, 127 everywhere; {grey} came."
     assert torch.equal(result, _erased(image, 1, 4, 3)), (
-        f"Erase rows 1 to 3 and columns 4 to 6; yours changes {int(changed[0].sum())} pixels, not only those 9."
+        f"Erase rows 1 to 3 and columns 4 to 6; yours changes {int(changed[0].sum())} pixels, and not those 9."
     )
     assert torch.equal(erase(image, 6, 8, 5), _erased(image, 6, 8, 5)), (
         "A square that reaches over the edge is not cut off there."
@@ -120,6 +118,10 @@ def _check_random_flip(random_flip):
     assert not all(torch.equal(flipped, other) for other in again), (
         "Two calls flipped the same pictures. Draw anew each time."
     )
+    pairs = sum((coins[1:] == coins[:-1]).float().mean().item() for coins in (flipped, *again)) / 5
+    assert abs(pairs - 0.58) < 0.06, (  # 0.3 x 0.3 + 0.7 x 0.7 of neighbours are treated alike
+        f"{pairs:.0%} of the pictures were treated like their neighbour; with a coin for each it would be 58 %."
+    )
     assert len({int(other.sum()) for other in (flipped, *again)}) > 1, (
         f"Five calls flipped exactly {int(flipped.sum())} of 2,000 pictures each. With a coin for each picture the "
         "number varies: compare len(images) random numbers with p."
@@ -153,13 +155,15 @@ def _check_epochs_for(epochs_for):
     cases = ((200, 280, 32), (800, 280, 32), (64, 20, 32), (65, 20, 32), (100, 10, 100), (3200, 20, 32), (320, 57, 32))
     for num_pictures, num_steps, batch_size in cases:
         found = epochs_for(num_pictures, num_steps, batch_size)
+        with suppress(AssertionError):
+            found = number(found)
         batches = -(-num_pictures // batch_size)
         wanted = max(1, round(num_steps / batches))
         about = (
             f"{num_pictures:,} pictures, {num_steps} steps, batches of {batch_size}: {found!r} came. "
             f"An epoch has {batches} batches"
         )
-        assert isinstance(found, Integral) or isinstance(found, float) and found.is_integer(), (
+        assert isinstance(found, int | float) and float(found).is_integer(), (
             f"{about}; expected a whole number of epochs."
         )
         assert found != num_steps * batch_size or found == wanted, f"{about}; that is a number of pictures."
@@ -192,14 +196,21 @@ def rand_augment(image, transforms, num):
 
 
 def _check_rand_augment(rand_augment):
-    not_used(rand_augment, "v2", "RandAugment", "RandomChoice", "RandomOrder")
-    transforms = [lambda image, k=k: (*image, k) for k in range(6)]
-    calls = [rand_augment((), list(transforms), 3) for _ in range(300)]
-    first = calls[0]
-    assert isinstance(first, tuple), (
-        f"Expected what the transforms make of the picture, one after the other; {_came(first)} came. "
-        "The result of one is the picture of the next."
-    )
+    transforms = [lambda image, k=k: 8 * image + k + 1 for k in range(6)]  # each leaves its number behind
+    picture = torch.zeros(3, 4, 4, dtype=torch.long)
+
+    def call(num):
+        """The numbers of the transforms that were applied, the first of them first."""
+        given = list(transforms)
+        result = rand_augment(picture.clone(), given, num)
+        assert isinstance(result, torch.Tensor) and result.shape == picture.shape, (
+            f"Expected what the transforms make of the picture, one after the other; {_came(result)} came. "
+            "The result of one is the picture of the next."
+        )
+        assert len(given) == 6, "The list of transforms has changed. The next picture is to choose among all of them."
+        return tuple(int(digit) - 1 for digit in f"{int(result[0, 0, 0]):o}" if digit != "0")
+
+    calls = [call(3) for _ in range(300)]
     assert all(len(call) == 3 for call in calls), (
         f"With num = 3, {min(map(len, calls))} to {max(map(len, calls))} transforms were applied one after the other; "
         "expected 3."
@@ -211,8 +222,8 @@ def _check_rand_augment(rand_augment):
     chosen = [sum(k in call for call in calls) for k in range(6)]
     assert min(chosen) > 0, f"Transform number {chosen.index(0)} is never chosen. All of them should have a chance."
     assert max(chosen) < 2.2 * min(chosen), f"They are not equally likely: in 300 calls they came {chosen} times."
-    assert rand_augment((), list(transforms), 0) == (), "With num = 0 the picture stays as it is."
-    assert len(rand_augment((), list(transforms), 6)) == 6, "With num = 6 all six are applied."
+    assert call(0) == (), "With num = 0 the picture stays as it is."
+    assert len(call(6)) == 6, "With num = 6 all six are applied."
     return "torchvision's has fourteen transforms, and one strength for all."
 
 
@@ -235,35 +246,45 @@ def divide_and_augment(images, num_val, num_copies, augment):
 
 
 def _check_divide(divide):
-    calls = []
+    images, num_copies = [torch.full((3, 4, 4), 100.0 * (k + 1)) for k in range(10)], 0
 
     def augment(image):
-        calls.append(image)
-        return f"{image}, copy {len(calls)}"
+        nonlocal num_copies
+        num_copies += 1
+        return image + num_copies  # the picture's number in front, the copy's behind
 
-    images = [f"picture {k}" for k in range(10)]
-    result = divide(list(images), 3, 2, augment)
-    assert isinstance(result, (tuple, list)) and len(result) == 2, (
-        f"Expected two lists, for training and for validation; {_came(result)} came."
+    def run(num_val, num):
+        """What came, as (number of the picture, number of the copy or 0)."""
+        result = pair(divide(list(images), num_val, num, augment), "two lists, for training and for validation")
+        for part in result:
+            told = f"Expected two lists of pictures; {_came(part)} came."
+            assert isinstance(part, list | tuple | torch.Tensor), told
+            assert all(isinstance(picture, torch.Tensor) and picture.shape == (3, 4, 4) for picture in part), (
+                "Expected two lists of pictures; in one of them lies something else, such as a list."
+            )
+        return [[divmod(int(picture.flatten()[0]) - 100, 100) for picture in part] for part in result]
+
+    training, validation = run(3, 2)
+    originals = [(k, 0) for k in range(10)]
+    copies = [k for k, copy in training if copy]
+    assert not any(copy for _, copy in validation), (
+        "Changed copies are in the validation list. Validation gets pictures as they are"
+        + ", and comes second: training, validation." * (sorted(training) == originals[7:])
+        + "." * (sorted(training) != originals[7:])
     )
-    training, validation = (list(part) for part in result)
-    copies = [image for image in (*training, *validation) if "copy" in str(image)]
-    of = {image.split(",")[0] for image in training if isinstance(image, str)}
-    assert not (set(validation) - set(images)), (
-        "Changed copies are in the validation list. Validation gets pictures as they are."
-    )
-    assert not of & set(validation), (
+    assert not {k for k, _ in training} & {k for k, _ in validation}, (
         "A picture of the validation list is in the training list too, itself or as a copy. Divide first."
     )
-    assert validation == images[7:], f"Expected the last 3 of 10 pictures for validation; {len(validation)} came."
-    assert training[:7] == images[:7], "The training list begins with its pictures as they are: the originals stay."
+    assert sorted(validation) == originals[7:], (
+        "Expected the last 3 of 10 pictures for validation, numbers 7, 8 and 9; "
+        f"{sorted(k for k, _ in validation)} came."
+    )
+    assert training[:7] == originals[:7], "The training list begins with its pictures as they are: the originals stay."
     assert len(copies) == 14, f"Expected 2 copies of each of 7 pictures, 14; {len(copies)} are there."
     assert len(set(training)) == 21, "Two copies are the same. Call augment anew for each copy."
-    assert all(sum(str(image).startswith(f"{original},") for image in training) == 2 for original in images[:7]), (
-        "Not each of the 7 pictures has its 2 copies."
-    )
-    whole = divide(list(images), 0, 1, augment)
-    assert list(whole[1]) == [] and len(whole[0]) == 20, (
+    assert all(copies.count(k) == 2 for k in range(7)), "Not each of the 7 pictures has its 2 copies."
+    training, validation = run(0, 1)
+    assert validation == [] and len(training) == 20, (
         "With num_val = 0 nothing is for validation. images[:-0] is empty: count from the front."
     )
     return "No copy of a validation picture is in training, and validation is as it came."
@@ -290,23 +311,30 @@ def flip_all(image, mask, box):
 
 
 def _check_flip_all(flip_all):
+    not_used(flip_all, "v2", "horizontal_flip", "horizontal_flip_bounding_boxes", "RandomHorizontalFlip")
     image = torch.arange(3 * 6 * 10.0).view(3, 6, 10)
     mask = torch.zeros(6, 10, dtype=torch.bool)
     mask[1:3, 2:5] = True
     box = torch.tensor([2.0, 1.0, 5.0, 3.0])
-    result = flip_all(image.clone(), mask.clone(), box.clone())
-    assert isinstance(result, (tuple, list)) and len(result) == 3, (
-        f"Expected three things, picture, mask and box; {type(result).__name__} came."
-    )
-    new_image, new_mask, new_box = result
+
+    def run(image, mask):
+        result = flip_all(image.clone(), mask.clone(), box.clone())
+        assert isinstance(result, (tuple, list)) and len(result) == 3, (
+            f"Expected three things, picture, mask and box; {_came(result)} came."
+        )
+        for name, old, new in zip(("picture", "mask"), (image, mask), result, strict=False):
+            assert isinstance(new, torch.Tensor) and new.shape == old.shape, (
+                f"Expected a {name} of the same shape, a tensor {tuple(old.shape)}; {_came(new)} came."
+            )
+        return result[0], result[1].to(mask.dtype), tensor(result[2], "a box of four numbers", (4,)).float()
+
+    new_image, new_mask, new_box = run(image, mask)
     assert not torch.equal(new_image, image.flip(-2)), (
         "The picture is upside down. Left and right are the last dimension."
     )
     assert torch.equal(new_image, image.flip(-1)), "The picture is not flipped left to right: image.flip(-1)."
     assert not torch.equal(new_mask, mask), "The mask stayed behind. It must be flipped just as the picture."
     assert torch.equal(new_mask, mask.flip(-1)), "The mask is not flipped left to right: mask.flip(-1)."
-    new_box = torch.as_tensor(new_box, dtype=torch.float32)
-    assert new_box.shape == (4,), f"Expected a box of four numbers; the shape {tuple(new_box.shape)} came."
     found, wanted = new_box.tolist(), [5.0, 1.0, 8.0, 3.0]
     about = f"The box {box.tolist()} of a picture 10 pixels wide became {found}; expected {wanted}."
     assert found != box.tolist(), f"{about} It stayed behind."
@@ -316,6 +344,11 @@ def _check_flip_all(flip_all):
     assert found != [4.0, 1.0, 7.0, 3.0], f"{about} Edges lie between pixels: x goes to W - x, not to W - 1 - x."
     assert found[1::2] == [1.0, 3.0], f"{about} A flip left to right leaves y as it is."
     assert found == wanted, f"{about} The new left edge is W minus the old right edge."
+    wider = run(F.pad(image, (0, 6)), F.pad(mask, (0, 6)))[2].tolist()
+    assert wider == [11.0, 1.0, 14.0, 3.0], (
+        f"In a picture 16 pixels wide the same box becomes [11.0, 1.0, 14.0, 3.0]; {wider} came. Take the width from "
+        "image.shape."
+    )
     return "Picture, mask and box agree again."
 
 
@@ -344,15 +377,18 @@ def _check_mix_up(mix_up):
     # Pictures 2 and 4 have the labels of their partners: there the shares add up to 1.
     labels, order, share = torch.tensor([0, 1, 2, 2, 1, 1]), torch.tensor([1, 2, 3, 4, 5, 0]), 0.7
     result = mix_up(images.clone(), labels.clone(), order.clone(), share, 4)
-    assert isinstance(result, (tuple, list)) and len(result) == 2, (
-        f"Expected pictures and labels; {type(result).__name__} came."
+    assert isinstance(result, (tuple, list)) and len(result) == 2, "Expected two things, pictures and labels; " + (
+        f"{len(result)} came." if isinstance(result, (tuple, list)) else f"{_came(result)} came."
     )
     mixed, targets = result
-    assert mixed.shape == images.shape, f"Expected pictures of shape {tuple(images.shape)}; {tuple(mixed.shape)} came."
-    assert targets.shape == (6, 4), (
-        f"Expected labels as probabilities, (6, 4); {tuple(targets.shape)} came. "
+    assert isinstance(mixed, torch.Tensor) and mixed.shape == images.shape, (
+        f"Expected pictures, a tensor of shape {tuple(images.shape)}; {_came(mixed)} came."
+    )
+    assert isinstance(targets, torch.Tensor) and targets.shape == (6, 4), (
+        f"Expected labels as probabilities, a tensor (6, 4); {_came(targets)} came. "
         "F.one_hot(labels, num_classes) makes them of class numbers."
     )
+    mixed = mixed.float()
 
     def pictures(first, partner):
         return torch.allclose(mixed, first * images + partner * images[order], atol=1e-5)
@@ -427,26 +463,9 @@ def make_classifier():
     return classify
 
 
-def _held_out() -> datasets.ImageDataset:
-    """Pictures that nobody has seen: new drawings of which nobody knows the seed, or the test photos, each cut a little
-    smaller and mirrored or not by chance."""
-    test_set = _pictures().test
-    seed = secrets.randbits(60)
-    if test_set.source == "critters":
-        images, labels, *_ = critters.draw_many(["cat", "dog"], 1000, seed=seed, size=SIZE)
-        images, labels = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(), torch.from_numpy(labels).long()
-    else:
-        images, labels = test_set.images.clone(), test_set.targets["label"]
-        random = torch.Generator().manual_seed(seed)
-        for k, (y, x, mirrored) in enumerate(torch.randint(0, 3, (len(images), 3), generator=random).tolist()):
-            part = v2.functional.resized_crop(images[k], y, x, SIZE - 3, SIZE - 3, [SIZE, SIZE])
-            images[k] = part.flip(2) if mirrored else part
-    return datasets.ImageDataset(images, {"label": labels}, test_set.classes, test_set.noun, test_set.source)
-
-
 def _check_lab(classify):
     classify(_pictures().train.images[:2])  # before any time goes into drawing
-    held_out = _held_out()
+    held_out = unseen(_pictures().test)
     share, score = share_right(classify, held_out)
     good, very_good = LAB_GOOD[held_out.source], LAB_VERY_GOOD[held_out.source]
     assert share >= good, (

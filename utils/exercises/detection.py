@@ -1,12 +1,14 @@
 """Exercises of notebook 11, detection."""
 
+import secrets
+
 import numpy as np
 import torch
 from torch import nn
 from torchvision.ops import box_iou
 
 from utils.critters.scenes import CLASSES, SIDE, draw_scenes
-from utils.exercises import not_used, one_thread
+from utils.exercises import came, not_used, number, one_thread, tensor
 from utils.lessons import Exercise
 
 # ---- 1. intersection over union --------------------------------------------------------------------------------------
@@ -24,9 +26,7 @@ def _check_iou(iou):
     not_used(iou, "box_iou", "generalized_box_iou", "distance_box_iou", "complete_box_iou", "_box_inter_union")
 
     def of(a, b):
-        result = torch.as_tensor(iou(torch.tensor(a), torch.tensor(b)))
-        assert result.numel() == 1, f"Expected one number for two boxes; a result of shape {tuple(result.shape)} came."
-        return result.item()
+        return number(iou(torch.tensor(a), torch.tensor(b)), "one number for two boxes")
 
     square = [0.0, 0, 10, 10]
     itself, half = of(square, square), of(square, [5.0, 0, 15, 10])
@@ -48,6 +48,11 @@ def _check_iou(iou):
     odd = of([0.0, 0, 4, 1], [1.0, -2, 3, 5])
     assert abs(odd - 2 / 16) < 1e-4, (
         f"(0, 0, 4, 1) and (1, -2, 3, 5) have 2 pixels in common, of 16; {odd:.3f} came. Is x taken for y somewhere?"
+    )
+    parts = of([0.0, 0, 0.5, 1], [0.0, 0, 1, 1])
+    assert abs(parts - 0.5) < 1e-4, (
+        f"(0, 0, 0.5, 1) and (0, 0, 1, 1) have an area of 0.5 in common, of 1; {parts:.3f} came. The corners "
+        "need not be whole numbers."
     )
     return "torchvision.ops.box_iou does it for all pairs of two lists."
 
@@ -75,7 +80,10 @@ def _check_orphans(orphans):
     overlaps = torch.tensor(
         [[0.8, 0.1, 0.0, 0.5], [0.6, 0.45, 0.0, 0.1], [0.2, 0.49, 0.3, 0.0], [0.0, 0.1, 0.2, 0.4], [0.0, 0.7, 0.1, 0.2]]
     )
-    result = torch.as_tensor(orphans(overlaps.clone()))
+    result = orphans(overlaps.clone())
+    if isinstance(result, list | tuple) and all(isinstance(one, torch.Tensor) and one.numel() == 1 for one in result):
+        result = torch.stack([one.reshape(()) for one in result])
+    result = tensor(result, "True or False for each of 4 boxes")
     assert tuple(result.shape) == (4,), (
         f"A result of shape {tuple(result.shape)} came; expected (4,), one for each of 4 boxes."
         + " You looked along the boxes: dim=0 are the anchors." * (tuple(result.shape) == (5,))
@@ -88,6 +96,8 @@ def _check_orphans(orphans):
     assert result == [False, False, True, False], (
         f"{result} came; expected only box 2 to be without an anchor, as its best IoU is 0.3."
     )
+    more = tensor(orphans(overlaps.repeat(1, 2)), "True or False for each of 8 boxes", (8,)).tolist()
+    assert more == result * 2, f"Of twice as many boxes, {more} came. Is the number of boxes written in your code?"
     return "The remedy: the best anchor of each box always learns it."
 
 
@@ -109,8 +119,9 @@ def num_outputs():
     return places * 9 * (80 + 4)
 
 
-def _check_num_outputs(number):
-    number, places = float(number), 80**2 + 40**2 + 20**2 + 10**2 + 5**2
+def _check_num_outputs(count):
+    assert not isinstance(count, tuple), f"{count} is a tuple in Python: write a number without commas."
+    count, places = number(count, "one number, such as 1000 or 2 * 500"), 80**2 + 40**2 + 20**2 + 10**2 + 5**2
     mistakes = {
         places * 84: "Each place has nine anchors.",
         places * 9: "This is the number of anchors. Each has 80 scores and 4 numbers for its box.",
@@ -121,9 +132,9 @@ def _check_num_outputs(number):
         (80 + 40 + 20 + 10 + 5) * 9 * 84: "A grid has as many rows as columns: square them.",
     }
     for value, message in mistakes.items():
-        assert number != value, message
-    assert number == places * 9 * 84, (
-        f"{number:,.0f} came. Add up the places of five grids, of 80 x 80 to 5 x 5; times anchors, times numbers each."
+        assert count != value, message
+    assert count == places * 9 * 84, (
+        f"{count:,.0f} came. Add up the places of five grids, of 80 x 80 to 5 x 5; times anchors, times numbers each."
     )
     return "76,725 anchors with 84 numbers each: 6.4 million outputs, to find a handful of objects."
 
@@ -154,9 +165,8 @@ def _check_best_threshold(best_threshold):
     recall = torch.tensor([0.99, 0.97, 0.94, 0.90, 0.85, 0.70, 0.40])
 
     def of(at_least):
-        result = torch.as_tensor(best_threshold(thresholds.clone(), precision.clone(), recall.clone(), at_least))
-        assert result.numel() == 1, f"Expected one threshold; a result of shape {tuple(result.shape)} came."
-        return round(result.item(), 4)
+        result = best_threshold(thresholds.clone(), precision.clone(), recall.clone(), at_least)
+        return round(number(result, "one threshold"), 4)
 
     result = of(0.9)
     assert result != 0.94, "This is the recall. The threshold that has it was asked for."
@@ -193,7 +203,9 @@ def speed_up():
 
 
 def _check_speed_up(ratio):
-    ratio = float(ratio)
+    assert not isinstance(ratio, tuple), f"{ratio} is a tuple in Python: a decimal number has a point, as 3.5."
+    ratio = number(ratio, "one number, such as 3.5 or 7 / 2")
+    assert ratio == ratio, "nan came, which is no number."
     slow, fast = 2000 * 15.42, 183 + 2000 * 0.12
     mistakes = {
         fast / slow: "Upside down: how many times *more* does R-CNN multiply?",
@@ -240,10 +252,9 @@ def _check_suppress(suppress):
         result = suppress(boxes.clone(), scores.clone(), overlap)
         if isinstance(result, torch.Tensor | np.ndarray):
             result = result.tolist()
+        assert isinstance(result, list | tuple), f"Expected a list of places, such as [1, 3, 4]; {came(result)} came."
+        places = [number(place, "the places of the boxes that stay, such as [1, 3, 4]") for place in result]
         wanted = f"Expected the places of the boxes that stay, such as [1, 3, 4]; {result} came."
-        assert isinstance(result, list | tuple), wanted
-        assert all(torch.as_tensor(place).numel() == 1 for place in result), wanted
-        places = [torch.as_tensor(place).item() for place in result]
         assert all(isinstance(place, int) and not isinstance(place, bool) for place in places), wanted
         return places
 
@@ -370,15 +381,26 @@ def _right(overlaps, at):
 
 
 def _check_lab(make_detector):
-    images, truths = draw_scenes(150, seed="lab")
+    images, truths = draw_scenes(150, seed=f"lab {secrets.randbits(60)}")
     with one_thread():
         detect = make_detector()
         assert callable(detect), f"make_detector returned a {type(detect).__name__}; expected a function of scenes."
-        found = [one for part in images.split(50) for one in detect(part)]
+        found = []
+        for part in images.split(50):
+            answers = detect(part)
+            assert isinstance(answers, list | tuple), (
+                f"detect gave {came(answers)}; expected a list with a dict for each of {len(part)} scenes."
+            )
+            found += answers
     wanted = {"boxes": (4,), "labels": (), "scores": ()}
     assert len(found) == len(images), f"{len(images)} scenes came; expected one dict each, and not {len(found)}."
     for one in found:
         assert isinstance(one, dict) and set(wanted) <= set(one), "Expected a dict of boxes, labels and scores each."
+        assert all(isinstance(one[name], torch.Tensor) for name in wanted), (
+            "Expected tensors in each dict; "
+            + ", ".join(f"for {name!r} {came(one[name])}" for name in wanted)
+            + " came."
+        )
         shapes = {name: tuple(one[name].shape) for name in wanted}
         assert all(shapes[name] == (len(one["scores"]), *shape) for name, shape in wanted.items()), (
             f"Shapes {shapes} came; expected boxes (K, 4), labels (K,) and scores (K,)."

@@ -8,10 +8,12 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.nn.modules.lazy import LazyModuleMixin
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm.auto import tqdm
 
-from utils.exercises import digits, one_thread
+from utils.exercises import came as _came
+from utils.exercises import digits, not_used, one_thread, pair, tensor
 from utils.lessons import Exercise
 
 
@@ -38,7 +40,9 @@ def smooth_discriminator_loss(real_logits, fake_logits, smooth=0.0):
 def _check_smooth_discriminator_loss(loss):
     generator = torch.Generator().manual_seed(0)
     real, fake = 2 * torch.randn(40, 1, generator=generator) + 1, 2 * torch.randn(24, 1, generator=generator) - 0.5
-    came = _number(loss(real.clone(), fake.clone()), "the loss")
+    inputs = real.clone().requires_grad_(), fake.clone().requires_grad_()
+    result = loss(*inputs)
+    came = _number(result, "the loss").detach()
     real_loss, fake_loss = F.softplus(-real), F.softplus(fake)
     right = real_loss.mean() + fake_loss.mean()
 
@@ -64,6 +68,12 @@ def _check_smooth_discriminator_loss(loss):
         "A sigmoid too many: binary_cross_entropy_with_logits takes the logits as they are, and applies it itself."
     )
     assert is_(right), f"Without smoothing, expected {right:.4f} (that of discriminator_loss); {came:.4f} came."
+    graph = isinstance(result, torch.Tensor) and result.requires_grad
+    gradients = torch.autograd.grad(result.sum(), inputs, allow_unused=True) if graph else [None]
+    assert all(gradient is not None and gradient.ne(0).any() for gradient in gradients), (
+        "The number is right, and no gradient comes back to both logits, so D cannot learn: "
+        "no .item(), detach() or no_grad."
+    )
     came = _number(loss(real.clone(), fake.clone(), smooth=0.1), "the loss")
     smoothed = real_loss.mean() + 0.1 * real.mean()  # (1 - s) softplus(-a) + s softplus(a)
     assert not is_(right), "smooth = 0.1 changes nothing: the targets of the reals should be 0.9."
@@ -101,17 +111,18 @@ def slopes(a):
     return -torch.sigmoid(a), -torch.sigmoid(-a)
 
 
+def _short(values: torch.Tensor) -> list:
+    return [round(value, 3) for value in values.tolist()]
+
+
 def _check_slopes(slopes):
     a = torch.tensor([-6.0, -1.0, 0.0, 2.0, 5.0])
     came = slopes(a.clone())
-    assert isinstance(came, (tuple, list)) and len(came) == 2, (
-        f"Return two tensors, that of minimax first; a {type(came).__name__} came."
+    assert isinstance(came, (tuple, list, torch.Tensor)) and len(came) == 2, (
+        f"Return two tensors, that of minimax first; {_came(came)} came."
     )
-    came = [torch.as_tensor(value, dtype=torch.float32) for value in came]
-    assert all(value.shape == a.shape for value in came), (
-        f"One slope for each logit: expected shapes {tuple(a.shape)}; "
-        f"{' and '.join(str(tuple(value.shape)) for value in came)} came."
-    )
+    told = "two tensors. One slope for each logit: each"
+    came = [tensor(value, told, a.shape).detach().float() for value in pair(came, told)]
     right = -torch.sigmoid(a), -torch.sigmoid(-a)
 
     def is_(*values):
@@ -128,8 +139,7 @@ def _check_slopes(slopes):
     )
     for name, value, expected in zip(("minimax", "the non-saturating loss"), came, right, strict=True):
         assert torch.allclose(value, expected, atol=1e-5), (
-            f"Of {name}, at the logits {a.tolist()}: expected {expected.numpy().round(3).tolist()}; "
-            f"{value.numpy().round(3).tolist()} came."
+            f"Of {name}, at the logits {a.tolist()}: expected {_short(expected)}; {_short(value)} came."
         )
     return "At a logit of -6, where D is sure of a fake, the slope of minimax is -0.002, the other one nearly -1."
 
@@ -217,6 +227,7 @@ def update_average(average, model, decay=0.99):
 
 
 def _check_update_average(update_average):
+    not_used(update_average, "AveragedModel", "get_ema_multi_avg_fn", "get_ema_avg_fn", "ema_update")
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4))
     average = copy.deepcopy(model)
@@ -287,11 +298,12 @@ def _check_with_batch_std(with_batch_std):
     x = x + torch.arange(3)[:, None, None]
     result = with_batch_std(x.clone())
     assert isinstance(result, torch.Tensor) and result.ndim == 4, (
-        f"Expected a tensor (N, C + 1, H, W); {getattr(result, 'shape', type(result).__name__)} came."
+        f"Expected a tensor (N, C + 1, H, W); {_came(result)} came."
     )
     assert result.shape == (6, 4, 4, 5), (
         f"x has the shape (6, 3, 4, 5); expected (6, 4, 4, 5), one channel more; {tuple(result.shape)} came."
     )
+    result = result.float()
     assert torch.equal(result[:, :3], x), (
         "The first channels should be x itself, unchanged, with the new one after them."
     )
@@ -304,6 +316,9 @@ def _check_with_batch_std(with_batch_std):
         "This is one standard deviation of everything. Over the batch: dim=0, at each channel and place, then the mean."
     )
     assert not is_(x.std(dim=0).mean()), "Nearly: with unbiased=False (dividing by N, not by N - 1)."
+    assert not is_(x.var(dim=0, unbiased=False).mean().sqrt()), (
+        "This is the root of the mean variance; asked for is the mean of the standard deviations."
+    )
     assert not is_(x.var(dim=0, unbiased=False).mean()), "This is the variance; take the standard deviation."
     assert not is_(x.std(dim=(1, 2, 3), unbiased=False)[:, None, None]), (
         "This is the spread within each picture. Asked for is the spread between the pictures of the batch: dim=0."
@@ -312,6 +327,10 @@ def _check_with_batch_std(with_batch_std):
         "The new channel should hold the same number everywhere: take the mean over channels and places."
     )
     assert is_(right), f"Expected {right:.4f} in the new channel; {extra.flatten()[0]:.4f} came."
+    alike = with_batch_std(torch.ones(8, 5, 6, 6))
+    assert isinstance(alike, torch.Tensor) and alike.shape == (8, 6, 6, 6) and (alike[:, 5] == 0).all(), (
+        "Eight pictures of 5 channels that are all alike should get a sixth channel of zeros."
+    )
     return "A collapsed batch gives itself away: its new channel is nearly 0, and D needs one weight to notice."
 
 
@@ -397,6 +416,10 @@ def _check_critic_step(critic_step):
         "cut to [-c, c] where they are beyond."
     )
     assert torch.isclose(came, right(before), atol=1e-4), f"Return the loss, {right(before):.4f}; {came:.4f} came."
+    assert fake.grad_fn is not None, (
+        "detach_() has cut `fake` itself off from the generator, which cannot learn from it any more. "
+        "fake.detach(), without the underscore."
+    )
     assert generator.weight.grad is None, "The generator got gradients, but it is not its turn. Use fake.detach()."
     return (
         "Clipping keeps the critic's slope bounded. Gulrajani et al. 2017 do it better, with a penalty on the gradient."
@@ -459,6 +482,8 @@ def _check_any_generator(any_generator):
         assert isinstance(network, nn.Module), f"Return the network, an nn.Module; a {type(network).__name__} came."
         ups = [layer for layer in network.modules() if isinstance(layer, nn.ConvTranspose2d)]
         num = side.bit_length() - 2
+        if any(isinstance(layer, LazyModuleMixin) for layer in ups):
+            network(torch.randn(5, z_dim))  # lazy layers learn their sizes
         assert len(ups) == num, (
             f"{asked}: expected {num} transposed convolutions, one to 4 x 4 and then one for each doubling; "
             f"{len(ups)} came."

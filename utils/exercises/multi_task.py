@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from functools import cache
-from numbers import Real
 
 import numpy as np
 import torch
@@ -11,14 +10,34 @@ from torch import nn
 from torchvision.ops import roi_align
 
 from utils import datasets
-from utils.exercises import not_used, share_right
+from utils.exercises import came as _came
+from utils.exercises import not_used, number, pair, share_right, unseen
 from utils.lessons import Exercise
 from utils.models import num_parameters
 
 
-def _came(value) -> str:
-    """What came, for a message: a tensor's shape, else the type."""
-    return f"shape {tuple(value.shape)}" if isinstance(value, torch.Tensor) else f"a {type(value).__name__}"
+class _Counted(nn.Linear):
+    """A linear layer that writes its name into a list whenever it runs, by a call or by forward()."""
+
+    runs, name = None, ""
+
+    def counting(self, runs: list, name: str):
+        self.runs, self.name = _Runs(runs), name
+        return self
+
+    def forward(self, x):
+        self.runs.list.append(self.name)
+        return super().forward(x)
+
+
+class _Runs:
+    """Keeps one list for a layer and its copies."""
+
+    def __init__(self, runs: list):
+        self.list = runs
+
+    def __deepcopy__(self, memo):
+        return self
 
 
 # ---- 1. mirror boxes -------------------------------------------------------------------------------------------------
@@ -41,6 +60,7 @@ def _check_mirror_boxes(mirror_boxes):
         f"{_came(result)} came. "
         "torch.stack(columns, dim=1) puts columns side by side."
     )
+    result = result.to(boxes.dtype)
     assert not torch.equal(result, boxes), "The boxes have not moved."
     assert not torch.equal(result, torch.stack([64 - x1, y1, 64 - x2, y2], dim=1)), (
         "Your boxes have their right side on the left: x1 must stay the smaller one. "
@@ -52,8 +72,11 @@ def _check_mirror_boxes(mirror_boxes):
     assert torch.equal(result, torch.stack([64 - x2, y1, 64 - x1, y2], dim=1)), (
         f"The box {boxes[0].tolist()} in a picture 64 pixels wide becomes [34, 5, 54, 25]; {result[0].tolist()} came."
     )
-    wide = mirror_boxes(boxes.clone(), 100)
-    assert torch.allclose(wide[:, 0], 100 - x2), "A picture 100 pixels wide is mirrored like one of 64. Use width."
+    wide = mirror_boxes(boxes.repeat(2, 1), 100)
+    assert wide.shape == (6, 4), f"With six boxes instead of three, expected (6, 4); {_came(wide)} came."
+    assert torch.allclose(wide.to(boxes.dtype), torch.stack([100 - x2, y1, 100 - x1, y2], dim=1).repeat(2, 1)), (
+        "A picture 100 pixels wide is mirrored like one of 64. Use width."
+    )
     return "Mirrored twice, a box is where it was."
 
 
@@ -81,9 +104,9 @@ class _Tiny(nn.Module):
 
     def __init__(self, heads):
         super().__init__()
-        self.encoder, self.heads, self.runs = nn.Linear(6, 5), nn.ModuleDict(heads), []
+        self.encoder, self.heads, self.runs = _Counted(6, 5), nn.ModuleDict(heads), []
         for name, part in [("encoder", self.encoder), *self.heads.items()]:
-            part.register_forward_hook(lambda *_, name=name: self.runs.append(name))
+            part.counting(self.runs, name)
 
     def forward(self, images):
         features = self.encoder(images)
@@ -92,7 +115,7 @@ class _Tiny(nn.Module):
 
 def _check_ask(ask):
     torch.manual_seed(0)
-    network = _Tiny({"age": nn.Linear(5, 1), "mood": nn.Linear(5, 4), "size": nn.Linear(5, 2)})
+    network = _Tiny({"age": _Counted(5, 1), "mood": _Counted(5, 4), "size": _Counted(5, 2)})
     images = torch.randn(3, 6)
     for tasks in (["mood", "age"], ["size"]):
         expected = network(images)
@@ -145,8 +168,9 @@ def _check_masked_loss(masked_loss):
         weight = torch.tensor([[0.3, -0.2, 0.5], [0.1, 0.4, -0.3]], requires_grad=True)
         outputs = (x @ weight).reshape(targets.shape)
         loss = masked_loss(loss_fn, outputs, targets.clone())
-        one = isinstance(loss, torch.Tensor) and loss.shape == ()
+        one = isinstance(loss, torch.Tensor) and loss.numel() == 1
         assert one, f"Expected one number, a tensor of shape (); {_came(loss)} came."
+        loss = loss.reshape(())
         assert loss.requires_grad, (
             "The loss has lost its graph, so nothing can be learned from it. No .item() and no torch.tensor(...)."
         )
@@ -175,8 +199,13 @@ def _check_masked_loss(masked_loss):
         f"Where no row is known, expected the loss 0 and a gradient of 0; {loss} came. The mean of nothing is NaN: "
         "0 * outputs.sum() is 0, and keeps the graph."
     )
-    loss, _ = run(F.mse_loss, targets[:, None].expand(5, 2, 3).clone(), x=x.repeat_interleave(2, dim=0))
-    assert loss.isfinite(), "With targets (N, 2, 3), as masks have them, the loss is not a number."
+    pictures = targets[:, None].repeat(1, 2, 1)  # (N, 2, 3), as masks have it; of rows 1 and 3 one half is known
+    pictures[[1, 3], 1] = 7.0
+    loss, _ = run(F.mse_loss, pictures, x=x.repeat_interleave(2, dim=0))
+    assert torch.isclose(loss, _by_hand(F.mse_loss, x, targets, known)[0], atol=1e-5), (
+        f"With targets (N, 2, 3), as masks have them, the loss is {loss:.4f}. A picture counts as known only if all of "
+        "it is there: look along all dimensions but the first, flatten(start_dim=1)."
+    )
     return "Loss and gradient are right, also for a batch in which nothing is known."
 
 
@@ -208,14 +237,18 @@ def ask_twice(network, images):
     }
 
 
+class _LabelAndMask(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.pixels, self.classes = nn.Conv2d(3, 1, 3, padding=1), nn.Linear(3 * 6 * 8, 2)
+
+    def forward(self, images):
+        return {"label": self.classes(images.flatten(1)), "mask": self.pixels(images)[:, 0]}
+
+
 def _check_ask_twice(ask_twice):
     torch.manual_seed(0)
-    pixels, classes = nn.Conv2d(3, 1, 3, padding=1), nn.Linear(3 * 6 * 8, 2)
-    images = torch.randn(4, 3, 6, 8)
-
-    def network(images):
-        return {"label": classes(images.flatten(1)), "mask": pixels(images)[:, 0]}
-
+    network, images = _LabelAndMask(), torch.randn(4, 3, 6, 8)
     with torch.no_grad():
         outputs, first, second = ask_twice(network, images.clone()), network(images), network(images.flip(3))
         assert isinstance(outputs, dict) and set(outputs) >= {"label", "mask"}, (
@@ -223,6 +256,10 @@ def _check_ask_twice(ask_twice):
             f"{f'the keys {sorted(outputs)}' if isinstance(outputs, dict) else _came(outputs)} came."
         )
         label, mask = outputs["label"], outputs["mask"]
+        assert isinstance(label, torch.Tensor) and isinstance(mask, torch.Tensor), (
+            f"Expected a tensor for 'label' and for 'mask'; {_came(label)} and {_came(mask)} came."
+        )
+        label, mask = label.float(), mask.float()
         assert label.shape == (4, 2) and mask.shape == (4, 6, 8), (
             f"Expected the shapes (4, 2) and (4, 6, 8); {tuple(label.shape)} and {tuple(mask.shape)} came."
         )
@@ -276,15 +313,16 @@ def _check_equal_pull(equal_pull):
     loss_a, loss_b = heads[0](features).square().mean(), 30 * heads[1](features)[:2].sum(dim=1).square().mean()
     gradients = [torch.autograd.grad(loss, shared, retain_graph=True) for loss in (loss_a, loss_b)]
     a, b = (torch.cat([g.flatten() for g in of_loss]).norm().item() for of_loss in gradients)
-    result = equal_pull(loss_a, loss_b, shared)
-    assert isinstance(result, Real) or isinstance(result, torch.Tensor) and result.numel() == 1, (
-        f"Expected one number; {_came(result)} came."
-    )
-    assert all(parameter.grad is None for parameter in shared), (
-        "The parameters' .grad has changed: backward() adds to it, and the next training step would use it. "
+    parameters = [*shared, *(parameter for head in heads for parameter in head.parameters())]
+    for parameter in parameters:
+        parameter.grad = torch.full_like(parameter, 0.5)  # of the step before
+    w = number(equal_pull(loss_a, loss_b, shared))
+    untouched = [parameter.grad is not None and parameter.grad.eq(0.5).all() for parameter in parameters]
+    assert all(untouched), (
+        "A .grad has changed, of the shared parameters or of the heads: backward() adds to it. "
         "Use torch.autograd.grad(loss, shared, retain_graph=True)."
     )
-    w, parts = float(result), [[g.norm().item() for g in of_loss] for of_loss in gradients]
+    parts = [[g.norm().item() for g in of_loss] for of_loss in gradients]
 
     def close(other):
         return abs(w - other) < 1e-3 * abs(other)
@@ -328,11 +366,12 @@ def _check_paired_gain(paired_gain):
     theirs = np.array([0.61, 0.74, 0.69, 0.80, 0.66])
     ours = theirs + np.array([0.03, 0.02, 0.04, 0.03, 0.01])
     gains = ours - theirs
-    result = paired_gain(ours.copy(), theirs.copy())
-    assert isinstance(result, tuple | list) and len(result) == 2, (
-        f"Expected two numbers, the mean gain and its standard deviation; {_came(result)} came."
-    )
-    mean, deviation = (float(value) for value in result)
+
+    def run(ours, theirs):
+        result = pair(paired_gain(ours.copy(), theirs.copy()), "two numbers, the mean gain and its standard deviation")
+        return [number(value, "one number each") for value in result]
+
+    mean, deviation = run(ours, theirs)
     assert abs(mean + gains.mean()) > 1e-6, "The sign: a gain is ours minus theirs."
     assert abs(mean - gains.mean()) < 1e-6, f"The mean gain is {gains.mean():.4f}; {mean:.4f} came."
     a, b = ours.std(ddof=1), theirs.std(ddof=1)
@@ -347,6 +386,10 @@ def _check_paired_gain(paired_gain):
     )
     assert abs(deviation - gains.std(ddof=1)) < 1e-6, (
         f"The standard deviation of the gains is {gains.std(ddof=1):.4f}; {deviation:.4f} came."
+    )
+    three = run(ours[:3], theirs[:3])
+    assert np.allclose(three, [gains[:3].mean(), gains[:3].std(ddof=1)], atol=1e-6), (
+        "Right for five seeds, and not for three. Is a 5 or a 4 written in your code?"
     )
     return f"Between seeds, accuracy differs by {b:.3f}, but the gain by only {deviation:.3f}."
 
@@ -370,13 +413,16 @@ def uncertainty_loss(losses, log_variances):
 
 
 def _check_uncertainty_loss(uncertainty_loss):
-    losses, s = torch.tensor([0.7, 0.2, 300.0]), torch.tensor([0.3, -1.0, 5.0], requires_grad=True)
+    losses = torch.tensor([0.7, 0.2, 300.0], requires_grad=True)
+    s = torch.tensor([0.3, -1.0, 5.0], requires_grad=True)
     result = uncertainty_loss(losses, s)
-    assert isinstance(result, torch.Tensor) and result.shape == (), (
+    assert isinstance(result, torch.Tensor) and result.numel() == 1, (
         "Expected the total, one number; "
         f"{f'shape {tuple(result.shape)}' if isinstance(result, torch.Tensor) else type(result).__name__} came. "
         "Is the sum over the tasks taken?"
     )
+
+    result = result.float().reshape(())
 
     def like(other):
         return torch.allclose(result, other, rtol=1e-4)
@@ -399,6 +445,17 @@ def _check_uncertainty_loss(uncertainty_loss):
     )
     assert result.requires_grad, (
         "The log-variances get no gradient, so they cannot be learned. No .item(), .detach() or no_grad."
+    )
+    found = torch.autograd.grad(result, (losses, s), allow_unused=True)
+    wanted = torch.autograd.grad((weighted + s / 2).sum(), (losses, s))
+    for what, gradient, right in zip(("losses", "log-variances"), found, wanted, strict=True):
+        assert gradient is not None and torch.allclose(gradient, right, rtol=1e-4), (
+            f"The total is right, and the gradient of the {what} is not: it was cut off on the way. "
+            "No .item(), .detach() or torch.tensor(...)."
+        )
+    six = uncertainty_loss(losses.repeat(2), s.repeat(2))
+    assert torch.isclose(six.float(), 2 * (weighted + s / 2).sum(), rtol=1e-4).all(), (
+        "Right for three tasks, and not for six: work with the whole tensors, not with their elements one by one."
     )
     return "At its best s, every term is as large as the others, whatever the unit of its loss."
 
@@ -431,23 +488,25 @@ def shared_network(encoder, heads):
 
 def _check_shared_network(shared_network):
     torch.manual_seed(0)
-    encoder, heads = nn.Linear(6, 5), {"age": nn.Linear(5, 1), "mood": nn.Linear(5, 4), "size": nn.Linear(5, 2)}
+    calls, images = [], torch.randn(3, 6)
+    encoder = _Counted(6, 5).counting(calls, "encoder")
+    heads = {"age": nn.Linear(5, 1), "mood": nn.Linear(5, 4), "size": nn.Linear(5, 2)}
     network = shared_network(encoder, dict(heads))
     assert isinstance(network, nn.Module), (
         f"Expected an nn.Module; a {type(network).__name__} came. (Return an object, not its class.)"
     )
-    calls, images = [], torch.randn(3, 6)
-    inside = [part for part in network.modules() if isinstance(part, nn.Linear) and part.in_features == 6]
-    hooks = [part.register_forward_hook(lambda *_: calls.append(1)) for part in {encoder, *inside}]  # a copy counts too
+    assert type(network).forward is not nn.Module.forward or "forward" in vars(network), (
+        f"A {type(network).__name__} has no forward. Write a class with one."
+    )
+    calls.clear()
     outputs = network(images)
-    for hook in hooks:
-        hook.remove()
+    num_calls = len(calls)
     assert isinstance(outputs, dict) and set(outputs) == set(heads), (
         f"Expected a dict with an answer to each of age, mood and size; "
         f"{f'the keys {sorted(outputs)}' if isinstance(outputs, dict) else f'a {type(outputs).__name__}'} came."
     )
-    assert len(calls) == 1, (
-        f"The encoder ran {len(calls)} times for one call. Run it once, before the loop over the heads: "
+    assert num_calls == 1, (
+        f"The encoder ran {num_calls} times for one call. Run it once, before the loop over the heads: "
         "that is what sharing saves."
     )
     for task, head in heads.items():
@@ -459,6 +518,17 @@ def _check_shared_network(shared_network):
     assert named == wanted, (
         f"network.parameters() gives {named} numbers, and encoder and heads have {wanted}: "
         "an optimizer would miss the rest. A plain dict hides its modules; nn.ModuleDict shows them."
+    )
+    total = sum(output.sum() for output in outputs.values())
+    gradients = (
+        torch.autograd.grad(total, list(network.parameters()), allow_unused=True) if total.requires_grad else [None]
+    )
+    assert all(gradient is not None for gradient in gradients), (
+        "No gradient comes back to all parameters, so they cannot learn: no detach() and no no_grad in forward."
+    )
+    other = shared_network(_Counted(6, 5).counting(calls, "encoder"), {"breed": nn.Linear(5, 7)})(images)
+    assert isinstance(other, dict) and set(other) == {"breed"}, (
+        "With one head, breed, instead of three, its answer was expected. Loop over `heads`, whatever their names."
     )
     return "The encoder runs once, however many tasks there are."
 
@@ -483,11 +553,9 @@ LAB_GOOD = {"critters": 0.75, "photos": 0.6}
 
 def _encoder():
     channels, layers = [3, 16, 32, 64, 64], []
-    for number in range(4):
-        convolution = nn.Conv2d(
-            channels[number], channels[number + 1], 3, 2 if number == 0 else 1, padding=1, bias=False
-        )
-        layers += [convolution, nn.BatchNorm2d(channels[number + 1]), nn.ReLU()] + [nn.MaxPool2d(2)] * (number > 0)
+    for layer in range(4):
+        convolution = nn.Conv2d(channels[layer], channels[layer + 1], 3, 2 if layer == 0 else 1, padding=1, bias=False)
+        layers += [convolution, nn.BatchNorm2d(channels[layer + 1]), nn.ReLU()] + [nn.MaxPool2d(2)] * (layer > 0)
     return nn.Sequential(*layers)
 
 
@@ -555,7 +623,7 @@ def make_classifier():
 
 def _check_lab(classify):
     test_set = datasets.pets(num_train=1200, num_val=200, num_test=1000, size=64).test
-    (share, score), good = share_right(classify, test_set), LAB_GOOD[test_set.source]
+    (share, score), good = share_right(classify, unseen(test_set)), LAB_GOOD[test_set.source]
     always = max(test_set.counts().values()) / len(test_set)
     assert share >= good, (
         f"{score}; always the same answer gives {always:.0%}, and {good:.0%} counts as good. "

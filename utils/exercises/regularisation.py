@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from utils import critters, models
-from utils.exercises import not_used, one_thread
+from utils.exercises import came, not_used, number, one_thread, pair, tensor
 from utils.lessons import Exercise
 
 # ---- 1. learned by heart ---------------------------------------------------------------------------------------------
@@ -24,9 +24,8 @@ def _check_by_heart(by_heart):
     truth = torch.tensor([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 0, 1])
     labels = torch.tensor([0, 1, 2, 3, 4, 5, 6, 3, 2, 1, 5, 6])  # the last five are wrong
     answers = torch.tensor([0, 1, 2, 3, 4, 9, 8, 3, 2, 9, 5, 7])
-    answer = torch.as_tensor(by_heart(answers.clone(), labels.clone(), truth.clone()))
-    assert answer.numel() == 1, f"Expected one number, a share; a result of shape {tuple(answer.shape)} came."
-    answer, wrong, repeated = answer.double(), labels != truth, answers == labels
+    answer = number(by_heart(answers.clone(), labels.clone(), truth.clone()), "one number, a share")
+    answer, wrong, repeated = torch.tensor(answer).double(), labels != truth, answers == labels
 
     def is_(share):
         return torch.isclose(answer, torch.as_tensor(share).double(), atol=1e-3)
@@ -40,6 +39,8 @@ def _check_by_heart(by_heart):
     )
     assert not is_((answers != labels)[wrong].double().mean()), f"{about}: how often it does *not* repeat them."
     assert is_(3 / 5), f"{about}; expected 0.6."
+    fewer = number(by_heart(answers[:9].clone(), labels[:9].clone(), truth[:9].clone()), "one number, a share")
+    assert abs(fewer - 1) < 1e-3, f"Of the first nine pictures 2 of 2 wrong labels are repeated, 1; {fewer:.3f} came."
     return "3 of 5 wrong labels were learned by heart."
 
 
@@ -68,13 +69,17 @@ def _check_dropout(dropout):
     x = torch.rand(40, 10, 8, 8, generator=torch.Generator().manual_seed(0)) + 1
     before = x.clone()
     in_use = dropout(x, 0.2, False)
+    assert isinstance(in_use, torch.Tensor), f"Expected a tensor; {came(in_use)} came."
     assert torch.equal(in_use, before), (
         "When not training, all numbers stay as they are: no zeros, "
         "and no factor either (the factor is applied in training)."
     )
     result = dropout(x, 0.2, True)
     assert torch.equal(x, before), "Your function changes the tensor that it was given. Make a new one."
-    assert result.shape == x.shape, f"Expected the shape {tuple(x.shape)}; {tuple(result.shape)} came."
+    assert isinstance(result, torch.Tensor) and result.shape == x.shape, (
+        f"Expected a tensor of shape {tuple(x.shape)}; {came(result)} came."
+    )
+    result = result.float()
     off = result == 0
     share = off.float().mean().item()
     assert share > 0, "In training no number was turned off."
@@ -98,11 +103,12 @@ def _check_dropout(dropout):
     assert not torch.equal(off, dropout(x, 0.2, True) == 0), (
         "Two calls turned off the same numbers. Draw anew each time."
     )
-    half = dropout(x, 0.5, True)
+    half = dropout(x.flatten(1), 0.5, True).float()  # two dimensions
+    x = x.flatten(1)
     assert abs((half == 0).float().mean() - 0.5) < 0.02 and torch.allclose(half[half != 0], 2 * x[half != 0]), (
         "Right with p = 0.2, but not with p = 0.5. Is p used?"
     )
-    return f"{share:.0%} are off, and the mean is {result.mean() / x.mean():.2f} of what it was."
+    return f"{share:.0%} are off, and the mean is {result.mean() / before.mean():.2f} of what it was."
 
 
 dropout_by_hand = Exercise(
@@ -126,8 +132,9 @@ def elastic_net(model, l1, l2):
 
 def _check_elastic_net(elastic_net):
     torch.manual_seed(0)
-    model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(8, 3))
-    weights = [model[0].weight, model[3].weight]
+    block = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2))
+    model = nn.Sequential(block, nn.Flatten(), nn.Linear(8, 3))
+    weights = [block[0].weight, model[2].weight]
     absolute, squares = sum(w.abs().sum() for w in weights), sum(w.square().sum() for w in weights)
     penalty = elastic_net(model, 0.5, 2.0)
     assert isinstance(penalty, torch.Tensor), (
@@ -136,9 +143,20 @@ def _check_elastic_net(elastic_net):
     assert penalty.numel() == 1, f"Expected one number; the shape {tuple(penalty.shape)} came. Sum over all weights."
     assert penalty.requires_grad, "The penalty has no gradient, so it cannot change the weights. No detach, no no_grad."
 
+    gradients = torch.autograd.grad(penalty.sum(), weights, allow_unused=True, retain_graph=True)
+    penalty = penalty.detach().float().reshape(())
+
     def is_(value):
         return torch.isclose(penalty, torch.as_tensor(value).detach(), rtol=1e-4).all()
 
+    def alone(w):
+        return 0.5 * w.abs().sum() + 2 * w.square().sum()
+
+    assert not is_(alone(weights[1])), (
+        "The convolution is missing: only the last layer is in it. It may lie in a block: model.modules() finds every "
+        "layer, however deep."
+    )
+    assert not is_(alone(weights[0])), "The linear layer is missing: only the convolution is in it."
     everything = list(model.parameters())
     assert not is_(sum(0.5 * w.abs().sum() + 2 * w.square().sum() for w in everything)), (
         "You penalise all parameters. Biases and all that belongs to batch norm are left alone."
@@ -161,6 +179,11 @@ def _check_elastic_net(elastic_net):
     )
     assert is_(0.5 * absolute + 2 * squares), (
         f"The penalty is {penalty.item():.3f}; expected {(0.5 * absolute + 2 * squares).item():.3f}."
+    )
+    right = torch.autograd.grad(0.5 * absolute + 2 * squares, weights)
+    assert all(g is not None and torch.allclose(g, r, atol=1e-4) for g, r in zip(gradients, right, strict=True)), (
+        "The number is right, and its gradient is not: it was cut off from the weights on the way. "
+        "No .item(), .detach(), .data or torch.tensor(...)."
     )
     return "With l2 = 0 it is L1 (lasso), with l1 = 0 it is L2 (ridge)."
 
@@ -189,16 +212,17 @@ def _check_decay_step(decay_step):
     w, g, v = torch.randn(3, 5, generator=generator, dtype=torch.float64)
     lr, momentum, decay = 0.1, 0.9, 0.4
     result = decay_step(w.clone(), g.clone(), v.clone(), lr, momentum, decay)
-    assert isinstance(result, (tuple, list)) and len(result) == 2, (
-        f"Expected two tensors, the new weights and the new velocity; {type(result).__name__} came."
+    new_w, new_v = (
+        tensor(part, "two tensors, each", (5,))
+        for part in pair(result, "two tensors, the new weights and the new velocity")
     )
-    new_w, new_v = result
     right_v = momentum * v + g
     right_w = (1 - lr * decay) * w - lr * right_v
 
     def same(a, b):
-        return torch.allclose(torch.as_tensor(a).double(), b, atol=1e-6)
+        return torch.allclose(a.double(), b, atol=1e-6)
 
+    assert not (same(new_v, right_w) and same(new_w, right_v)), "The other way round: the weights come first."
     assert not same(new_v, right_v + decay * w), (
         "The decay is in the velocity: that is L2, as SGD(weight_decay=...) has it. Decay the weights only."
     )
@@ -239,10 +263,10 @@ def best_and_last():
 
 
 def _check_best_and_last(answer):
-    assert isinstance(answer, (tuple, list)) and len(answer) == 2, (
-        f"Expected two epochs, such as (1, 2); {answer!r} came."
-    )
-    found = tuple(int(number) for number in answer)
+    epochs = pair(answer, "two epochs, such as (1, 2)")
+    found = tuple(number(epoch, "two whole numbers, such as (1, 2)") for epoch in epochs)
+    assert all(float(epoch).is_integer() for epoch in found), f"Expected numbers of epochs, from 0 to 8; {found} came."
+    found = tuple(map(int, found))
     assert found[0] != 8, "Epoch 8 has the lowest loss of all, but training has stopped before it: nobody ever sees it."
     assert found != (7, 4), "The other way round: first the epoch whose weights are taken, then the last one."
     assert found != (5, 8), "Epochs are numbered from 0."
@@ -275,16 +299,13 @@ def _check_lead(lead):
     none = torch.tensor([0.80, 0.84, 0.78, 0.86, 0.82, 0.79, 0.85, 0.81, 0.83, 0.80], dtype=torch.float64)
     way = none + torch.tensor([1, 3, 2, 2, 1, 3, 2, 2, 3, 1], dtype=torch.float64) / 100
     result = lead(way.clone(), none.clone())
-    assert isinstance(result, (tuple, list)) and len(result) == 2, (
-        f"Expected two numbers, the mean lead and half the width of its interval; {type(result).__name__} came."
-    )
-    mean, half = (torch.as_tensor(number).double() for number in result)
-    assert mean.numel() == 1 and half.numel() == 1, "Expected one number each."
+    numbers = pair(result, "two numbers, the mean lead and half the width of its interval")
+    mean, half = (torch.tensor(number(value, "one number each")).double() for value in numbers)
     difference = way - none
     spread = difference.std()
 
-    def is_(number, value):
-        return torch.isclose(number, torch.as_tensor(value).double(), rtol=1e-3)
+    def is_(came, value):
+        return torch.isclose(came, torch.as_tensor(value).double(), rtol=1e-3)
 
     assert not is_(mean, -difference.mean()), "The sign: the lead is positive where `way` is better."
     assert is_(mean, difference.mean()), f"The mean lead is {difference.mean():.3f}; {mean.item():.3f} came."
@@ -325,28 +346,36 @@ def shrink(w, amount):
     return torch.sign(w) * (w.abs() - amount).clamp(min=0)
 
 
+def _short(values):
+    return [round(value, 3) for value in values.flatten().tolist()]
+
+
 def _check_shrink(shrink):
     not_used(shrink, "softshrink", "Softshrink")
     w = torch.tensor([[-0.5, -0.1, -0.02, 0.0], [0.03, 0.05, 0.2, 1.0]])
     before = w.clone()
     result = shrink(w.clone(), 0.05)
     assert isinstance(result, torch.Tensor) and result.shape == w.shape, (
-        f"Expected a tensor of the same shape, {tuple(w.shape)}; "
-        f"{tuple(result.shape) if isinstance(result, torch.Tensor) else type(result).__name__} came."
+        f"Expected a tensor of the same shape, {tuple(w.shape)}; {came(result)} came."
     )
+    result = result.float()
     assert not torch.allclose(result, w * 0.95), "A share of each weight: that is decay. Take the same amount from all."
     assert not torch.allclose(result, torch.where(w.abs() > 0.05, w, 0)), (
         "Small weights are zero, but the large ones are as they were. All move towards zero by 0.05."
     )
     small = w.abs() < 0.05
     assert not (result[small] != 0).any(), (
-        f"{w[small].tolist()} became {[round(v, 3) for v in result[small].tolist()]}: "
-        "a weight must not go past zero. It stays there."
+        f"{_short(w[small])} became {_short(result[small])}: a weight must not go past zero. It stays there."
     )
     assert not (result[w < -0.05] == 0).all(), "Negative weights have become zero. They move up, towards zero."
     assert (result[w < -0.05] > w[w < -0.05]).all(), "Negative weights move away from zero. Towards it is up for them."
     expected = before.sign() * (before.abs() - 0.05).clamp(min=0)
-    assert torch.allclose(result, expected, atol=1e-6), f"Expected {expected.tolist()}; {result.tolist()} came."
+    assert not torch.allclose(result, expected.abs()), "The sign of the negative weights is lost."
+    assert torch.allclose(result, expected, atol=1e-6), f"Expected {_short(expected)}; {_short(result)} came."
+    more = tensor(shrink(w.clone(), 0.15), "a tensor", w.shape).float()
+    assert torch.allclose(more, w.sign() * (w.abs() - 0.15).clamp(min=0), atol=1e-6), (
+        "Right with amount = 0.05, and not with 0.15. Is amount used?"
+    )
     return "After each step with lr, shrink(w, lr * l1) is the L1 penalty, with weights that are exactly zero."
 
 
@@ -380,14 +409,17 @@ def _check_early_stopping(early_stopping):
         ([3.0, 4.0, 5.0, 2.0], 2, 0, 2),
         ([3.0, 2.0, 1.0], 5, 2, 2),
         ([2.0, 2.0, 2.0, 1.0], 2, 0, 2),
+        ([5.0, 6.0, 4.0, 6.0, 3.0, 6.0, 6.0], 2, 4, 6),  # two bad ones, and not in a row
     )
     for losses, patience, best, last in cases:
         result = early_stopping(list(losses), patience)
-        assert isinstance(result, (tuple, list)) and len(result) == 2, (
-            f"Expected two numbers, the best epoch and the last one; {result!r} came."
-        )
-        found = tuple(result)
+        two = "two numbers, the best epoch and the last one"
+        found = tuple(number(value, two) for value in pair(result, two))
         about = f"With the losses {losses} and patience {patience}: expected {(best, last)}, {found} came."
+        assert losses[0] != losses[1] or found[0] == best, (
+            f"{about} An equal loss is no new lowest one: the first of the three is the best."
+        )
+        assert best == last or found != (last, best), f"{about} The best one comes first."
         whole = losses.index(min(losses))
         assert found[0] == best or found[0] != whole, (
             f"{about} Epoch {whole} has the lowest loss of all, but training has stopped before it: "
@@ -397,7 +429,7 @@ def _check_early_stopping(early_stopping):
         assert not (found[0] == best and found[1] == last + 1), (
             f"{about} You wait one epoch too long: stop when `patience` epochs in a row brought nothing."
         )
-        assert not (found[0] == best and found[1] < last), (
+        assert not found[1] < last, (
             f"{about} You stop too early. A new lowest loss starts the count anew; a rise alone does not end it."
         )
         assert found == (best, last), f"{about} Keep the best epoch so far, and compare each loss with its loss."
@@ -457,7 +489,7 @@ def make_classifier():
 
 def _check_lab(classify):
     x, y = _features(num=600, seed=secrets.randbits(60))  # nobody has seen these
-    answers = torch.as_tensor(classify(x.clone())).cpu()
+    answers = tensor(classify(x.clone()), f"{len(y)} labels, one a drawing").cpu()
     assert answers.shape == y.shape, (
         f"{len(y)} drawings came; expected one label each, and not an answer of shape {tuple(answers.shape)}."
     )

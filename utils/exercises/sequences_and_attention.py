@@ -8,16 +8,16 @@ import torch.nn.functional as F
 from torch import nn
 
 from utils import datasets
-from utils.exercises import not_used, one_thread
+from utils.exercises import came, not_used, number, one_thread
 from utils.lessons import Exercise
 
 
-def _check_tensor(result, shape, what):
-    """That a tensor of this shape came; a sentence otherwise."""
-    came = f"shape {tuple(result.shape)}" if isinstance(result, torch.Tensor) else f"a {type(result).__name__}"
+def _check_tensor(result, shape, what) -> torch.Tensor:
+    """The result as floats, if it is a tensor of this shape; AssertionError with a sentence otherwise."""
     assert isinstance(result, torch.Tensor) and tuple(result.shape) == tuple(shape), (
-        f"Expected {what}, a tensor of shape {tuple(shape)}; {came} came."
+        f"Expected {what}, a tensor of shape {tuple(shape)}; {came(result)} came."
     )
+    return result.float()
 
 
 # ---- 1. the last real state ------------------------------------------------------------------------------------------
@@ -31,7 +31,7 @@ def _check_last_real(last_real):
     lengths = torch.tensor([3, 5, 1, 4])
     states = torch.randn(4, 5, 2, generator=torch.Generator().manual_seed(0))
     result = last_real(states.clone(), lengths.clone())
-    _check_tensor(result, (4, 2), "one state for each of 4 sequences")
+    result = _check_tensor(result, (4, 2), "one state for each of 4 sequences")
     rows = torch.arange(4)
 
     def is_(value):
@@ -45,6 +45,9 @@ def _check_last_real(last_real):
     real = (torch.arange(5) < lengths[:, None])[..., None]
     assert not is_((states * real).sum(dim=1) / lengths[:, None]), "This is the mean over the real steps, not the last."
     assert is_(states[rows, lengths - 1]), "These are not the states at the places lengths - 1, one of each sequence."
+    more = last_real(states.repeat(2, 1, 1), lengths.repeat(2))
+    more = _check_tensor(more, (8, 2), "one state for each of 8 sequences")
+    assert torch.allclose(more, result.repeat(2, 1)), "Right for 4 sequences, and not for 8."
     return "This is h_n of pack_padded_sequence, read from the padded states by hand."
 
 
@@ -70,7 +73,7 @@ def causal_weights(scores):
 def _check_causal_weights(causal_weights):
     scores = 2 * torch.randn(5, 5, generator=torch.Generator().manual_seed(0))
     result = causal_weights(scores.clone())
-    _check_tensor(result, (5, 5), "a weight for each pair of places")
+    result = _check_tensor(result, (5, 5), "a weight for each pair of places")
     assert not result.isnan().any(), (
         "Some weights are NaN: a row in which every score is minus infinity. Each place may see itself."
     )
@@ -94,12 +97,19 @@ def _check_causal_weights(causal_weights):
     )
     columns = scores.masked_fill(~seen, -math.inf).softmax(dim=0)
     assert not is_(columns), "Your columns add up to 1. The rows should: softmax(dim=-1)."
+    assert not (result.diagonal() == 0).any(), "A weight of a place for itself is 0: each place may see itself."
     assert is_(scores.masked_fill(~seen, -math.inf).softmax(dim=1)), (
         f"Row 0 should be 1, 0, 0, 0, 0 and each row should add up to 1; row 1 is {result[1].tolist()}."
     )
     many = causal_weights(scores.expand(2, 3, 5, 5).clone())
-    _check_tensor(many, (2, 3, 5, 5), "the same for a batch and several heads")
-    assert torch.allclose(many[1, 2], result, atol=1e-5), "With a batch and heads in front, the values are different."
+    many = _check_tensor(many, (2, 3, 5, 5), "the same for a batch and several heads")
+    assert torch.allclose(many, result.expand(2, 3, 5, 5), atol=1e-5), (
+        "With a batch and heads in front, the values are different."
+    )
+    longer = _check_tensor(causal_weights(torch.zeros(6, 6)), (6, 6), "the same for 6 places")
+    assert torch.allclose(longer, torch.ones(6, 6).tril() / torch.arange(1, 7)[:, None], atol=1e-5), (
+        "Right for 5 places, and not for 6 with equal scores: row i should have 1 / (i + 1) in the columns 0 to i."
+    )
     return "So a network that writes cannot look at what it has yet to write: the mask of every language model."
 
 
@@ -124,10 +134,7 @@ def attention_size(side, patch):
 
 def _check_attention_size(attention_size):
     for side, patch in ((224, 16), (448, 16), (224, 32)):
-        came = attention_size(side, patch)
-        count = torch.as_tensor(came)
-        assert count.numel() == 1, f"Expected one number; {came!r} came."
-        count, places = count.item(), (side // patch) ** 2
+        count, places = number(attention_size(side, patch)), (side // patch) ** 2
         what = f"side {side}, patch {patch}: "
         mistakes = {
             places**2: "The class token is missing. It sees all patches and is seen by them.",
@@ -173,7 +180,7 @@ def _check_keep_one(keep_one):
             "so that they know by the place which digit it is."
         )
         assert result.shape != capsules.shape, "Nearly: flatten(1) makes 80 numbers of 10 x 8."
-    _check_tensor(result, (3, 80), "80 numbers for each of 3 pictures")
+    result = _check_tensor(result, (3, 80), "80 numbers for each of 3 pictures")
     expected = torch.zeros(3, 10, 8)
     expected[torch.arange(3), digits] = own
     everything, rest = capsules.flatten(1), (capsules - expected).flatten(1)
@@ -185,6 +192,11 @@ def _check_keep_one(keep_one):
     )
     assert torch.allclose(result, expected.flatten(1)), (
         "Expected the numbers of the capsule `digits` at their own places, 8 · digit to 8 · digit + 7, zeros elsewhere."
+    )
+    narrow = keep_one(torch.ones(5, 10, 4), torch.arange(5))
+    narrow = _check_tensor(narrow, (5, 40), "10 · 4 numbers for each of 5 pictures")
+    assert torch.equal(narrow, torch.eye(10)[:5].repeat_interleave(4, dim=1)), (
+        "Right with capsules of 8 numbers, and not with capsules of 4."
     )
     assert torch.equal(given, capsules), "You have changed `capsules` itself. Multiply, or work on a copy."
     return "The mask of Sabour et al.: only the capsule of the digit may help to draw it."
@@ -218,6 +230,10 @@ def _check_multi_head(multi_head):
         "scaled_dot_product_attention",
         "MultiheadAttention",
         "multi_head_attention_forward",
+        "_native_multi_head_attention",
+        "_scaled_dot_product_flash_attention_for_cpu",
+        "_scaled_dot_product_flash_attention",
+        "_scaled_dot_product_efficient_attention",
         "_scaled_dot_product_attention_math",
     )
     generator = torch.Generator().manual_seed(0)
@@ -230,7 +246,7 @@ def _check_multi_head(multi_head):
         return y.transpose(1, 2).flatten(2)
 
     result = multi_head(x.clone(), *(w.clone() for w in W), 3)
-    _check_tensor(result, (2, 5, 12), "a vector of 12 for each of 5 tokens, in a batch of 2")
+    result = _check_tensor(result, (2, 5, 12), "a vector of 12 for each of 5 tokens, in a batch of 2")
 
     def is_(value):
         return torch.allclose(result, value, atol=1e-4)
@@ -240,6 +256,11 @@ def _check_multi_head(multi_head):
     assert not is_(by_pytorch(3, scale=1.0) @ W[3]), "The scores are not divided by the root of a head's width."
     assert not is_(by_pytorch(3, scale=1 / math.sqrt(12)) @ W[3]), (
         "You divide by the root of 12. A head is 4 wide, and its scores are sums of 4 products."
+    )
+    turned = [(x @ w.T).unflatten(2, (3, -1)).transpose(1, 2) for w in W[:3]]
+    turned = F.scaled_dot_product_attention(*turned).transpose(1, 2).flatten(2)
+    assert not is_(turned @ W[3].T) and not is_(turned @ W[3]), (
+        "Your matrices are transposed: F.linear(x, W) is x @ W.T. Queries are x @ W_q here, as in section 2."
     )
     expected = by_pytorch(3) @ W[3]
     q, k, v = (x @ w for w in W[:3])
@@ -349,10 +370,16 @@ def _check_lab(train_reader):
             f"train_reader returned a {type(read).__name__}; expected a function: strips in, lists of digits out."
         )
         strips, answers = make_strips(datasets.digits().test, 500, seed=secrets.randbits(60))
-        came = [[int(digit) for digit in answer] for answer in read([strip.clone() for strip in strips])]
-    assert len(came) == len(strips), f"{len(strips)} strips came; expected as many answers, and {len(came)} came."
-    right = sum(a == b for a, b in zip(came, answers, strict=True)) / len(answers)
-    count = sum(len(a) == len(b) for a, b in zip(came, answers, strict=True)) / len(answers)
+        told = read([strip.clone() for strip in strips])
+    assert isinstance(told, list | tuple), f"read gave {came(told)}; expected a list of lists of digits."
+    assert len(told) == len(strips), f"{len(strips)} strips came; expected as many answers, and {len(told)} came."
+    for one in told:
+        assert isinstance(one, list | tuple | torch.Tensor), (
+            f"Expected a list of digits for each strip, such as [4, 0, 7]; {came(one)} came."
+        )
+    told = [[number(digit, "digits, such as [4, 0, 7]") for digit in one] for one in told]
+    right = sum(a == b for a, b in zip(told, answers, strict=True)) / len(answers)
+    count = sum(len(a) == len(b) for a, b in zip(told, answers, strict=True)) / len(answers)
     score = f"{right:.1%} of {len(answers)} new strips are right (in {count:.1%} the number of digits is)"
     assert right >= LAB_GOOD, f"{score}; {LAB_GOOD:.0%} counts as good. " + (
         "Begin with the number of digits: where does one end?" if count < 0.9 else "Which digits does it confuse?"

@@ -3,7 +3,6 @@
 import copy
 import math
 import secrets
-from numbers import Real
 
 import torch
 import torch.nn.functional as F
@@ -11,23 +10,10 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from utils import datasets
-from utils.exercises import digits
+from utils.exercises import came, digits, number, tensor
 from utils.exercises.convolutions import _export
 from utils.lessons import Exercise
-
-
-def _check_tensor(result, shape, what):
-    """That a tensor of this shape came; a sentence otherwise."""
-    came = f"shape {tuple(result.shape)}" if isinstance(result, torch.Tensor) else f"a {type(result).__name__}"
-    assert isinstance(result, torch.Tensor) and tuple(result.shape) == tuple(shape), (
-        f"Expected {what}, a tensor of shape {tuple(shape)}; {came} came."
-    )
-
-
-def _number(result):
-    """What a tensor or array of one element holds, and NumPy's numbers as Python's."""
-    return result.item() if hasattr(result, "item") and math.prod(result.shape) == 1 else result
-
+from utils.models import num_parameters
 
 # ---- 1. which bin ----------------------------------------------------------------------------------------------------
 
@@ -38,8 +24,7 @@ def bin_of(angles):
 
 def _check_bin_of(bin_of):
     angles = torch.tensor([10.0, 30, 95, 179, 185, 350, -10, -170, 0, 180])
-    result = bin_of(angles.clone())
-    _check_tensor(result, angles.shape, "one bin for each angle")
+    result = tensor(bin_of(angles.clone()), "one bin for each angle, a tensor", angles.shape)
     result, expected = result.double(), torch.tensor([0.0, 1, 4, 8, 0, 8, 8, 0, 0, 0]).double()
     assert not ((result < 0) | (result >= 9)).any(), (
         f"The bins of {angles.int().tolist()} are {result.tolist()}; there are only bins 0 to 8. "
@@ -74,15 +59,14 @@ def errors_left(before, after):
 
 
 def _check_errors_left(errors_left):
-    result = _number(errors_left(0.9, 0.96))
-    assert isinstance(result, Real), f"Expected one number; a {type(result).__name__} came."
+    result = number(errors_left(0.9, 0.96))
     assert abs(result - 0.96 / 0.9) > 1e-4, "This compares the right answers. The errors are 1 - accuracy."
     assert abs(result - 0.06) > 1e-4, "This is the gain in points. Divide the errors after by the errors before."
     assert abs(result - 2.5) > 1e-4, "The other way round: divide the errors after by the errors before."
     assert abs(result - 0.6) > 1e-4, "This is the share of the errors that are gone; expected what is left."
     assert abs(result - 40) > 1e-3, "Expected a share such as 0.4, not a percentage."
     assert abs(result - 0.4) < 1e-4, f"From 90 % to 96 %: {result:.3f} came; expected 0.4, as 4 of 10 errors are left."
-    assert abs(_number(errors_left(0.5, 0.5)) - 1) < 1e-4, "Without a gain all errors are left; expected 1."
+    assert abs(number(errors_left(0.5, 0.5)) - 1) < 1e-4, "Without a gain all errors are left; expected 1."
     return "Near 100 %, count errors: there, one point is a lot."
 
 
@@ -103,18 +87,22 @@ def disagreement(p, q):
 def _check_disagreement(disagreement):
     p = torch.tensor([[0.6, 0.3, 0.1], [0.2, 0.7, 0.1], [0.1, 0.1, 0.8], [0.5, 0.4, 0.1], [0.3, 0.3, 0.4]])
     q = torch.tensor([[0.9, 0.05, 0.05], [0.8, 0.1, 0.1], [0.2, 0.1, 0.7], [0.4, 0.5, 0.1], [0.1, 0.2, 0.7]])
-    result = disagreement(p.clone(), q.clone())
-    result = _number(result)
-    assert isinstance(result, Real) and not isinstance(result, bool), (
-        f"Expected one number, the share of pictures; a {type(result).__name__} came."
-    )
+    result = number(disagreement(p.clone(), q.clone()), "one number, the share of pictures")
+    assert not isinstance(result, bool), "Expected one number, the share of pictures; True or False came."
     assert abs(result - 0.6) > 1e-4, "This is the share on which the two agree. Count where the answers differ."
     assert abs(result - 2) > 1e-4, "This is a number of pictures. Divide it by how many there are."
     assert abs(result - 1) > 1e-4, "You compare probabilities. The answer is the class of the largest: argmax(dim=1)."
     assert abs(result - 0.4) < 1e-4, (
         f"{result:.3f} came; expected 0.4: pictures 1 and 3 of five get two answers. The classes lie along dim=1."
     )
-    assert disagreement(p, p.clone()) == 0, "A network never disagrees with itself; expected 0."
+    assert number(disagreement(p, p.clone())) == 0, "A network never disagrees with itself; expected 0."
+    p, q = torch.tensor([[0.4, 0.3, 0.2, 0.1]]).repeat(8, 1), torch.tensor([[0.4, 0.2, 0.3, 0.1]]).repeat(8, 1)
+    p[6], q[7] = torch.tensor([0.2, 0.3, 0.2, 0.3]), torch.tensor([0.1, 0.2, 0.3, 0.4])
+    result = number(disagreement(p.clone(), q.clone()))
+    assert abs(result - 0.25) < 1e-4, (
+        f"Of eight pictures with four classes two get two answers: expected 0.25; {result:.3f} came. The answer is the "
+        "largest of the probabilities, however small it is."
+    )
     return "Members that never disagree would gain nothing from each other."
 
 
@@ -142,7 +130,10 @@ def _check_ask_twice(ask_twice):
     with torch.no_grad():
         result, plain, mirrored = ask_twice(model, images), model(images), model(images.flip(3))
         upside_down, turned = model(images.flip(2)), model(images.flip(2, 3))
-    _check_tensor(result, (7, 6), "the probabilities of 6 classes for 7 pictures")
+    assert isinstance(result, torch.Tensor) and result.shape == (7, 6), (
+        f"Expected the probabilities of 6 classes for 7 pictures, a tensor of shape (7, 6); {came(result)} came."
+    )
+    result = result.float()
 
     def like(*logits):
         return torch.allclose(result, sum(x.softmax(dim=1) for x in logits) / len(logits), atol=1e-5)
@@ -159,6 +150,13 @@ def _check_ask_twice(ask_twice):
     )
     assert not like(plain, turned), "You flip both axes. Mirrored means left and right exchanged only: images.flip(3)."
     sums = result.sum(dim=1)
+    over_pictures = (plain.softmax(dim=0) + mirrored.softmax(dim=0)) / 2
+    assert not torch.allclose(result, over_pictures, atol=1e-5), (
+        "Your softmax runs over the pictures: each picture's probabilities add up to 1 with softmax(dim=1)."
+    )
+    assert not like(mirrored), "This is the answer for the mirror images alone."
+    twice = ((plain.softmax(dim=1) + mirrored.softmax(dim=1)) / 2).softmax(dim=1)
+    assert not torch.allclose(result, twice, atol=1e-5), "A softmax too many: the mean of probabilities is one already."
     assert not torch.allclose(sums, torch.full_like(sums, 2.0), atol=1e-4), (
         "The answers add up to 2 for each picture: divide by the number of views."
     )
@@ -205,11 +203,14 @@ def _check_without_prefix(without_prefix):
     assert "ven" not in result and "eleven" in result, (
         "module.eleven should become eleven. strip and lstrip take away letters, not a word: use removeprefix."
     )
-    assert list(result) == list(inner), f"Expected the names {list(inner)}; {list(result)} came."
-    assert all(result[name] is tensor or torch.equal(result[name], tensor) for name, tensor in inner.items()), (
+    assert set(result) == set(inner), f"Expected the names {list(inner)}; {list(result)} came."
+    assert all(isinstance(value, torch.Tensor) for value in result.values()), (
+        f"The names are right; expected tensors with them, and {came(next(iter(result.values())))} came."
+    )
+    assert all(torch.equal(result[name], value) for name, value in inner.items()), (
         "The names are right, and the tensors have changed."
     )
-    assert list(without_prefix(inner)) == list(inner), "Names without the prefix should stay as they are."
+    assert set(without_prefix(dict(inner))) == set(inner), "Names without the prefix should stay as they are."
     return "Now strict=True, the default, can check that every name fits."
 
 
@@ -241,16 +242,16 @@ def calibration_error(p, labels):
 def _answers(confidences, rights):
     """Probabilities of three classes with these confidences; the right class is the answer where it should be."""
     confidence, right = torch.tensor(confidences), torch.tensor(rights)
-    rest = (1 - confidence) / 2
-    return torch.stack([rest, confidence, rest], dim=1), torch.where(right, 1, 2)
+    answer = torch.arange(len(right)) % 3
+    p = ((1 - confidence) / 2)[:, None].repeat(1, 3)
+    p[torch.arange(len(right)), answer] = confidence
+    return p, torch.where(right, answer, (answer + 1) % 3)
 
 
 def _check_calibration_error(calibration_error):
     # 0.95 five times, four of them right; 0.55 five times, one right. Off by 0.15 and 0.35, half of the answers each.
     p, labels = _answers([0.95] * 5 + [0.55] * 5, [True] * 4 + [False] + [True] + [False] * 4)
-    result = calibration_error(p, labels)
-    result = _number(result)
-    assert isinstance(result, Real), f"Expected one number; a {type(result).__name__} came."
+    result = number(calibration_error(p, labels))
     assert not math.isnan(result), "NaN came: the mean of an empty bin. Leave empty bins out."
     assert abs(result - 0.5) > 1e-4, (
         "Add up with the bins' shares of the answers as weights, not the plain sum over bins."
@@ -273,6 +274,18 @@ def _check_calibration_error(calibration_error):
         f"Within a bin, confidences of 0.91 and 0.99 and 95 % right answers are perfect, 0; {result:.4f} came. "
         "First the means of the "
         "bin, then their difference."
+    )
+    p, labels = _answers([0.82] * 10 + [0.98] * 10, [True] * 9 + [False] + [True] * 9 + [False])
+    result = float(calibration_error(p, labels))
+    assert abs(result - 0.08) < 1e-4, (
+        f"Confidences of 0.82 and 0.98, each right in 90 %, are off by 0.08 both; {result:.4f} came. With ten bins of "
+        "equal width 0.82 lies in the one from 0.8 to 0.9, and 0.98 in the one from 0.9 to 1."
+    )
+    p, labels = _answers([0.72] * 10 + [0.78] * 10, [True] * 9 + [False] + [True] * 6 + [False] * 4)
+    result = float(calibration_error(p, labels))
+    assert abs(result) < 1e-4, (
+        f"0.72 and 0.78 lie in one bin, from 0.7 to 0.8, where the mean confidence and the share of right answers are "
+        f"0.75 both: expected 0; {result:.4f} came. Ten bins of equal width: (confidence * 10).long()."
     )
     p, labels = _answers([1.0] * 10, [True] * 10)
     result = float(calibration_error(p, labels))
@@ -320,19 +333,29 @@ def _line(value):
     return network
 
 
+def _weight(network):
+    """Of a line through 0, also where it is wrapped into another module."""
+    with torch.no_grad():
+        return network(torch.ones(1, 1)).item()
+
+
 def _check_greedy_soup(greedy_soup):
     def score(network):
-        return -abs(network.weight.item() - 1.0)  # the nearer the weight is to 1, the better
+        return -abs(_weight(network) - 1.0)  # the nearer the weight is to 1, the better
 
     # The best is 1.2. With 0.7 the mean is 0.95: better. With 3.0 far worse: left out. With 1.15: 1.0167, better still.
     values = [1.2, 0.7, 3.0, 1.15]
     networks = [_line(value) for value in values]
-    result = greedy_soup(networks, score)
-    assert isinstance(result, nn.Module), f"Expected a network; a {type(result).__name__} came."
+    result = greedy_soup(list(networks), score)
+    assert isinstance(result, nn.Module), f"Expected a network; {came(result)} came."
+    assert num_parameters(result) == 1, (
+        f"A network with {num_parameters(result)} weights came, and each of those given has 1. Average the weights; "
+        "do not ask all networks and average their answers."
+    )
     assert [network.weight.item() for network in networks] == [_line(value).weight.item() for value in values], (
         "The networks that were given have changed. Average into a copy: copy.deepcopy(networks[0])."
     )
-    found = result.weight.item()
+    found = _weight(result)
     assert abs(found - sum(values) / 4) > 1e-4, "This is the average of all. Leave out those that make it worse."
     assert abs(found - 1.2) > 1e-4, "This is the best network alone. Try each other one in the average with it."
     assert abs(found - 0.95) > 1e-4, (
@@ -348,8 +371,19 @@ def _check_greedy_soup(greedy_soup):
         "the second and the fourth network. Compare each "
         "new average with the best score so far, not with the new network's own."
     )
+    # The mean of the first two is 1, the best there is. The third would make it 1.0333: better than the first alone.
+    found = _weight(greedy_soup([_line(value) for value in (1.2, 0.8, 1.1)], score))
+    assert abs(found - 1) < 1e-4, (
+        f"Of the weights 1.2, 0.8 and 1.1, scored by how near they are to 1, {found:.4f} came; expected 1, from the "
+        "first two. Compare the score of each new average with the best score so far."
+    )
+    # The mean of 1.25 and 0.25 is 0.75: as near to 1 as 1.25 is.
+    found = _weight(greedy_soup([_line(value) for value in (1.25, 0.25)], score))
+    assert abs(found - 0.75) < 1e-4, (
+        "An average that is as good as before has not become worse, so the network stays: >= and not >."
+    )
     same = greedy_soup([_line(1.0)], score)
-    assert abs(same.weight.item() - 1) < 1e-4, "A single network should come back as it is."
+    assert abs(_weight(same) - 1) < 1e-4, "A single network should come back as it is."
     return "By construction, it is at least as good as its best member on the validation data."
 
 
