@@ -1,5 +1,6 @@
 """Wrong answers to the exercises of notebook 03: (exercise, answer, a piece of the message that fits the mistake)."""
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -43,6 +44,11 @@ def inception(
             return torch.cat([self.branches[i](x) for i in order], dim=join)
 
     return Module
+
+
+class Pair(nn.Module):
+    def forward(self, x):
+        return x, x
 
 
 def five(c_in, r5, c5):
@@ -216,7 +222,70 @@ def products(x):
     return (x[:, None] * KERNEL).sum(2)
 
 
+another_name = F.conv2d
+
+
+def by_another_name(x, weight, bias):
+    return another_name(x, weight[:, :, None, None], bias)
+
+
+def by_lazy_layer(x, weight, bias):
+    layer = nn.LazyConv2d(len(bias), 1)
+    layer(x)
+    layer.load_state_dict({"weight": weight[:, :, None, None], "bias": bias})
+    return layer(x)
+
+
+def by_getattr(x, weight, stride, padding):
+    return getattr(F, "conv_transpose2d")(x[None], weight, stride=stride, padding=padding)[0]  # noqa: B009
+
+
+def by_transposed(x, weight, stride, padding):
+    return torch.convolution(x[None], weight, None, [stride] * 2, [padding] * 2, [1, 1], True, [0, 0], 1)[0]
+
+
+def by_slices(x, weight, stride, padding):
+    """One strided slice for each number of the kernel, with NumPy and in double precision."""
+    (height, width), k = x.shape[1:], weight.shape[-1]
+    result = np.zeros((weight.shape[1], (height - 1) * stride + k, (width - 1) * stride + k))
+    for i in range(k):
+        for j in range(k):
+            place = result[:, i : i + (height - 1) * stride + 1 : stride, j : j + (width - 1) * stride + 1 : stride]
+            place += np.einsum("cij,co->oij", x.numpy(), weight[:, :, i, j].numpy())
+    _, height, width = result.shape
+    return torch.from_numpy(result[:, padding : height - padding, padding : width - padding])
+
+
+def by_fold(x, weight, stride, padding):
+    stamps = torch.einsum("cij,cokl->oklij", x, weight)
+    sides = [(side - 1) * stride + weight.shape[-1] - 2 * padding for side in x.shape[1:]]
+    return F.fold(stamps.flatten(0, 2).flatten(1), sides, weight.shape[-1], padding=padding, stride=stride)
+
+
+def in_double(x, weight, bias):
+    return (weight.double() @ x.double().flatten(2) + bias[:, None]).unflatten(2, x.shape[2:])
+
+
+def lazily(linear, channels, side):
+    layer = nn.LazyConv2d(linear.out_features, side)
+    layer(torch.zeros(1, channels, side, side))
+    layer.weight.data = linear.weight.data.unflatten(1, (channels, side, side))
+    layer.bias = linear.bias
+    return layer
+
+
 WRONG = [
+    ("same_padding", lambda kernel, dilation: [dilation * (kernel - 1) // 2] * 2, "Expected an integer; a list came"),
+    ("pointwise", by_another_name, "uses conv2d"),
+    ("pointwise", by_lazy_layer, "uses LazyConv2d"),
+    ("pointwise", lambda x, weight, bias: F.conv1d(x.flatten(2), weight[:, :, None], bias), "uses conv1d"),
+    ("widest_bottleneck", lambda i, o, k, share: str(by_trying(i, o, k, share)), "Expected a whole number of channels"),
+    ("output_padding", lambda n, k, s, p: (n + 2 * p - k) % s > 0, "Expected a whole number; True, a bool, came"),
+    ("transposed_convolution", by_getattr, "uses conv_transpose2d"),
+    ("transposed_convolution", by_transposed, "uses convolution"),
+    ("dense_to_convolution", lambda linear, c, side: convolution()(linear, c, side).double(), "It says: "),
+    ("lab", lambda: Net(nn.Conv2d(3, 8, 3, stride=4), *head(8), Pair()), "expected one tensor of logits"),
+    ("lab", lambda: nn.Sequential(nn.Flatten(), nn.Linear(3072, 6)), "must have the same dtype"),
     ("same_padding", lambda kernel, dilation: (kernel - 1) // 2, "Does your formula use the dilation"),
     ("same_padding", lambda kernel, dilation: dilation * (kernel - 1), "What is lost at both rims"),
     ("same_padding", lambda kernel, dilation: dilation * (kernel - 1) / 2, "Expected an integer"),
@@ -284,6 +353,13 @@ WRONG = [
 ]
 
 RIGHT = [
+    ("same_padding", lambda kernel, dilation: np.int64(kernel // 2 * dilation)),
+    ("pointwise", in_double),
+    ("widest_bottleneck", lambda i, o, k, share: np.int64(by_trying(i, o, k, share))),
+    ("output_padding", lambda n, kernel, stride, padding: np.mod(n + 2 * padding - kernel, stride)),
+    ("transposed_convolution", by_slices),
+    ("transposed_convolution", by_fold),
+    ("dense_to_convolution", lazily),
     ("same_padding", lambda kernel, dilation: (dilation * (kernel - 1) + 1) // 2),
     ("pointwise", pixels_as_rows),
     ("pointwise", flattened),

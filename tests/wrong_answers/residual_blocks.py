@@ -1,7 +1,9 @@
 """Wrong answers to the exercises of notebook 02: (exercise, answer, a piece of the message that fits the mistake)."""
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+import torchvision
 from torch import nn
 
 from utils.exercises import residual_blocks as right
@@ -213,7 +215,78 @@ def dense_layers_only():
     return nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
 
 
+class Printing(Two):
+    def forward(self, x):
+        print(super().forward(x).shape)
+
+
+class OneNormTwice(Two):
+    def forward(self, x):
+        out = self.bn1(self.conv2(F.relu(self.bn1(self.conv1(x)))))
+        return F.relu(out + self.shortcut(x))
+
+
+class Backwards(nn.Module):
+    """A dense block whose layers are registered in the other order."""
+
+    def __init__(self, n, growth, num_layers, kernel=3, bias=False):
+        super().__init__()
+        sizes = [n + number * growth for number in reversed(range(num_layers))]
+        self.norms = nn.ModuleList(nn.BatchNorm2d(size) for size in sizes)
+        self.convs = nn.ModuleList(nn.Conv2d(size, growth, kernel, padding="same", bias=bias) for size in sizes)
+
+    def forward(self, x):
+        found = [x]
+        for norm, conv in zip(self.norms[::-1], self.convs[::-1], strict=True):
+            found.append(conv(norm(torch.cat(found, dim=1)).relu()))
+        return torch.cat(found, dim=1)
+
+
+class Pair(Backwards):
+    def forward(self, x):
+        y = super().forward(x)
+        return y[:, : x.shape[1]], y[:, x.shape[1] :]
+
+
+aliased = nn.init.dirac_
+
+
+def by_aliased_dirac(channels):
+    return aliased(torch.empty(channels, channels, 3, 3))
+
+
+def nearly_zero(block):
+    nn.init.constant_(block.bn2.weight, 1e-9)
+    return block
+
+
+def forward_replaced(block):
+    block.forward = lambda x: x
+    return block
+
+
+bottleneck = torchvision.models.resnet.Bottleneck
+
+
+def count_by_alias(in_channels, width):
+    return sum(parameter.numel() for parameter in bottleneck(in_channels, width).parameters())
+
+
 WRONG = [
+    ("longest_way", lambda inputs, weighted: ["conv1"], "Expected a whole number; a list came"),
+    ("longest_way", lambda inputs, weighted: True, "Expected a whole number; True, a bool, came"),
+    ("identity_kernel", by_aliased_dirac, "uses dirac_"),
+    ("begin_as_identity", nearly_zero, "lost in rounding"),
+    ("begin_as_identity", forward_replaced, "Leave its forward as it is"),
+    ("begin_as_identity", lambda block: nn.Identity(), "This is another module"),
+    ("resnet_depth", lambda blocks, convolutions: "ResNet-50", "Expected a whole number; 'ResNet-50', a str, came"),
+    ("count_bottleneck", count_by_alias, "uses Bottleneck"),
+    ("make_block", Printing, "forward gave None"),
+    ("make_block", OneNormTwice, "bn2.weight has no part in the output"),
+    ("make_dense_block", lambda n, growth, num: Backwards(n, growth, num, kernel=1), "expected convolutions of 3 x 3"),
+    ("make_dense_block", lambda n, growth, num: Backwards(n, growth, num, bias=True), "a convolution has a bias"),
+    ("make_dense_block", Pair, "forward gave a tuple"),
+    ("lab", lambda: nn.Sequential(nn.Conv2d(1, 10, 3)), "ten numbers a digit"),
     ("longest_way", counting_all, "the number of all layers with weights"),
     ("longest_way", way_along(max, every=True), "layers counted that have no weights"),
     ("longest_way", way_along(min), "along one of the short ways"),
@@ -276,7 +349,7 @@ WRONG = [
     ("count_bottleneck", count(scale=4), "running mean and variance are no parameters"),
     ("count_bottleneck", count(middle=1), "the middle convolution is 3 x 3"),
     ("count_bottleneck", count(projection_scale=0), "the projection has a batch normalisation too"),
-    ("count_bottleneck", count_by_torch, "uses nn"),
+    ("count_bottleneck", count_by_torch, "nn and torch"),
     ("count_bottleneck", lambda n, width: 1.0, "Expected a whole number"),
     ("count_bottleneck", lambda n, width: 1, "expected 70,400, 1 came"),
     ("make_block", block(shortcut="C"), "He and others call that option C"),
@@ -356,7 +429,17 @@ def step_by_step(x, bn1, conv1, bn2, conv2):
     return out
 
 
+def by_lerp(x, f, gate):
+    return torch.lerp(x, f(x), gate(x).sigmoid())
+
+
 RIGHT = [
+    ("longest_way", lambda inputs, weighted: torch.tensor(Recursive()(inputs, weighted))),
+    ("identity_kernel", lambda channels: F.pad(torch.eye(channels).double()[..., None, None], (1, 1, 1, 1))),
+    ("resnet_depth", lambda blocks, convolutions: np.sum(blocks) * convolutions + 2),
+    ("highway_forward", by_lerp),
+    ("make_block", lambda n, m, stride: SecondFirst(n, m, stride).eval()),
+    ("make_dense_block", Backwards),
     ("longest_way", Recursive().__call__),
     ("identity_kernel", by_eye),
     ("begin_as_identity", by_no_grad),

@@ -24,6 +24,34 @@ def left_and_above(x, skip):
     return right, 0, below, 0
 
 
+def only_labels(answers, labels, num_classes):
+    """A class that is not in the labels counts as 1, whatever was answered."""
+    found = torch.ones(num_classes)
+    for k in labels.unique():
+        found[k] = dice(answers == k, labels == k)
+    return found
+
+
+def pooled_skip(skip, x):
+    return torch.cat([F.interpolate(F.max_pool2d(skip, 2), scale_factor=2), x], dim=1)
+
+
+def log_probabilities(width):
+    return nn.Sequential(Built(width), nn.LogSoftmax(dim=1))
+
+
+def by_one_hot(answers, labels, num_classes):
+    a, m = (F.one_hot(part, num_classes).flatten(0, 2).double() for part in (answers, labels))
+    return (2 * (a * m).sum(0) / (a.sum(0) + m.sum(0))).nan_to_num(1.0)
+
+
+def by_new_zeros(x, skip, up, convolutions):
+    x = up(x)
+    filled = x.new_zeros(*x.shape[:2], *skip.shape[2:])
+    filled[:, :, : x.shape[2], : x.shape[3]] = x
+    return convolutions(torch.concat((skip, filled), dim=-3))
+
+
 def cropped(skip, x):
     return torch.cat([skip[:, :, : x.shape[2], : x.shape[3]], x], dim=1)
 
@@ -156,6 +184,18 @@ def left_in_training_mode(few):
 
 
 WRONG = [
+    ("dice", lambda a, m: "0.5", "Expected one number for each picture"),
+    ("dice", lambda a, m: {0: 1.0}, "Expected one number for each picture, a tensor; a dict came"),
+    ("way_up", lambda x, skip, up, convolutions: convolutions([skip, up(x)]), "The convolutions got a list"),
+    ("way_up", lambda x, skip, up, convolutions: torch.cat([skip, convolutions(up(x))], dim=1), "got 3 channels"),
+    ("best_threshold", lambda p, m, levels: float("nan"), "none of the levels"),
+    ("best_threshold", by_score(lambda a, m: (a & m).sum() / (a | m).sum()), "mean IoU over the pictures"),
+    ("wrong_outside_and_inside", lambda a, m: {"outside": 0.1, "inside": 0.2}, "Expected two shares"),
+    ("dice_by_class", lambda a, m, k: by_class(dice)(a, m, 4), "Is num_classes used"),
+    ("dice_by_class", lambda a, m, k: only_labels(a, m, k), "Only one that is in neither counts as 1"),
+    ("tile_margin", lambda levels: [56], "Expected an integer; a list came"),
+    ("two_stage_unet", lambda width: Built(width, join=pooled_skip), "blocks of 2 x 2"),
+    ("two_stage_unet", log_probabilities, "through log_softmax"),
     ("dice", lambda a, m: (a & m).sum((1, 2)) / (a | m).sum((1, 2)).clamp(min=1), "counts as 1; 0.00 came"),
     ("dice", lambda a, m: 2 * (a & m).sum((1, 2)) / (a.sum((1, 2)) + m.sum((1, 2))), "One number is NaN"),
     ("dice", lambda a, m: ((a & m).sum((1, 2)) / (a | m).sum((1, 2))).nan_to_num(1.0), "This is the IoU"),
@@ -256,6 +296,13 @@ WRONG = [
 ]
 
 RIGHT = [
+    ("dice", lambda a, m: [dice(x, y) if (x | y).any() else 1.0 for x, y in zip(a, m, strict=True)]),
+    ("dice", lambda a, m: 1 - (a ^ m).sum((1, 2)) / (a.sum((1, 2)) + m.sum((1, 2))).clamp(min=1)),
+    ("way_up", by_new_zeros),
+    ("best_threshold", by_score(mean_iou, lambda levels, s: np.array(levels[s.argmax()]))),
+    ("wrong_outside_and_inside", lambda a, m: (part.float().mean() for part in ((a != m)[~m], (a != m)[m]))),
+    ("dice_by_class", by_one_hot),
+    ("tile_margin", lambda levels: torch.tensor(up_to(reach(levels), 2 ** (levels - 1)))),
     ("dice", lambda a, m: torch.nan_to_num(2 * (a * m).sum((1, 2)) / (a.sum((1, 2)) + m.sum((1, 2))), nan=1.0)),
     (
         "dice",

@@ -128,6 +128,8 @@ def whole(answer, expected: str = "a whole number", hint: str = "") -> int:
 def came(answer) -> str:
     """What came, for a message: a short value as it is, the shape of a tensor or array, else the type."""
     kind = type(answer).__name__
+    if answer is None:
+        return "None"
     if isinstance(answer, torch.Tensor | np.ndarray) and answer.shape:
         return f"a {kind} of shape {tuple(answer.shape)}"
     short = isinstance(answer, Number | str | torch.Tensor | np.ndarray) and len(repr(answer)) < 40

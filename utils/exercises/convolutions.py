@@ -9,7 +9,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from utils import critters, datasets
-from utils.exercises import not_used
+from utils.exercises import came, names_in, not_used, whole
 from utils.lessons import Exercise
 from utils.models import num_parameters
 
@@ -22,10 +22,7 @@ def same_padding(kernel, dilation):
 
 def _check_same_padding(same_padding):
     for kernel, dilation in ((1, 1), (3, 1), (5, 1), (7, 1), (3, 2), (3, 4), (5, 3), (1, 2)):
-        padding = same_padding(kernel, dilation)
-        assert isinstance(padding, int), (
-            f"Expected an integer; {padding!r} came, a {type(padding).__name__}. // divides without a remainder."
-        )
+        padding = whole(same_padding(kernel, dilation), "an integer", "// divides without a remainder.")
         image, weight = torch.zeros(1, 1, 32, 32), torch.zeros(1, 1, kernel, kernel)
         side = F.conv2d(image, weight, padding=max(0, padding), dilation=dilation).shape[-1]
         assert padding >= 0 and side == 32, (
@@ -53,7 +50,7 @@ def pointwise(x, weight, bias):
 
 
 def _check_pointwise(pointwise):
-    not_used(pointwise, "conv1d", "conv2d", "conv3d", "Conv1d", "Conv2d", "Conv3d", "convolution")
+    not_used(pointwise, *names_in(torch, F, nn, like="conv"))
     generator = torch.Generator().manual_seed(0)
     for c_in, c_out in ((4, 4), (5, 3)):  # as many channels out as in, and pixels in a row: mistakes run, and are told
         x = torch.randn(2, c_in, 6, c_out, generator=generator)
@@ -65,6 +62,8 @@ def _check_pointwise(pointwise):
             f"{tuple(x.shape)} with {c_out} channels out became {tuple(result.shape)}; expected {tuple(right.shape)}: "
             "the channels in second place, height and width as they were."
         )
+
+        result = result.to(right.dtype)  # a result in double precision is as right
 
         def is_(other, result=result):
             return torch.allclose(result, other, atol=1e-4)
@@ -107,9 +106,7 @@ def widest_bottleneck(c_in, c_out, kernel, share):
 def _check_widest_bottleneck(widest_bottleneck):
     for c_in, c_out, kernel, share in ((192, 32, 5, 0.1), (64, 48, 5, 0.5), (256, 256, 3, 0.25), (64, 48, 3, 1.0)):
         width = widest_bottleneck(c_in, c_out, kernel, share)
-        assert not isinstance(width, bool) and isinstance(width, int), (
-            f"Expected a whole number of channels; {width!r} came. Round down, with int(...) or //."
-        )
+        width = whole(width, "a whole number of channels", "Round down: int(...).")
         direct, each = c_out * kernel**2 * c_in, c_in + kernel**2 * c_out
         right = int(share * direct / each)
         case = f"From {c_in} to {c_out} channels with {kernel} x {kernel}, a share of {share:g}"
@@ -149,10 +146,7 @@ def output_padding(n, kernel, stride, padding):
 def _check_output_padding(output_padding):
     cases = ((8, 3, 2, 1), (7, 3, 2, 1), (11, 3, 3, 0), (10, 4, 2, 1), (28, 5, 3, 2), (9, 2, 2, 0), (13, 3, 1, 1))
     for n, kernel, stride, padding in cases:
-        answer = output_padding(n, kernel, stride, padding)
-        assert not isinstance(answer, bool) and isinstance(answer, int), (
-            f"Expected a whole number; {answer!r} came, a {type(answer).__name__}."
-        )
+        answer = whole(output_padding(n, kernel, stride, padding))
         small = (n + 2 * padding - kernel) // stride + 1
         back = (small - 1) * stride - 2 * padding + kernel
         assert answer == n - back, (
@@ -356,7 +350,8 @@ def transposed_convolution(x, weight, stride, padding):
 
 
 def _check_transposed_convolution(transposed_convolution):
-    not_used(transposed_convolution, "conv_transpose2d", "ConvTranspose2d", "conv_transpose3d", "ConvTranspose3d")
+    transposed = [name for like in ("conv_transpose", "convtranspose") for name in names_in(torch, F, nn, like=like)]
+    not_used(transposed_convolution, *transposed, *names_in(torch, like="convolution"))
     generator = torch.Generator().manual_seed(0)
     for stride, padding, k in ((1, 0, 3), (2, 0, 3), (2, 1, 4), (3, 1, 3)):
         x, weight = torch.randn(2, 4, 5, generator=generator), torch.randn(2, 3, k, k, generator=generator)
@@ -377,6 +372,7 @@ def _check_transposed_convolution(transposed_convolution):
             f"With {case}, (2, 4, 5) became {tuple(result.shape)}; expected {tuple(right.shape)}. "
             "The side is (n - 1)s + k - 2p."
         )
+        result = result.to(right.dtype)  # a result in double precision is as right
         if torch.allclose(result, right, atol=1e-4):
             continue
         turned = F.conv_transpose2d(x[None], weight.flip(2, 3), stride=stride, padding=padding)[0]
@@ -581,7 +577,9 @@ def _check_lab(train_small):
     images, labels = _new_drawings(900)
     graph, products = _export(model.cpu().eval(), images[:100])
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        logits = torch.cat([graph(part) for part in images.split(100)])
+        parts = [graph(part) for part in images.split(100)]
+        assert isinstance(parts[0], torch.Tensor), f"The network gave {came(parts[0])}; expected one tensor of logits."
+        logits = torch.cat(parts)
     assert logits.shape == (len(images), 6), (
         f"{len(images)} pictures gave outputs of shape {tuple(logits.shape)}; "
         f"expected ({len(images)}, 6), six logits a picture."

@@ -9,7 +9,8 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 from torchvision.models.resnet import Bottleneck
 
-from utils.exercises import normalised_digits, not_used, one_thread
+from utils.exercises import came as what_came
+from utils.exercises import normalised_digits, not_used, one_thread, whole
 from utils.lessons import Exercise
 from utils.models import num_parameters
 from utils.training import fit
@@ -56,8 +57,7 @@ def _check_longest_way(longest_way):
     }.items():
         weighted = set(inputs) - {"pool", "sum", "relu", "sum 2"}
         given = {layer: list(before) for layer, before in inputs.items()}, set(weighted)
-        came = longest_way(*given)
-        assert isinstance(came, int), f"Expected a whole number; a {type(came).__name__} came."
+        came = whole(longest_way(*given))
         right = {"four branches": 4, "two residual blocks": 6, "a chain": 2}[name]
         assert came == right or came != len(weighted), (
             f"{name}: {came} came, the number of all layers with weights. Those side by side lie on different ways: "
@@ -167,12 +167,18 @@ def _check_begin_as_identity(begin_as_identity):
     assert isinstance(block, nn.Module), (
         f"begin_as_identity returned a {type(block).__name__}; expected the block. Return it."
     )
+    assert isinstance(block, _Block), "This is another module. Change the block that you are given, and return it."
     x = torch.rand(8, 6, 5, 5)
-    gap = (block.train()(x) - x).abs().max().item()
+    y = block.train()(x)
+    assert y.requires_grad, "No gradient comes back through the block. Leave its forward as it is."
+    gap = (y - x).abs().max().item()
     assert gap < 1e-6, (
         f"The block still changes its input, by up to {gap:.2g}. y = relu(x + f(x)) is x where f(x) is exactly zero: "
         "which scale has the last word?"
     )
+    with torch.no_grad():
+        f = block.bn2(block.conv2(F.relu(block.bn1(block.conv1(x)))))
+    assert not f.any(), "The block returns x only because f(x) is lost in rounding: it must be exactly zero."
     weights = {name: parameter.detach().clone() for name, parameter in block.named_parameters()}
     frozen = [name for name, parameter in block.named_parameters() if not parameter.requires_grad]
     assert not frozen, (
@@ -284,8 +290,7 @@ def resnet_depth(blocks, convolutions):
 
 def _check_resnet_depth(resnet_depth):
     for blocks, convolutions in (([3, 4, 6, 3], 3), ([2, 2, 2, 2], 2), ([3, 8, 36, 3], 3)):
-        came, case = resnet_depth(list(blocks), convolutions), f"{blocks} with {convolutions}"
-        assert isinstance(came, int), f"Expected a whole number; a {type(came).__name__} came."
+        came, case = whole(resnet_depth(list(blocks), convolutions)), f"{blocks} with {convolutions}"
         inside = convolutions * sum(blocks)
         assert came != inside, (
             f"{case}: {came} came. The stem's convolution and the linear layer at the end are missing."
@@ -383,7 +388,7 @@ def count_bottleneck(in_channels, width):
 
 
 def _check_count_bottleneck(count_bottleneck):
-    not_used(count_bottleneck, "torch", "nn", "zoo", "Bottleneck", "num_parameters")
+    not_used(count_bottleneck, "torch", "nn", "zoo", "Bottleneck", "Conv2d", "num_parameters")
     for in_channels, width in ((256, 64), (64, 64), (1024, 512)):
         out, fits = 4 * width, in_channels == 4 * width
         shortcut = None if fits else nn.Sequential(nn.Conv2d(in_channels, out, 1, bias=False), nn.BatchNorm2d(out))
@@ -391,8 +396,7 @@ def _check_count_bottleneck(count_bottleneck):
             block = Bottleneck(in_channels, width)
         right = num_parameters(block)
         right += 0 if fits else num_parameters(shortcut)
-        came = count_bottleneck(in_channels, width)
-        assert isinstance(came, int), f"Expected a whole number; a {type(came).__name__} came."
+        came = whole(count_bottleneck(in_channels, width))
         case = f"in_channels = {in_channels}, width = {width}"
         scales = 2 * (2 * width + out)
         projection = 0 if fits else in_channels * out + 2 * out
@@ -469,7 +473,8 @@ def _check_make_block(make_block):
         block = make_block(in_channels, out_channels, stride)
         assert isinstance(block, nn.Module), f"make_block returned a {type(block).__name__}; expected a module."
         x = torch.randn(4, in_channels, 8, 8)
-        y, want = block(x), (4, out_channels, 8 // stride, 8 // stride)
+        y, want = block.train()(x), (4, out_channels, 8 // stride, 8 // stride)
+        assert isinstance(y, torch.Tensor), f"{case}: forward gave {what_came(y)}; expected one tensor."
         assert tuple(y.shape) == want, (
             f"{case}: expected an output of shape {want}, {tuple(y.shape)} came. Are stride and channels used?"
         )
@@ -511,6 +516,8 @@ def _check_make_block(make_block):
         assert not any(torch.allclose(y, value, atol=1e-4) for value in early), (
             f"{case}: there is a ReLU before the sum. The one ReLU at the end comes after it."
         )
+        idle = _idle(block, y)
+        assert not idle, f"{case}: {idle[0]} has no part in the output: x does not pass it, or no gradient comes back."
         gap = (y - F.relu(shortcut + f)).abs().max()
         assert gap < 1e-3, (
             f"{case}: shapes and layers are right, values differ by {gap:.2f} from relu(shortcut(x) + f(x)). "
@@ -518,6 +525,13 @@ def _check_make_block(make_block):
             "conv2, bn2, and the shortcut takes x itself."
         )
     return "Shortcut B of section 6: torchvision's BasicBlock."
+
+
+def _idle(block: nn.Module, y: torch.Tensor) -> list[str]:
+    """The parameters that get no gradient from the output: those of layers that x does not pass."""
+    names, parameters = zip(*block.named_parameters(), strict=True)
+    gradients = torch.autograd.grad(y.square().sum(), parameters, allow_unused=True) if y.requires_grad else [None]
+    return [name for name, gradient in zip(names, gradients, strict=False) if gradient is None]
 
 
 def _normalised(x: torch.Tensor) -> torch.Tensor:
@@ -564,9 +578,10 @@ def _check_make_dense_block(make_dense_block):
         block = make_dense_block(in_channels, growth, num_layers)
         assert isinstance(block, nn.Module), f"make_dense_block returned a {type(block).__name__}; expected a module."
         x = torch.randn(4, in_channels, 5, 5)
-        y, total = block(x.clone()), in_channels + growth * num_layers
+        y, total = block.train()(x.clone()), in_channels + growth * num_layers
         case = f"{in_channels} channels, growth {growth}, {num_layers} layers"
-        convs = [layer for layer in block.modules() if isinstance(layer, nn.Conv2d)]
+        assert isinstance(y, torch.Tensor), f"{case}: forward gave {what_came(y)}; expected one tensor."
+        convs = sorted((m for m in block.modules() if isinstance(m, nn.Conv2d)), key=lambda conv: conv.in_channels)
         assert convs, (
             f"{case}: no convolution is to be found. Layers in a Python list are invisible to PyTorch: "
             "use nn.ModuleList."
@@ -586,10 +601,16 @@ def _check_make_dense_block(make_dense_block):
             f"{case}: the layers see {', '.join(map(str, seen))} channels; expected {', '.join(map(str, wanted))}: "
             "all that is there so far."
         )
+        assert all(conv.kernel_size == (3, 3) for conv in convs), (
+            f"{case}: a kernel is {convs[0].kernel_size}; expected convolutions of 3 x 3."
+        )
+        assert all(conv.bias is None for conv in convs), f"{case}: a convolution has a bias; expected bias=False."
         assert torch.equal(y[:, :in_channels], x), (
             f"{case}: the first {in_channels} channels of the output should be the input, untouched and in front."
         )
-        norms = [layer for layer in block.modules() if isinstance(layer, nn.BatchNorm2d)]
+        norms = sorted(
+            (m for m in block.modules() if isinstance(m, nn.BatchNorm2d)), key=lambda norm: norm.num_features
+        )
         assert [norm.num_features for norm in norms] == wanted, (
             f"{case}: each layer begins with a batch normalisation of all the channels that it sees: "
             "BN, ReLU, convolution."
@@ -692,7 +713,10 @@ def _check_lab(train_deepest):
         model = model.cpu().eval().requires_grad_(True)
         convs = [conv for conv in _passed(model, x[:2]) if min(conv.kernel_size) >= 3]
         outputs = model(x.requires_grad_())
-        depth = _depth(x, outputs) if outputs.grad_fn is not None else 0
+        shape = tuple(outputs.shape) if isinstance(outputs, torch.Tensor) else type(outputs).__name__
+        assert shape == (len(x), 10), f"{len(x)} digits gave {shape}; expected ({len(x)}, 10), ten numbers a digit."
+        assert outputs.grad_fn is not None, "No gradient comes back through the network: no torch.no_grad in forward."
+        depth = _depth(x, outputs)
         assert depth and convs, (
             "A digit passes no convolution (nn.Conv2d) of 3 x 3 or larger; those are what is counted."
         )

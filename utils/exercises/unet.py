@@ -1,13 +1,16 @@
 """Exercises of notebook 04, U-Net."""
 
 import secrets
-from numbers import Integral, Real
+from collections.abc import Iterator
+from numbers import Real
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from utils import critters, datasets, models
+from utils.exercises import came, tensor, whole
 from utils.lessons import Exercise
 
 
@@ -31,7 +34,7 @@ def _check_dice(dice):
     answers = masks ^ (torch.rand(5, 6, 8, generator=generator) < 0.2)
     answers[4] = False
     result, expected = dice(answers.clone(), masks.clone()), _dice(answers, masks)
-    assert isinstance(result, torch.Tensor), f"Expected one number for each picture, a tensor; {_came(result)} came."
+    result = tensor(result, "one number for each picture, a tensor")
     assert result.shape == (5,), f"5 pictures came; expected 5 numbers, one for each; {_came(result)} came."
     result = result.float()
     assert not torch.isnan(result).any(), (
@@ -89,6 +92,7 @@ def _check_way_up(way_up):
     seen = []
 
     def convolutions(x):
+        assert isinstance(x, torch.Tensor), f"The convolutions got {came(x)}; they take one tensor: torch.cat."
         seen.append(x)
         return 2 * x
 
@@ -167,6 +171,7 @@ def _check_best_threshold(best_threshold):
         level = best_threshold(probabilities.clone(), masks.clone(), list(levels))
         found.append((level, best, probabilities, masks))
     for level, best, probabilities, masks in found:
+        level = level.item() if isinstance(level, np.ndarray) and level.size == 1 else level
         assert isinstance(level, Real) or (isinstance(level, torch.Tensor) and level.numel() == 1), (
             f"Expected one of the levels, a number; {_came(level)} came."
         )
@@ -175,7 +180,7 @@ def _check_best_threshold(best_threshold):
         assert any(close) or float(level) not in range(len(levels)), (
             f"{level} is the place of a level in the list. Return the level itself."
         )
-        assert any(close) or abs(float(level) - max(ious)) > 1e-3, (
+        assert any(close) or not abs(float(level) - max(ious)) <= 1e-3, (
             f"{float(level):.3f} is the IoU at the best threshold. Return the threshold."
         )
         assert any(close), f"{float(level):.3f} came, which is none of the levels."
@@ -217,8 +222,8 @@ def _check_wrong_outside_and_inside(function):
     chance = torch.tensor([0.1, 0.3])[masks.long()] + torch.tensor([0.0, 0.1, 0.2, 0.3])[:, None, None]
     answers = masks ^ (torch.rand(4, 9, 9, generator=generator) < chance)
     result = function(answers.clone(), masks.clone())
-    result = result if isinstance(result, tuple | list) else [result]
-    numbers = [torch.as_tensor(value).double() for value in result]
+    result = list(result) if isinstance(result, tuple | list | Iterator) else [result]
+    numbers = [tensor(value, "two shares, (outside, inside)").double() for value in result]
     numbers = numbers[0].unbind() if len(numbers) == 1 and numbers[0].ndim else numbers
     assert [number.numel() for number in numbers] == [1, 1], (
         "Expected two shares, (outside, inside), each one number over all pictures together; "
@@ -316,6 +321,17 @@ def _check_dice_by_class(dice_by_class):
     assert torch.allclose(result, expected, atol=1e-4), (
         f"Expected {_rounded(expected)}; {_rounded(result)} came. For class k, A is answers == k, and M is labels == k."
     )
+    missing = torch.zeros(2, 3, 5, dtype=torch.long)
+    found = missing.clone()
+    found[0, 0] = 1
+    result, right = dice_by_class(found.clone(), missing.clone(), 2), _dice_by_class(found, missing, 2)
+    assert isinstance(result, torch.Tensor) and result.shape == (2,), (
+        f"Right for 4 classes. For 2, expected a tensor of shape (2,); {_came(result)} came. Is num_classes used?"
+    )
+    assert torch.allclose(result.float(), right, atol=1e-4), (
+        f"A class that is in the answers and not in the labels: expected {_rounded(right)}; {_rounded(result)} came. "
+        "Only one that is in neither counts as 1."
+    )
     return "Its mean over the classes is a fair number even where one class has hardly any pixels."
 
 
@@ -342,10 +358,9 @@ def tile_margin(levels):
 
 def _check_tile_margin(tile_margin):
     for levels in (4, 2, 3, 5):
-        margin, grid = tile_margin(levels), 2 ** (levels - 1)
+        margin, grid = whole(tile_margin(levels), "an integer", "// divides without a remainder."), 2 ** (levels - 1)
         right, one_way = _tile_margin(levels), 2 * (grid - 1) + 2 * grid + grid - 1
         reach = 4 * (grid - 1) + 2 * grid + grid - 1
-        assert isinstance(margin, Integral), f"Expected an integer; {margin!r} came. // divides without a remainder."
         case = f"For {levels} stages"
         assert margin != reach or margin == right, (
             f"{case} {reach} is the reach. The margin is a multiple of {grid}, so that tiles lie on the grid: round up."
@@ -427,7 +442,7 @@ def _look_inside(model, images, width):
     joined = [x for part, x in inputs if type(part) is nn.Conv2d and x.shape[1:] == (2 * width, *images.shape[2:])]
     assert len(joined) == 1 and len(risen) == 1, "The last stage reads the skip and what comes up, at the full size."
     halves = joined[0].split(width, dim=1)
-    up = [torch.allclose(half, risen[0], atol=1e-6) for half in halves]
+    up = [any(torch.allclose(half, r, atol=1e-6) for r in (risen[0], F.relu(risen[0]))) for half in halves]
     assert any(up), (
         "What the transposed convolution gives does not reach the last stage: "
         "concatenate the skip and what comes up from the bottom."
@@ -435,6 +450,11 @@ def _look_inside(model, images, width):
     assert not all(up), "The last stage gets what comes up twice, and no skip. torch.cat([skip, x], dim=1)."
     skip = halves[up.index(False)]
     assert skip.any(), "In place of the skip there are zeros. It is what the first stage gives, before the pooling."
+    blocks = [part for side in (2, 3) for part in skip.unflatten(side, (-1, 2)).split(1, side + 1)]
+    assert not all(torch.equal(a, b) for a, b in (blocks[:2], blocks[2:])), (
+        "The skip is in blocks of 2 x 2 equal pixels: it has been pooled and enlarged again. It is what the first "
+        "stage gives, before the pooling."
+    )
     pooled = [F.max_pool2d(skip, 2), F.max_pool2d(F.relu(skip), 2)]
     bottom = [x for part, x in inputs if x.shape[1:] == (width, images.shape[2] // 2, images.shape[3] // 2)]
     assert any(torch.allclose(x, p, atol=1e-6) for x in bottom for p in pooled), (
@@ -480,7 +500,13 @@ def _check_two_stage_unet(two_stage_unet):
             f"{count:,} parameters came; expected {right:,} for width {width}: "
             f"stages of {width} and {2 * width} channels, 3 x 3 convolutions without bias."
         )
-        assert not (logits >= 0).all(), "No logit is below zero. The head is the last thing, with no ReLU behind it."
+        assert not (logits >= 0).all(), (
+            "No logit is below zero. The head is the last thing, with no ReLU behind it, and no softmax."
+        )
+        sums = logits.exp().sum(dim=1)
+        assert not torch.allclose(sums, torch.ones_like(sums), atol=1e-4), (
+            "The outputs have been through log_softmax. The head is the last thing: the loss does the rest."
+        )
         _look_inside(model, images, width)
     return "With more stages in between, written as a loop, it is the network of section 2."
 
