@@ -42,6 +42,10 @@ def freeze_features(model):
     model.features.requires_grad_(False)
 
 
+def as_statistics(mean, std):
+    return torch.tensor(mean), torch.tensor(std) ** 2
+
+
 def neighbour(function):
     return lambda points, known, labels: function(F.normalize(points, dim=1), F.normalize(known, dim=1), labels)
 
@@ -102,7 +106,16 @@ def chosen(by, report=lambda val, test: sum(test) / len(test)):
 
 
 def best_mean(val, test):
+    return sum(val) / len(val)
+
+
+def best_sum(val, test):
     return sum(val)
+
+
+def by_imagenet(images):
+    mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+    return (images / 255 - mean[:, None, None]) / std[:, None, None]
 
 
 def lazy_head(model, num_classes):
@@ -136,7 +149,48 @@ def remembers(images):
     return torch.tensor([int(known.get(image.numpy().tobytes(), 0)) for image in images])
 
 
+pool_alias = F.adaptive_avg_pool2d
+pool_layer = nn.AdaptiveAvgPool2d(1)
+
+
+def with_softmax(model, num_classes):
+    model.classifier[1] = nn.Sequential(nn.Linear(model.classifier[1].in_features, num_classes), nn.Softmax(dim=1))
+
+
+def without_layer(model, num_classes):
+    model.classifier[1] = nn.Identity()
+
+
+def classifier_is_the_layer(model, num_classes):
+    model.classifier = nn.Linear(model.classifier[1].in_features, num_classes, bias=False)
+    return model
+
+
+def named_groups(model, lr):
+    half = len(model.features) // 2
+    parts = (model.features[:half], lr / 100), (model.features[half:], lr / 10), (model.classifier, lr)
+    return [{"params": list(part.named_parameters()), "lr": np.float64(rate)} for part, rate in parts]
+
+
+def frozen_copy(encoder, dataset):
+    import copy
+
+    encoder = copy.deepcopy(encoder).eval().requires_grad_(False)
+    return torch.vstack([encoder(image[None]) for image, _ in dataset])
+
+
+def by_cosine(points, known_points, known_labels):
+    similarity = F.cosine_similarity(points[:, None], known_points[None], dim=-1)
+    return known_labels[similarity.max(dim=1).indices]
+
+
 RIGHT = [
+    ("average_pool", lambda maps: maps.double().mean(-1).mean(-1)),
+    ("normalise", lambda images, mean, std: F.batch_norm(images / 255, *as_statistics(mean, std), eps=0.0)),
+    ("nearest_label", by_cosine),
+    ("replace_head", classifier_is_the_layer),
+    ("cache_features", frozen_copy),
+    ("parameter_groups", named_groups),
     ("replace_head", lazy_head),
     ("replace_head", whole_lazy_head),
     ("freeze", count_with_numpy),
@@ -146,6 +200,23 @@ RIGHT = [
 ]
 
 WRONG = [
+    ("normalise", lambda images, mean, std: by_imagenet(images), "are the arguments `mean` and `std` used"),
+    ("average_pool", lambda maps: pool_alias(maps, 1).flatten(1), "uses adaptive_avg_pool2d"),
+    ("average_pool", lambda maps: pool_layer(maps).flatten(1), "uses AdaptiveAvgPool2d"),
+    ("average_pool", lambda maps: maps.sum((2, 3)) / 24, "not for 3 x 5"),
+    ("freeze", frozen(freeze_features, lambda model: 130), "for a head of 5 classes 130 came"),
+    ("replace_head", head(with_softmax), "something stands behind the new layer"),
+    ("replace_head", head(without_layer), "There is no nn.Linear"),
+    ("choose", lambda val, test: ("b", 0.93), "Right for these four"),
+    ("choose", chosen(best_sum), "not by a sum"),
+    ("choose", lambda val, test: ("b", test["b"]), "Expected one number, the mean on the test set"),
+    ("choose", lambda val, test: (["b"], 0.93), "is to be the name of a way"),
+    ("cache_features", lambda encoder, dataset: cache()(encoder, dataset).half(), "torch.float16 came"),
+    ("parameter_groups", lambda model, lr: [{"params": model.parameters(), "lr": "slow"}], "Expected a learning rate"),
+    ("unfreeze", schedule(lambda number, epoch: number >= 6 - epoch), "Right for 6 layers"),
+    ("lab", lambda images: ["cat"] * len(images), "Expected 100 labels"),
+    ("lab", lambda images: 0, "not one number for all"),
+    ("lab", "dog", "Expected a function"),
     ("average_pool", lambda maps: F.adaptive_avg_pool2d(maps, 1).flatten(1), "uses F"),
     ("average_pool", lambda maps: maps.flatten(1), "gave (3, 120); expected (3, 5)"),
     ("average_pool", lambda maps: maps.mean((2, 3), keepdim=True), "are too many"),

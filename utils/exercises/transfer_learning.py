@@ -14,7 +14,7 @@ from torchvision.models import mobilenet_v2
 from torchvision.transforms import v2
 
 from utils import critters, datasets
-from utils.exercises import not_used, share_right
+from utils.exercises import came, names_in, not_used, number, share_right
 from utils.lessons import Exercise
 from utils.models import SmallResNet, num_parameters
 
@@ -56,6 +56,11 @@ def _check_normalise(normalise):
         "does it meet the channel axis? "
         "torch.tensor(mean)[:, None, None] has the shape (3, 1, 1)."
     )
+    other = normalise(images.clone(), [0.1, 0.2, 0.3], [0.5, 0.6, 0.7])
+    expected = (x / 255 - torch.tensor([0.1, 0.2, 0.3])[:, None, None]) / torch.tensor([0.5, 0.6, 0.7])[:, None, None]
+    assert torch.allclose(other, expected, atol=1e-4), (
+        "Right for ImageNet's mean and std, not for others: are the arguments `mean` and `std` used?"
+    )
     return "This is all that v2.ToDtype(scale=True) and v2.Normalize do."
 
 
@@ -78,7 +83,7 @@ def average_pool(maps):
 
 
 def _check_average_pool(average_pool):
-    not_used(average_pool, "nn", "F", "AdaptiveAvgPool2d", "adaptive_avg_pool2d", "avg_pool2d")
+    not_used(average_pool, "nn", "F", *names_in(torch, F, nn, like="pool"))
     maps = torch.rand(3, 5, 4, 6, generator=torch.Generator().manual_seed(0))
     result, expected = average_pool(maps.clone()), maps.mean((2, 3))
     assert isinstance(result, torch.Tensor), f"Expected a tensor (N, C); a {type(result).__name__} came."
@@ -88,10 +93,15 @@ def _check_average_pool(average_pool):
     assert result.shape == (3, 5), (
         f"Maps of shape (3, 5, 4, 6) gave {tuple(result.shape)}; expected (3, 5), a number for each channel."
     )
+    result = result.to(maps.dtype)  # a result in double precision is as right
     assert not torch.allclose(result, maps.amax((2, 3))), "These are the largest values; expected the averages."
     assert not torch.allclose(result, maps.sum((2, 3))), "These are the sums. Divide by the number of pixels, 4 x 6."
     assert torch.allclose(result, expected, atol=1e-5), (
         "These are not the averages over the last two axes, height and width."
+    )
+    small = maps[..., :3, :5]
+    assert torch.allclose(average_pool(small.clone()).to(maps.dtype), small.mean((2, 3)), atol=1e-5), (
+        "Right for maps of 4 x 6, not for 3 x 5. Maps may have any size."
     )
     return "It has no weights, and it takes maps of any size."
 
@@ -192,6 +202,9 @@ def _check_freeze(freeze):
         f"Your function returned {count}; {head} numbers are left to train. "
         "Count with p.numel() those that have requires_grad."
     )
+    wider = SmallResNet(num_classes=5, width=8)
+    count, right = freeze(wider), num_parameters(wider.classifier)
+    assert count == right, f"Right for 2 classes; for a head of 5 classes {count} came, and {right} are left to train."
     return f"{head} numbers are left to train, of {num_parameters(model):,}."
 
 
@@ -227,7 +240,8 @@ def _check_replace_head(replace_head):
         lazy = [layer for layer in model.modules() if isinstance(layer, nn.LazyLinear)]
         if lazy:  # it learns its width from the first features that it sees
             model.eval()(torch.zeros(2, 3, 64, 64))
-        linear = [layer for layer in model.modules() if isinstance(layer, nn.Linear)][-1]
+        linear = ([layer for layer in model.modules() if isinstance(layer, nn.Linear)] or [None])[-1]
+        assert linear, f"There is no nn.Linear in {name} any more. Put a new one in the old one's place."
         assert linear.in_features == width, (
             f"The new layer of {name} expects {linear.in_features} features; its features are {width} wide. "
             "Ask the old layer: it knows its in_features."
@@ -239,6 +253,15 @@ def _check_replace_head(replace_head):
         outputs = model.eval()(torch.zeros(2, 3, 64, 64))
         assert outputs.shape == (2, 3), (
             f"{name} gives outputs of shape {tuple(outputs.shape)} for 2 pictures; expected (2, 3)."
+        )
+        pictures = torch.rand(2, 3, 64, 64)
+        seen: list[torch.Tensor] = []
+        hook = linear.register_forward_hook(lambda layer, given, result, seen=seen: seen.append(result))
+        outputs = model(pictures)
+        hook.remove()
+        assert seen and torch.equal(outputs, seen[-1]), (
+            f"In {name} something stands behind the new layer, or it is not used. "
+            "Its outputs are the network's: logits, with no softmax."
         )
         same = all(torch.equal(before[key], value) for key, value in model.features.state_dict().items())
         assert same, (
@@ -273,21 +296,32 @@ def _check_choose(choose):
     assert isinstance(result, (tuple, list)) and len(result) == 2, (
         f"Expected a name and a number, (name, mean); {result!r} came."
     )
-    name, number = result
-    assert name in val, f"The first is to be the name of a way, one of {', '.join(val)}; {name!r} came."
+    name, given = result
+    assert isinstance(name, str) and name in val, (
+        f"The first is to be the name of a way, one of {', '.join(val)}; {name!r} came."
+    )
     assert name != "d", "You chose by the test set. It was best there by luck, too, so its number would be too good."
     assert name != "c", "You chose by the best single seed. One seed is luck: compare the means."
     assert name == "b", f"{name} is not the best on validation. Compare the means of val."
-    number = float(number)
+    mean = number(given, "one number, the mean on the test set")
 
     def is_(other):
-        return abs(number - other) < 1e-6
+        return abs(mean - other) < 1e-6
 
     assert not is_(sum(val["b"]) / 3), (
         "This is its mean on validation, the number that chose it, and so a little too good. Report the test set's."
     )
     assert not is_(max(test["b"])), "This is its best seed on the test set. Report the mean."
-    assert is_(sum(test["b"]) / 3), f"Expected its mean on the test set, {sum(test['b']) / 3:.4f}; {number:.4f} came."
+    assert is_(sum(test["b"]) / 3), f"Expected its mean on the test set, {sum(test['b']) / 3:.4f}; {mean:.4f} came."
+    val |= {"e": [0.93, 0.97], "f": [0.94, 0.93, 0.93, 0.93, 0.93, 0.93]}  # not every way has as many seeds
+    test |= {"e": [0.80, 0.83], "f": [0.99, 0.90, 0.90, 0.90, 0.90, 0.90]}
+    result = choose(copy.deepcopy(val), copy.deepcopy(test))
+    right = result[0] == "e" and abs(number(result[1]) - 0.815) < 1e-6
+    assert right, (
+        f"Right for these four. With two more ways, e of 2 seeds and f of 6, expected ('e', 0.815); "
+        f"{tuple(result)} came. "
+        "Choose by the mean on validation alone, not by a sum, a median or the test set."
+    )
     return "Another way is better on this test set. We will never know whether it is better."
 
 
@@ -323,6 +357,7 @@ def _check_cache_features(cache_features):
     assert isinstance(features, torch.Tensor), (
         f"Expected one tensor of shape (70, 64); a {type(features).__name__} came. torch.cat joins batches."
     )
+    assert features.dtype == torch.float32, f"Expected float32, as the encoder gives; {features.dtype} came."
     assert features.shape == (70, 64), (
         f"Expected features of shape (70, 64); {tuple(features.shape)} came. Is every batch there, the last one too?"
     )
@@ -377,6 +412,9 @@ def _check_parameter_groups(parameter_groups):
         rates = {}
         for group in groups:
             params = [group["params"]] if isinstance(group["params"], torch.Tensor) else list(group["params"])
+            params = [part[1] if isinstance(part, tuple) else part for part in params]  # of named_parameters()
+            number(group["lr"], "a learning rate, one number")
+            assert not isinstance(group["lr"], str), f"A learning rate is the text {group['lr']!r}; expected a number."
             for parameter in params:
                 assert id(parameter) not in rates, (
                     f"A parameter of {name} is in two groups, and optimizers refuse that. "
@@ -417,8 +455,8 @@ parameter_groups = Exercise(
 
 def unfreeze(model, epoch):
     num_layers = len(model.features)
-    for number, layer in enumerate(model.features):
-        layer.requires_grad_(number >= num_layers - epoch)
+    for place, layer in enumerate(model.features):
+        layer.requires_grad_(place >= num_layers - epoch)
     model.classifier.requires_grad_(True)
     return model
 
@@ -453,6 +491,10 @@ def _check_unfreeze(unfreeze):
                 f"expected {sum(expected)}, the last ones. "
                 "(Epochs count from 0, and one epoch is asked after another: set True and False both.)"
             )
+    model = nn.Module()
+    model.features, model.classifier = nn.Sequential(*[nn.Linear(2, 2) for _ in range(9)]), nn.Linear(2, 2)
+    found = sum(_trained(unfreeze(model, 2).features))
+    assert found == 2, f"Right for 6 layers. Of 9, in epoch 2, {found} are trained; expected the last 2."
     return "Call it at the beginning of each epoch, and the network thaws from its head to its first layer."
 
 
@@ -532,6 +574,7 @@ def _held_out() -> datasets.ImageDataset:
 
 
 def _check_lab(classify):
+    assert callable(classify), f"Expected a function that gets pictures and returns labels; {came(classify)} came."
     classify(_pictures().val.images[:2])  # before any time goes into drawing
     held_out = _held_out()
     share, score = share_right(classify, held_out)
