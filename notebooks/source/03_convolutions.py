@@ -400,8 +400,8 @@ fact(
 )
 
 # %% [markdown]
-# **Exercise 2** (3 min): write a 1 x 1 convolution yourself. `x` is (N, c_in, H, W), `weight` (c_out, c_in), `bias` (c_out,). Return (N, c_out, H, W), without `conv2d` and without
-# `nn.Conv2d`.
+# **Exercise 2** (3 min): write a 1 x 1 convolution yourself. `x` is (N, c_in, H, W), `weight` (c_out, c_in), `bias` (c_out,). Return (N, c_out, H, W), without PyTorch's
+# convolutions (`conv2d`, `nn.Conv2d` and the like).
 
 
 # %%
