@@ -1572,7 +1572,7 @@ for task, values in lab_data[1].items():
 
 # %% [markdown]
 # `classify` gets pictures as bytes, a uint8 tensor (N, 3, 64, 64) on the CPU, and returns their labels, (N,), 0 for cat and 1 for dog. So call `prepare` in it. Use `val_set` to choose; the check
-# scores your choice on the test set. On drawings 75 % is good, on photos 60 %; the check also says what you would get by always giving the same answer.
+# scores your choice on pictures that nobody has seen: new drawings, or the test photos, cut and mirrored by chance. On drawings 75 % is good, on photos 60 %; the check also says what you would get by always giving the same answer.
 
 
 # %%

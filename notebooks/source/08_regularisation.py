@@ -1237,7 +1237,7 @@ exercises.shrink.check(shrink)
 # exercises.shrink.solution()
 
 # %% [markdown]
-# **Exercise 8**: early stopping. `losses` are the validation losses of all epochs. Walk through them as training would: stop after `patience` epochs in a row without a new
+# **Exercise 8**: early stopping. `losses` is the list of the validation losses of all epochs. Walk through them as training would: stop after `patience` epochs in a row without a new
 # lowest loss. Return the number of the best epoch so far, and that of the last epoch trained. Both count from 0.
 
 

@@ -1359,7 +1359,7 @@ show(diffusion_figure(), "The drawn fox after 1, 101, 201, 351, 501 and 1,000 st
 # %% [markdown]
 # ## 6. Exercises (25 min)
 #
-# **Exercise 5**: several heads. `x` (N, T, D) are tokens; `W_q`, `W_k`, `W_v` and `W_o` are matrices (D, D). Cut queries, keys and values into `heads` pieces of D / heads numbers each, let
+# **Exercise 5**: several heads. `x` (N, T, D) are tokens; `W_q`, `W_k`, `W_v` and `W_o` are matrices (D, D), and the queries are `x @ W_q`. Cut queries, keys and values into `heads` pieces of D / heads numbers each, let
 # every head attend by itself, join the results, and multiply by `W_o`. Use neither `F.scaled_dot_product_attention` nor `nn.MultiheadAttention`.
 
 
