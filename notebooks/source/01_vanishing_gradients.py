@@ -625,8 +625,8 @@ show(fig, "Gradient profiles of ReLU networks of 10 layers with gains of 0.5, 1,
 #
 # <details><summary>Answer</summary>
 #
-# $g^8$ in layers 1 to 9, which have eight others with a gain; $g^9$ in layer 10, which has nine. (The loss adds a little of its own, so we take the
-# gradient of the outputs' sum.)
+# $g^8$ in layers 1 to 9, which have eight others with a gain; $g^9$ in layer 10, which has nine. (The loss would add a small effect of its own, so we use the gradient of the sum
+# of the outputs.)
 #
 # </details>
 
@@ -648,16 +648,15 @@ fact(
 )
 
 # %% [markdown]
-# **Clipping** (Pascanu et al. 2013) keeps the direction of the gradient and limits its length: with $\nabla$ the gradient of *all* weights as one
-# long vector,
+# **Clipping** (Pascanu et al. 2013) keeps the direction of the gradient and limits its length. If $\nabla$ is the gradient of *all* weights as one long vector,
 #
 # $$\nabla \leftarrow \nabla \cdot \min\!\left(1, \frac{c}{\lVert \nabla \rVert}\right)$$
 #
 # In PyTorch this is one line between `backward` and `step`; it is in our training loop:
 # `nn.utils.clip_grad_norm_(model.parameters(), max_norm)`.
 #
-# **Before you run it:** gain 1.5, SGD with learning rate 0.1, three seeds. What happens without the line, and with it? And with a tenth
-# of the learning rate instead?
+# **Before you run it:** we train with gain 1.5 and SGD with learning rate 0.1, on three seeds. What happens without this line, and with it? And with a tenth of the learning rate
+# instead?
 #
 # <details><summary>Answer</summary>
 #
@@ -729,8 +728,8 @@ fact(
 )
 
 # %% [markdown]
-# **Exercise 4**: clip. Scale the gradients of all `parameters` in place, all by the same factor, so that their joint norm is `max_norm` at
-# most. Return the joint norm from before. No `clip_grad_norm_`.
+# **Exercise 4**: clip. Scale the gradients of all `parameters` in place, all by the same factor, so that their joint norm is at most `max_norm`. Return their joint norm before the
+# scaling. Do not use `clip_grad_norm_`.
 
 
 # %%
@@ -1335,7 +1334,7 @@ claim(
 
 # %% [markdown]
 # **Exercise 7**: group normalisation. Normalise `x` (N, C, H, W) in `num_groups` groups of neighbouring channels, without scale and shift, $\varepsilon =
-# 10^{-5}$. No `nn.GroupNorm`. With which `num_groups` is it layer normalisation, with which instance normalisation?
+# 10^{-5}$. Do not use `nn.GroupNorm`. With which `num_groups` is it layer normalisation, and with which instance normalisation?
 
 
 # %%
@@ -1476,11 +1475,11 @@ claim(
 )
 
 # %% [markdown] slideshow={"slide_type": "notes"}
-# This is the residual network of He, Zhang, Ren and Sun. A slide dates it 2005; it is of December 2015. Notebook 02 builds it with convolutions and
-# shows the other half of the story: that it also makes deeper networks *better*, not only trainable.
+# This is the residual network of He, Zhang, Ren and Sun. A slide dates it 2005; it appeared in December 2015. Notebook 02 builds it with convolutions and shows the other half of
+# the story: that it also makes deeper networks *better*, not only trainable.
 # %% [markdown]
-# **Exercise 8** (2 min): a chain with skip connections. `slopes` holds $f'$ of each layer of a chain $y = x + f(x)$, as a tensor (depth,). Return the derivative of the
-# chain's output with respect to its input.
+# **Exercise 8** (2 min): a chain with skip connections. In a chain, each layer computes $y = x + f(x)$. `slopes` contains $f'$ of each layer, as a tensor (depth,). Return the
+# derivative of the chain's output with respect to its input.
 
 # %%
 def chain_with_skips(slopes):

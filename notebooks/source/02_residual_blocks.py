@@ -1145,7 +1145,7 @@ class PaddedIdentity(nn.Module):
 
 
 # %% [markdown]
-# **B: a projection where it is needed.** A convolution of 1 x 1 mixes the channels of a pixel into new ones, $32 \times 16$ weights; its stride skips the same pixels.
+# **B: a projection where it is needed.** A 1 x 1 convolution with $32 \times 16$ weights mixes the channels of a pixel into new ones; its stride skips the same pixels.
 
 
 # %% tags=["measure"]

@@ -1326,12 +1326,12 @@ claim(
 # %% [markdown]
 # Now the whole networks, with the three up-samplers that learn and the one that does not.
 #
-# **Before you run it:** order these: bicubic interpolation; two convolutions and a *fixed* up-sampler; two convolutions and a *learned* one.
+# **Before you run it:** order these from worst to best: bicubic interpolation; two convolutions and a *fixed* up-sampler; two convolutions and a *learned* one.
 #
 # <details><summary>Answer</summary>
 #
-# They are already in the right order, from worst to best, and the second step is the larger one. The fixed up-sampler spreads one value over its neighbourhood. A learned one can
-# write a different value into each of the four new pixels, so the convolutions before it can put edges where they belong.
+# They are already in the right order, and the second step is the larger one. The fixed up-sampler spreads one value over its neighbourhood. A learned one can write a different
+# value into each of the four new pixels, so the convolutions before it can put edges where they belong.
 #
 # </details>
 

@@ -115,8 +115,8 @@ show(image_grid(pair, columns=6, size=1.6), f"Six {noun}s above; below, what the
 #
 # ### Two kinds of segmentation
 #
-# **Semantic segmentation** gives each pixel a class. Two cats side by side are one region "cat". **Instance segmentation** also tells one cat from the other. To count cells or cars,
-# you need the second.
+# **Semantic segmentation** gives each pixel a class. Two cats side by side are one region "cat". **Instance segmentation** also tells one cat from the other. To count cells or
+# cars, you need instance segmentation.
 
 # %%
 # extra code: two animals of one class, and what the two kinds of segmentation say
@@ -213,7 +213,7 @@ def boundary_iou(answers, masks, width=2):
 # %% [markdown]
 # We test the measures without any network, on the best answer that can be built from blocks of 8 x 8 pixels.
 #
-# **Before you run it:** what will IoU say to such blocks, and what boundary IoU?
+# **Before you run it:** how will IoU rate such blocks, and how will boundary IoU?
 #
 # <details><summary>Answer</summary>
 #
