@@ -391,7 +391,7 @@ fact(
 )
 
 # %% [markdown]
-# ### Three that draw nothing (10 min, optional)
+# ### Three preparations (10 min, optional)
 #
 # The lectures list three more methods together with these: histogram equalisation, feature-wise standardisation and ZCA whitening. They are not random. They are **preparations**:
 # the result for a picture is always the same. So they are applied to training pictures **and** to new ones, and what they need to know (means, covariances) comes from the
