@@ -536,7 +536,7 @@ def test_pages_show_the_notebooks_as_they_are(path):
 
 
 def test_the_readme_is_short_with_an_address_too(monkeypatch):
-    words = {"@REPO@": "https://github.com/twenty-letters-long/deep-learning-for-images", "@REF@": "main"}
+    words = {"@REPO@": "https://github.com/fifteen-letters/deep-learning-for-images", "@REF@": "main"}
     words["@SLUG@"] = words["@REPO@"].removeprefix("https://github.com/")
     for module in (build, readme):
         monkeypatch.setattr(module, "tokens", lambda: words)
