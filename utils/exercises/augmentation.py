@@ -72,7 +72,7 @@ erase = Exercise(
     hints=(
         "Copy the picture first: image.clone(). Then set a part of the copy.",
         "The part is a slice of rows and a slice of columns, in all channels: copy[:, rows, columns] = 127.",
-        "Rows are top : top + side. A slice that reaches over the edge is cut off by itself.",
+        "Rows are top : top + side. A slice that extends beyond the edge is cut off automatically.",
     ),
     reference=erase,
 )
@@ -138,7 +138,7 @@ random_flip = Exercise(
         "torch.rand(len(images)) < p tosses all coins at once.",
         "images.flip(-1) is the whole batch flipped. torch.where(condition, a, b) takes from a where the condition is "
         "true, else from b.",
-        "The condition must meet the pictures: chosen[:, None, None, None] has the shape (N, 1, 1, 1).",
+        "The condition must line up with the pictures: chosen[:, None, None, None] has the shape (N, 1, 1, 1).",
     ),
     reference=random_flip,
 )
@@ -179,9 +179,9 @@ epochs_for = Exercise(
     "The same number of steps",
     test=_check_epochs_for,
     hints=(
-        "How many batches has an epoch? The last one may be smaller, and is a step like the others: round up.",
+        "How many batches does an epoch have? The last one may be smaller, and is a step like the others: round up.",
         "Then divide the steps by the batches of an epoch, and round to the nearest whole number.",
-        "-(-a // b) rounds a / b up. max(1, ...) gives one epoch at least.",
+        "-(-a // b) rounds a / b up. max(1, ...) gives at least one epoch.",
     ),
     reference=epochs_for,
 )
@@ -420,7 +420,7 @@ mix_up = Exercise(
     test=_check_mix_up,
     hints=(
         "images[order] is the batch of partners.",
-        "Make the class numbers into rows of 0 and 1 first: F.one_hot(labels, num_classes).float().",
+        "First turn the class numbers into rows of 0 and 1: F.one_hot(labels, num_classes).float().",
         "Then both are mixed by the same formula: share * a + (1 - share) * a[order].",
     ),
     reference=mix_up,

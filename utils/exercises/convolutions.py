@@ -89,7 +89,7 @@ pointwise = Exercise(
     hints=(
         "It is a linear layer on the channels. Either put the channels last, x.permute(0, 2, 3, 1), multiply and put "
         "them back, or write the sum over channels with torch.einsum.",
-        'torch.einsum("oc,nchw->nohw", weight, x) is the sum. The bias has to meet the channels: bias[:, None, None].',
+        'torch.einsum("oc,nchw->nohw", weight, x) is the sum. The bias must match the channels: bias[:, None, None].',
     ),
     reference=pointwise,
 )
@@ -162,7 +162,7 @@ output_padding = Exercise(
     test=_check_output_padding,
     hints=(
         "First the small side: (n + 2p - k) // s + 1. Then the large side that comes back without output padding.",
-        "The small side m gives (m - 1) s - 2p + k. What is missing to n?",
+        "The small side m gives (m - 1) s - 2p + k. How much is missing to reach n?",
         "Shorter: it is the remainder of the division, (n + 2p - k) % s.",
     ),
     reference=output_padding,
@@ -412,7 +412,7 @@ transposed_convolution = Exercise(
         "Begin with by_stamping of section 7. The result has c_out channels, "
         "and its sides without padding are (n - 1)s + k.",
         'The stamp of a pixel: torch.einsum("c,cokl->okl", x[:, i, j], weight), or a sum over the input channels.',
-        "At the end cut the rims: result[:, padding : height - padding, padding : width - padding].",
+        "At the end cut off the rims: result[:, padding : height - padding, padding : width - padding].",
     ),
     reference=transposed_convolution,
 )

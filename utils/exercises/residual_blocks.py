@@ -315,7 +315,7 @@ resnet_depth = Exercise(
     "The number in the name",
     test=_check_resnet_depth,
     hints=(
-        "How many blocks are there in all? How many convolutions in a row has each?",
+        "How many blocks are there in all? How many convolutions in a row does each have?",
         "1 + convolutions * sum(blocks) + 1",
     ),
     reference=resnet_depth,
@@ -370,7 +370,7 @@ highway_forward = Exercise(
     test=_check_highway_forward,
     hints=(
         "t = torch.sigmoid(gate(x)) has one number for every number of x.",
-        "t weighs f(x), and what is left of 1 weighs x.",
+        "t is the weight of f(x), and 1 - t is the weight of x.",
         "return t * f(x) + (1 - t) * x",
     ),
     reference=highway_forward,
@@ -436,7 +436,7 @@ count_bottleneck = Exercise(
     hints=(
         "A convolution without bias has in_channels · out_channels · side² weights. "
         "There are three, and perhaps a projection.",
-        "A batch normalisation has 2 parameters a channel: here 2 · width, 2 · width and 2 · 4 · width.",
+        "A batch normalisation has 2 parameters per channel: here 2 · width, 2 · width and 2 · 4 · width.",
         "The projection: in_channels · 4 · width weights and 2 · 4 · width for its batch normalisation, "
         "if in_channels != 4 * width.",
     ),
@@ -631,7 +631,7 @@ make_dense_block = Exercise(
     "A dense block",
     test=_check_make_dense_block,
     hints=(
-        "Layer number l (from 0) sees in_channels + l · growth channels and makes growth new ones.",
+        "Layer number l (from 0) gets in_channels + l · growth channels and makes growth new ones.",
         "Keep the layers in an nn.ModuleList, each nn.Sequential(BatchNorm2d, ReLU, Conv2d with "
         "padding=1, bias=False).",
         "forward: for layer in self.layers: x = torch.cat([x, layer(x)], dim=1).",

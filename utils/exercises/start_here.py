@@ -109,8 +109,8 @@ find_mistakes = Exercise(
     test=_check_find_mistakes,
     hints=(
         "outputs.argmax(dim=1) is the answer for each picture. Where is it not the label?",
-        "(answers != labels) is True where the answer is wrong, and .nonzero() gives the places.",
-        ".nonzero() gives a column; .flatten() makes a plain list of it.",
+        "(answers != labels) is True where the answer is wrong, and .nonzero() gives the positions.",
+        ".nonzero() gives a column; .flatten() turns it into a plain list.",
     ),
     reference=find_mistakes,
 )
@@ -162,7 +162,7 @@ picture_to_tensor = Exercise(
     "From picture to tensor",
     test=_check_picture_to_tensor,
     hints=(
-        "Two things to do: exchange the axes, and change type and range.",
+        "Two things are needed: reorder the axes, and change type and range.",
         "permute(2, 0, 1) says which old axis comes first, second and third.",
         "picture.permute(2, 0, 1).float() / ... and a byte goes up to 255.",
     ),
@@ -209,7 +209,7 @@ move_right = Exercise(
     "A kernel that moves the picture",
     test=_check_move_right,
     hints=(
-        "If everything moves to the right, which old pixel stands in the place of pixel (i, j) then?",
+        "If everything moves to the right, which old pixel is then at the place of pixel (i, j)?",
         "Its left neighbour. In the window around (i, j) that is the number in the middle row, left.",
     ),
     reference=move_right,
@@ -307,7 +307,7 @@ training_step = Exercise(
     hints=(
         "Section 6 has the five lines in order: forward, loss, and three that change the weights.",
         "outputs = model(images), loss = F.cross_entropy(outputs, labels), then zero_grad, backward, step.",
-        "loss.item() makes a plain number of the loss.",
+        "loss.item() turns the loss into a plain number.",
     ),
     reference=training_step,
 )
@@ -356,9 +356,9 @@ load_network = Exercise(
     "A network from a file",
     test=_check_load_network,
     hints=(
-        "A file of weights is not a network: make one, then put them in.",
-        "model.load_state_dict(torch.load(file)) puts them in. Which mode is a new network in?",
-        "A new network is in training mode: model.eval(). And return the model.",
+        "A file of weights is not a network: make a network first, then load the weights into it.",
+        "model.load_state_dict(torch.load(file)) loads them. Which mode is a new network in?",
+        "A new network is in training mode, so call model.eval(). Then return the model.",
     ),
     reference=load_network,
 )
@@ -488,7 +488,7 @@ learn = Exercise(
     hints=(
         "The memoriser asks: have I seen exactly this image? "
         "Ask instead: which image that I have seen is most like it?",
-        "Two images are alike when the distance of their vectors of 64 numbers is small. "
+        "Two images are similar when the distance between their vectors of 64 numbers is small. "
         "Compute with floats, not bytes.",
         "torch.cdist(new, known) gives all distances, argmin(dim=1) the nearest known image of each new one.",
     ),

@@ -69,7 +69,7 @@ normalise = Exercise(
     test=_check_normalise,
     hints=(
         "Two steps: bytes to numbers between 0 and 1, then (x - mean) / std for each channel.",
-        "Shapes are matched from the right. To meet the channels of (N, 3, H, W), mean must have the shape (3, 1, 1).",
+        "Shapes are matched from the right. To match the channels of (N, 3, H, W), mean must have the shape (3, 1, 1).",
         "torch.tensor(mean)[:, None, None] has that shape.",
     ),
     reference=normalise,
@@ -164,7 +164,7 @@ nearest_label = Exercise(
     hints=(
         "Section 3 computes all similarities with one matrix product of normalised points.",
         "similarity = F.normalize(points, dim=1) @ F.normalize(known_points, dim=1).T has a row for each point.",
-        "argmax(dim=1) gives the places of the nearest; known_labels[places] are their labels.",
+        "argmax(dim=1) gives the positions of the nearest points; known_labels[positions] are their labels.",
     ),
     reference=nearest_label,
 )
@@ -593,7 +593,7 @@ lab = Exercise(
         "With 40 pictures, the fewer numbers you train, the better.",
         "Freeze the features, train a linear classifier on them, with weight decay.",
         "Copies of the pictures, mirrored, moved and turned a little, give more points; fine-tune on such copies, too. "
-        "Of a new picture ask about its mirror image as well. Photos may be larger.",
+        "For a new picture, also use its mirror image. Photos may be larger.",
     ),
     reference=make_classifier,
     computed=True,

@@ -342,7 +342,7 @@ dice_by_class = Exercise(
     hints=(
         "For class k there are two masks: answers == k and labels == k. From there on it is section 1.",
         "2 * (a & m).sum() / (a.sum() + m.sum()), over all pictures at once.",
-        "Start from torch.ones(num_classes), and write only into the classes that are there.",
+        "Start from torch.ones(num_classes), and write only into the classes that occur.",
     ),
     reference=dice_by_class,
 )

@@ -107,7 +107,7 @@ saturated_share = Exercise(
     test=_check_saturated_share,
     hints=(
         "The derivative of tanh at z is 1 - tanh(z)², and a is tanh(z).",
-        "1 - a**2 < 0.01 is True for each saturated unit. The mean of .float() of it is their share.",
+        "1 - a**2 < 0.01 is True for each saturated unit. Take .float() and the mean: that is their share.",
     ),
     reference=saturated_share,
 )
@@ -216,7 +216,7 @@ conv_std = Exercise(
     hints=(
         "n is the number of products that are added up for one output.",
         "One output of the convolution sees 3 x 3 pixels in each of 16 channels.",
-        "The root of 2 / (16 · 3 · 3).",
+        "The square root of 2 / (16 · 3 · 3).",
     ),
     reference=conv_std,
     computed=True,
@@ -345,7 +345,7 @@ clip = Exercise(
     hints=(
         "The joint norm is the root of the sum of the squares of all numbers in all gradients. (Begin with a list: a "
         "generator is empty after one loop.)",
-        "Only where it is above max_norm: multiply every parameter.grad in place by max_norm / norm.",
+        "Only if it is above max_norm: multiply every parameter.grad in place by max_norm / norm.",
         "parameter.grad.mul_(max_norm / norm) for each; return the norm that you computed first.",
     ),
     reference=clip,
@@ -486,7 +486,7 @@ group_norm = Exercise(
     hints=(
         "Give the groups an axis of their own: x.unflatten(1, (num_groups, -1)) is (N, G, C / G, H, W).",
         "Now mean and variance go over the axes (2, 3, 4), with keepdim=True and unbiased=False.",
-        "Subtract, divide by the root of variance + 1e-5, and bring the channels together again: .flatten(1, 2).",
+        "Subtract, divide by the root of variance + 1e-5, and join the channels again: .flatten(1, 2).",
     ),
     reference=group_norm,
 )
@@ -719,8 +719,8 @@ lab = Exercise(
     "Lab: fifty layers of sigmoid",
     test=_check_lab,
     hints=(
-        "Section 9 shows which remedy carries 50 layers of sigmoid. Look at the gradient profile.",
-        "Each sigmoid adds about 0.5 to the main road, 49 times. Subtract it: x + sigmoid(...) - 0.5.",
+        "Section 9 shows which remedies make 50 layers of sigmoid trainable. Look at the gradient profile.",
+        "Each sigmoid adds about 0.5 to the skip path, 49 times. Subtract it: x + sigmoid(...) - 0.5.",
         "Then train well: AdamW and OneCycleLR with max_lr=3e-3 for 30 epochs, and label_smoothing=0.1 in the loss.",
     ),
     reference=train_deep,
