@@ -11,6 +11,7 @@ tables of README and docs/ up to date.
 """
 
 import argparse
+import ast
 import base64
 import hashlib
 import io
@@ -196,9 +197,9 @@ def is_set_up(cell: NotebookNode) -> bool:
     return bool(re.search(r"^(\w+ = )?utils\.start\(", cell.source, re.M))
 
 
-def code_ids(notebook: NotebookNode) -> list[str]:
-    """What tells a notebook's code from another's, but for the set-up cell."""
-    return ["set-up" if is_set_up(cell) else cell.id for cell in code_cells(notebook)]
+def code(notebook: NotebookNode) -> list[str]:
+    """What Python reads in a notebook's cells, but for the set-up cell: comments and line breaks make no difference."""
+    return ["set-up" if is_set_up(cell) else ast.dump(ast.parse(cell.source)) for cell in code_cells(notebook)]
 
 
 def code_cells(notebook: NotebookNode) -> list[NotebookNode]:
@@ -271,7 +272,7 @@ def difference(one: Image.Image, other: Image.Image) -> tuple[float, int]:
 
 def keep_outputs(notebook: NotebookNode, built: NotebookNode, name: str) -> None:
     """Give the built notebook's outputs and times to the new one. Raises SystemExit where the code is not the same."""
-    if code_ids(built) != code_ids(notebook):
+    if code(built) != code(notebook):
         raise SystemExit(f"{name}: its code has changed since the stored run. Run it: make notebooks NOTEBOOK={name}")
     for before, after in zip(code_cells(built), code_cells(notebook), strict=True):
         after.outputs, after.execution_count = before.outputs, before.execution_count

@@ -773,7 +773,8 @@ def risk(answers, labels):
 known = risk(memoriser(known_images), known_labels)
 new = risk(memoriser(new_images), new_labels)
 fact(
-    "The memoriser has zero empirical risk; on new digits it is as bad as always saying 0",
+    "The memoriser has zero empirical risk;"
+    " on new digits it is as bad as always saying 0",
     known == 0 and new == risk(torch.zeros(len(val_set)), new_labels),
     f"wrong: {known:.0%} of {len(train_set)} known, {new:.0%} of {len(val_set)} new",
 )
@@ -867,7 +868,8 @@ show(fig, "Accuracy of the same network against epoch, on the digits that it was
 
 # %%
 claim(
-    "The network fits shuffled labels but learns nothing; true labels it fits and learns",
+    "The network fits shuffled labels but learns nothing;"
+    " true labels it fits and learns",
     min(fitted.values()) > 0.95
     and learned["shuffled labels"] < 0.25
     and learned["true labels"] > 0.9,
@@ -944,9 +946,11 @@ cnn, plain, small = (
     scores[name, "as they are"] - scores[name, "scrambled"] for name in networks
 )
 claim(
-    "Scrambled pixels break the CNN's assumption and cost it; dense networks lose nothing",
+    "Scrambled pixels break the CNN's assumption and cost it;"
+    " dense networks lose nothing",
     cnn > 0.02 + max(abs(plain), abs(small)) and max(abs(plain), abs(small)) < 0.015,
-    f"points lost: CNN {100 * cnn:.1f}, dense {100 * plain:.1f}, small {100 * small:.1f}",
+    f"points lost: CNN {100 * cnn:.1f}, dense {100 * plain:.1f},"
+    f" small {100 * small:.1f}",
     same=f"{len(few)} training digits, {len(others)} new ones, mean of three runs",
 )
 
