@@ -145,6 +145,7 @@ WRONG = [
     ("lead", interval(lambda a, b: 2.26 * (a - b).std(correction=0) / 10**0.5), "divides by N - 1"),
     ("shrink", lambda w, amount: w - amount * w.sign(), "must not go past zero"),
     ("shrink", lambda w, amount: torch.where(w.abs() > amount, w, 0), "the large ones are as they were"),
+    ("shrink", lambda w, amount: torch.where(w.abs() < amount, 0, w), "the large ones are as they were"),
     ("shrink", lambda w, amount: (w - amount).clamp(min=0), "Negative weights have become zero"),
     ("shrink", lambda w, amount: (1 - amount) * w, "that is decay"),
     ("shrink", lambda w, amount: F.softshrink(w, amount), "write that yourself"),
