@@ -566,7 +566,8 @@ for name in ("momentum", "Adam"):
 
 # %%
 claim(
-    "With momentum, decay at ten times λ ends where L2 ends; with Adam, no λ tried does",
+    "With momentum, decay at ten times λ ends where L2 ends;"
+    " with Adam, no λ tried does",
     trained_out["momentum"][2] < 1e-5 and min(trained_out["Adam"]) > 3e-3,
     "apart, at best: "
     + ", ".join(f"{min(found):.0e} with {name}" for name, found in trained_out.items()),
@@ -664,7 +665,8 @@ for seed, run, best in zip(seeds, watched_runs, best_moments, strict=True):
 # %%
 means = {way: np.mean(found) for way, found in uses.items()}
 claim(
-    "On average, using 100 labels to stop in time beats learning from them for 600 steps",
+    "On average, using 100 labels to stop in time"
+    " beats learning from them for 600 steps",
     means["b"] > means["a"] + 0.01,
     ", ".join(f"{way}: {share:.1%}" for way, share in means.items()),
     same=f"300 labels, every fifth wrong; means of {len(seeds)} runs",
@@ -892,7 +894,8 @@ here = min(np.mean(live[way]) for way in list(live)[1:]) - np.mean(live["none"])
 claim(
     "With a fifth of the labels wrong, each of the seven helps, on both data sets",
     certain and lowest > 0.02 and here > 0,
-    f"by {100 * lowest:.1f} points or more; three of them here by {100 * here:.1f} or more",
+    f"by {100 * lowest:.1f} points or more;"
+    f" three of them here by {100 * here:.1f} or more",
     same=f"300 labels, including those used to choose; 5 strengths; {num_seeds} seeds",
 )
 
@@ -901,7 +904,8 @@ few = {data: leads(data, "few labels") for data in SETS}
 gains = [few[data][way] for data in SETS for way in seven]
 best_mean, best_seed = (max(f(gain) for gain in gains) for f in (np.mean, np.max))
 claim(
-    "With 60 right labels none of the seven gains a point on average, or three on any seed",
+    "With 60 right labels none of the seven gains a point on average,"
+    " or three on any seed",
     best_mean < 0.01 and best_seed < 0.03 < lowest,
     f"at most {100 * best_mean:+.1f} points, {100 * best_seed:+.1f} on the best seed;"
     f" with wrong labels each gains {100 * lowest:.1f} or more",
@@ -929,7 +933,8 @@ for data in SETS:
     decay_lead = wrong[data]["weight decay"] - wrong[data]["L2"]
     print(f"{data}: weight decay minus L2 {points(decay_lead)}")
     first = leads(data, "wrong labels", "first")["early stopping"]
-    print("  early stopping, started again", points(wrong[data]["early stopping"] - first))
+    print("  early stopping, started again",
+          points(wrong[data]["early stopping"] - first))  # fmt: skip
     for way in ("none", "dropout"):
         long = column("test", data, "wrong labels", way, steps=2400)
         short = column("test", data, "wrong labels", way)[: len(long)]
