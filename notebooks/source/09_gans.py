@@ -145,9 +145,9 @@ def non_saturating(fake_logits):
 
 
 # %% [markdown]
-# **Exercise 1** (3 min): the discriminator's loss, as libraries write it. Write the same loss with `F.binary_cross_entropy_with_logits` and targets of ones and zeros: the mean over the
-# reals plus the mean over the fakes. With `smooth = 0.1`, the targets of the **reals** become $1 - \text{smooth}$ = 0.9, and those of the fakes stay 0 (one-sided label
-# smoothing, Salimans et al. 2016).
+# **Exercise 1** (3 min): the discriminator's loss, as libraries write it. `F.binary_cross_entropy_with_logits(logits, targets)` is the mean of $\text{softplus}(-a)$ where the targets are 1,
+# and that of $\text{softplus}(a)$ where they are 0. So two calls give the same loss: one for the reals, one for the fakes. With `smooth = 0.1`, the targets of the **reals** become
+# $1 - \text{smooth}$ = 0.9, and those of the fakes stay 0 (one-sided label smoothing, Salimans et al. 2016).
 #
 # Write your answer in place of the dots and run the cell: the check says what it expected and what it got. Stuck? Take away the `#` in the cell below it.
 
@@ -196,8 +196,8 @@ def dense(inputs, outputs, width=64):
 # **A GAN is two networks, two losses, two optimizers.** This class serves the whole notebook; only the networks will change.
 #
 # - `.detach()` in $D$'s loss: $D$ learns from the fakes, and no gradient reaches $G$.
-# - `beta1 = 0.5` in place of Adam's usual 0.9: less momentum, because the opponent keeps moving (Radford et al. 2016).
-# - `average`: a second generator, whose weights are a running mean of the first one's. It is not trained. Section 4 uses it.
+# - `beta1`, the share of the old direction that Adam keeps, is 0.5 in place of 0.9: less momentum, because the opponent keeps moving (Radford et al. 2016).
+# - `average`: a second generator, whose weights are a running mean of the first one's. It is not trained. Leave it aside until section 4.
 
 
 # %% tags=["measure"]
@@ -226,7 +226,7 @@ class GAN:
 
 
 # %% [markdown]
-# One training step for each network. They differ in the loss and the optimizer.
+# One training step for each network. They differ in the loss and the optimizer. (`*real` is one tensor here; in section 9 the labels come along.)
 
 
 # %% tags=["measure"]
@@ -319,21 +319,24 @@ class Film:
 
 
 # %% [markdown]
-# Now two games that differ in one number. In the first, the networks take turns. In the second, the forger is faster: it makes **five steps** for each step of the detective.
+# Now two games. In the first the detective is faster: the networks take turns, and $D$'s learning rate is **twice** $G$'s (two rates: Heusel et al. 2017). In the second the forger is faster: the rates are
+# equal, and it makes **five steps** for each step of the detective.
 #
 # **Before you run it:** what will a forger do if it has five tries before the detective learns anything? How many of the eight heaps will the fakes find in each game?
 #
 # <details><summary>Answer</summary>
 #
 # It moves all its points to the one place that $D$ finds most real: nothing in its loss asks for variety. Then $D$ learns that this place is fake, and all points move on to the next.
-# The heaps that it does not visit are called **dropped modes**.
+# The heaps where there are none at the moment are called **dropped modes**.
 #
 # </details>
 
 # %%
+GAMES = {"D is faster": (2, 1), "G is faster": (1, 5)}  # D's rate / G's; steps of G
 PLANE_STEPS, films = 600, {}
-for name, generator_steps in {"by turns": 1, "G five times as fast": 5}.items():
+for name, (ratio, generator_steps) in GAMES.items():
     gan, points = plane_game(10 * course_seed)
+    gan.d_optimizer.param_groups[0]["lr"] *= ratio
     films[name] = Film(gan)
     play(gan, PLANE_STEPS, [points], batch_size=256, generator_steps=generator_steps,
          watch=films[name], every=60, progress=name)  # fmt: skip
@@ -344,7 +347,7 @@ for name, generator_steps in {"by turns": 1, "G five times as fast": 5}.items():
 def draw_moment(ax, film, step):
     fakes, arrows = film.frames[step]
     ax.scatter(*points[:400].cpu().T, s=6, color="silver", linewidths=0)
-    ax.quiver(*GRID.cpu().T, *F.normalize(arrows, dim=1).T, color="C0", alpha=0.55, scale=24, width=0.006)
+    ax.quiver(*GRID.cpu().T, *F.normalize(arrows, dim=1).T, color="C0", alpha=0.6, scale=18, width=0.008)
     ax.scatter(*fakes.T, s=9, color="C1", linewidths=0)
     ax.set(xlim=(-3.3, 3.3), ylim=(-3.3, 3.3), xticks=[], yticks=[], aspect="equal")
     ax.grid(False)
@@ -357,13 +360,15 @@ def stills_figure(steps):
         for ax, step in zip(row, steps, strict=True):
             draw_moment(ax, film, step)
             ax.set_title(f"step {step}", fontsize=13, loc="center", fontweight="normal")
-    fig.suptitle("By turns, the fakes find all heaps; a generator that is too fast drops most", fontweight="bold", x=0.01, ha="left")
-    return fig
+    ends = [heaps_found(film.frames[PLANE_STEPS][0])[0] for film in films.values()]
+    fig.suptitle(f"At the end, fakes in {ends[0]} of 8 heaps; with a generator that is too fast, in {ends[1]}", fontweight="bold", x=0.01, ha="left")
+    return fig, ends
 
 
 stills = (0, 60, 180, 300, PLANE_STEPS)
-show(stills_figure(stills), f"Grey: real points in eight heaps. Orange: fakes. Blue arrows: the discriminator's field. At steps {', '.join(map(str, stills))} of both games: above the fakes spread to all eight heaps; "
-     "below they run in one lump from heap to heap.")  # fmt: skip
+fig, ends = stills_figure(stills)
+show(fig, f"Grey: real points in eight heaps. Orange: fakes. Blue arrows: the discriminator's field. At steps {', '.join(map(str, stills))} of both games. Above, where D is faster, the fakes are in {ends[0]} "
+     f"heaps at the end; below, where G makes five steps for one of D, in {ends[1]}.")  # fmt: skip
 
 # %% [markdown]
 # The same as a film. It needs no kernel: press play, or move the slider.
@@ -383,8 +388,8 @@ def frame(step):
 
 
 def film():
-    alt = "Both games side by side, frame by frame: on the left the fakes spread to all heaps, on the right they run in a lump from heap to heap."
-    frames = [frame(step) for step in films["by turns"].frames]
+    alt = f"Both games side by side, frame by frame. At the end, the fakes on the left are in {ends[0]} of the eight heaps, those on the right in {ends[1]}."
+    frames = [frame(step) for step in films["D is faster"].frames]
     return HTML(f"""<div class="film"><img src="{frames[-1]}" alt="{alt}" style="max-width:100%"><br>
 <button>play</button> <input type="range" min="0" max="{len(frames) - 1}" value="{len(frames) - 1}" style="width:60%" aria-label="frame"></div>
 <script>document.querySelectorAll("div.film").forEach(box => {{
@@ -401,26 +406,31 @@ def film():
 film()
 
 # %% [markdown]
-# One run proves little. Here are three of each game, all stopped after the same number of steps **of the discriminator**, so that both detectives have learned equally often. (The fast
-# generator has learned five times as often.)
+# One run proves little. Here are three of each game, stopped after the same number of steps **of the discriminator**. (The fast generator has learned five times as often.)
 
 # %%
 EQUAL_STEPS = 400
-heaps = {1: [], 5: []}
+heaps, near = {name: [] for name in GAMES}, {name: [] for name in GAMES}
 for k in range(3):
-    for generator_steps in heaps:
+    for name, (ratio, generator_steps) in GAMES.items():
         gan, points = plane_game(10 * course_seed + k)
+        gan.d_optimizer.param_groups[0]["lr"] *= ratio
         play(gan, EQUAL_STEPS, [points], 256, generator_steps, progress=None)
         fakes = sample(gan.generator, torch.randn(1000, 2, device=device))
-        heaps[generator_steps].append(heaps_found(fakes)[0])
+        found, share = heaps_found(fakes)
+        heaps[name].append(found)
+        near[name].append(f"{share:.0%}")
 
 # %%
 claim(
-    "By turns a GAN finds nearly all heaps; with a generator five times as fast,"
-    " half of them at most",
-    min(heaps[1]) >= 7 and max(heaps[5]) <= 4,
-    f"of 8 heaps: {heaps[1]} by turns, {heaps[5]} with the fast generator",
-    same=f"{len(points):,} points, networks and rates;"
+    "With D's rate twice G's, the fakes find at least seven of the eight heaps; with"
+    " equal rates and five steps of G for each of D, two at most",
+    min(heaps["D is faster"]) >= 7 and max(heaps["G is faster"]) <= 2,
+    "; ".join(
+        f"{name}: {heaps[name]} heaps, {', '.join(near[name])} of the fakes near one"
+        for name in GAMES
+    ),
+    same=f"{len(points):,} points, networks, G's rate;"
     f" {EQUAL_STEPS} steps of D; three seeds",
 )
 
@@ -429,7 +439,8 @@ claim(
 # mode collapse. "Mode" is the statistician's word for a peak of a density.
 
 # %% [markdown]
-# This is **mode collapse**. We meet it again on digits, in section 6. One remedy is to let $D$ look at whole batches, so that it notices when they lack variety:
+# This is **mode collapse**. (A lump between two heaps is near none.) It also comes unprovoked: with equal rates, in turns, 3 of 30 games had found half of the heaps at most after 600 steps. Which of the
+# two learns faster decides much, but not all: chance has a say. One remedy is to let $D$ look at whole batches, so that it notices when they lack variety:
 #
 # **Exercise 2** (3 min): a discriminator that sees batches. Append one channel to `x` (N, C, H, W) that has the same number everywhere: the standard deviation over the batch
 # (`unbiased=False`), averaged over all channels and positions (Karras et al. 2018). If all pictures are alike, it is 0. Return (N, C + 1, H, W).
@@ -500,7 +511,7 @@ fig, ax = plt.subplots()
 ax.set_yscale("log")
 steps = range(0, HEAD_START + 1, 10)
 title = "A discriminator that is ahead leaves minimax without a gradient"
-curves(ax, norms, "steps that D has learned alone", "gradient norm of G", title, x=steps)
+curves(ax, norms, "steps of D alone", "gradient norm of G", title, x=steps)
 show(fig, f"Gradient norm of a fresh generator, on a logarithmic axis, while only the discriminator learns. With minimax it falls to {norms['minimax'][-1]:.1g}; "
      f"with the non-saturating loss it ends at {norms['non-saturating'][-1]:.1g}.")  # fmt: skip
 
@@ -539,12 +550,12 @@ first_loss = measured("gan_first_loss")
 # %%
 # extra code: for each loss and optimizer the best of three rates
 def best_rates(rows):
-    """{(loss, optimizer, head start): (rate, heaps of each seed)}, the rate with the highest mean share near a heap."""
+    """{(loss, optimizer, head start): (rate, heaps of each seed)}, the rate that finds most; then, that has most fakes near one."""
     best = {}
     for key in sorted({(row["loss"], row["optimizer"], row["head_start"]) for row in rows}):
         some = [row for row in rows if (row["loss"], row["optimizer"], row["head_start"]) == key]
-        share = {lr: np.mean([row["near"] for row in some if row["lr"] == lr]) for lr in {row["lr"] for row in some}}
-        lr = max(share, key=share.get)
+        means = {lr: [np.mean([row[what] for row in some if row["lr"] == lr]) for what in ("heaps", "near")] for lr in {row["lr"] for row in some}}
+        lr = max(means, key=means.get)
         best[key] = lr, [row["heaps"] for row in some if row["lr"] == lr]
     return best
 
@@ -565,7 +576,7 @@ def first_loss_figure():
 # %%
 # extra code: the figure
 fig, best_runs = first_loss_figure()
-fig.suptitle("With Adam either loss works; with SGD and D ahead, minimax mostly stands still", fontweight="bold", x=0.01, ha="left")
+fig.suptitle("At the best rate: with Adam either loss works; with SGD and D ahead, minimax mostly stands still", fontweight="bold", x=0.01, ha="left")
 show(fig, "Heaps found of eight, one dot per seed, for each loss and optimizer of the generator at its best rate. Left, both networks begin together: nearly all find eight. Right, with a head start "
      "of the discriminator: all with Adam find eight; with SGD the non-saturating loss finds five to eight, minimax none in three of five runs.")  # fmt: skip
 
@@ -578,19 +589,20 @@ names = "minimax", "non-saturating"
 sgd = {loss: np.mean(best_runs[loss, "SGD", 300][1]) for loss in names}
 claim(
     "Behind by 300 steps, a generator with Adam finds nearly all heaps with either"
-    " loss; with SGD minimax finds two fewer on average",
+    " loss; with SGD minimax finds at least two fewer on average",
     bool(min(live.values()) >= 6 and sgd["non-saturating"] - sgd["minimax"] >= 2),
     f"with Adam, live: {live}; with SGD, five seeds each at its best of three rates:"
     f" {sgd['minimax']:.1f} and {sgd['non-saturating']:.1f} of 8",
-    same=f"D, points, {HEAD_START} steps of head start and 600 steps by turns",
+    same=f"D, points, {HEAD_START} steps of head start and 600 steps in turns",
 )
 
 # %% [markdown]
-# The reason is the optimizer. **Adam divides each gradient by its own recent size**, so a gradient a thousand times smaller gives the same step. Plain gradient descent does not, and when
+# The reason is the optimizer. **Adam divides each gradient by its own recent size**, so a gradient a thousand times smaller gives nearly the same step. Plain gradient descent does not, and when
 # $D$ is ahead, minimax mostly leaves $G$ where it is. So "minimax does not work" is a statement about a loss **and** an optimizer. The non-saturating loss is the safer choice, and
 # Goodfellow and others propose it in the same paper.
 #
-# (Each rate was chosen on the same runs that the figure shows. That flatters both losses equally.)
+# (Each rate was chosen on the same runs that the figure shows. That flatters both losses equally. Rates beyond the three do not help: on five seeds with
+# SGD and $D$ ahead, minimax found no heap at 0.2, 0.3 and 1, and the other loss two on average at 0.003.)
 
 # %% [markdown]
 # **Exercise 3** (2 min): both slopes. For logits `a` return two tensors: the slope of the minimax loss and that of the non-saturating loss, with respect to each logit (without the mean).
@@ -716,6 +728,8 @@ def wall(rows, title, num=8):
 # Strokes appear within the first few hundred steps, digits soon after. A vector need not keep its digit: nothing says which $\mathbf{z}$ should be which digit, and early on the digits change.
 #
 # </details>
+#
+# (`watch.at(step)` gives the pictures of that step: 1,000, drawn by the averaged weights, or with `"last"` by the last ones.)
 
 # %%
 MAIN_STEPS = 2000
@@ -755,10 +769,10 @@ def movement(name):
 # %%
 calm, restless = movement("averaged"), movement("last")
 claim(
-    "Over the second half of the training, the pictures of the averaged generator"
-    " move less than two thirds as far from look to look",
+    "In the second half of the training, the pictures of the averaged generator change"
+    " less than two thirds as much from look to look",
     calm < 2 / 3 * restless,
-    f"a pixel moves by {calm:.3f} and by {restless:.3f} in 50 steps",
+    f"a pixel changes by {calm:.3f} and by {restless:.3f} in 50 steps",
     same=f"{len(watch.z):,} random vectors, the same training",
 )
 
@@ -781,7 +795,7 @@ exercises.update_average.check(update_average)
 # %% [markdown]
 # ## 5. Are they good? (16 min)
 #
-# We need a judge. We train a classifier on the **real** digits with their labels. (Only the judge sees labels. The generators do not.) A little noise on its input during training keeps it from
+# We need a judge. We train a classifier on the **real** digits with their labels. A little noise on its input during training keeps it from
 # depending on single pixels.
 
 
@@ -813,7 +827,7 @@ def train_judge(seed):
 #
 # $$\text{score} = \exp\!\left(\text{entropy of } \bar p - \text{mean entropy of } p(\cdot \mid \mathbf{x})\right)$$
 #
-# It is at most 10 here. (In the paper the judge is the network Inception v3. Ours is smaller, so its scores can only be compared with each other.)
+# (In the paper the judge is the network Inception v3. Ours is smaller, so its scores can only be compared with each other.)
 
 
 # %% tags=["measure"]
@@ -878,7 +892,7 @@ drawn = {
 
 # %%
 # extra code: the figure
-show(wall({"real digits": images} | drawn, "What goes together must be learned, too"),
+show(wall({"real digits": images} | drawn, "A model must also learn which pixels go together"),
      "Rows of 8 x 8 pictures. Pixels drawn each alone give noise with a bright middle; one Gaussian gives smeared strokes; the mixture of 30 and the DCGAN give digits.")  # fmt: skip
 
 # %% [markdown]
@@ -917,7 +931,7 @@ third = torch.cat([copies[:333], drawn["30 Gaussians"][:667]])
 by_median, by_nearest = newness(third, quantile=0.5), newness(third)
 real, third_said = verdict(test_images)["recognised"], verdict(third)["recognised"]
 claim(
-    "With every third picture a copy, judge and median see hardly anything;"
+    "When every third picture is a copy, the judge and the median hardly notice;"
     " the nearest 5 % do",
     third_said > real - 0.1 and by_median > 0.8 and by_nearest < 0.4,
     f"recognised {third_said:.0%} (real {real:.0%});"
@@ -942,7 +956,7 @@ show(wall({"drawn": made, "most similar": nearest}, "Related to training digits,
 # The fourth question needs no knowledge of digits. A **fresh** discriminator, a small convolutional network, learns to tell a method's pictures from real digits. Then it is tested on
 # pictures and digits that it has not seen. This is a **two-sample test** (Lopez-Paz & Oquab 2017).
 #
-# - **Fooled**: the share of its answers that are wrong. Half is the best that a forger can do.
+# - **Fooled**: the share of its answers that are wrong. Half is the best that a forger can do without copying.
 
 
 # %% tags=["measure"]
@@ -975,6 +989,14 @@ def fooled(pictures, seed=0, num_steps=300):
 # %% [markdown]
 # Here are all methods so far, in one list. The mixture is in it twice, because noise in a dark corner would give it away too easily. **Cleaned** means that nearly black pixels are
 # made black, and greys are rounded to the 17 levels that the digits have.
+#
+# | | asks | best |
+# |---|---|---|
+# | recognised | is it clearly a digit? | as often as real ones |
+# | classes | are all ten there? | 10 |
+# | score | both at once | 10 |
+# | new | is it a copy? | 1 |
+# | fooled | can a fresh network tell it from real digits? | 50 % |
 
 
 # %%
@@ -1024,8 +1046,8 @@ claim(
 # %%
 last_said = table["DCGAN, last weights"]
 claim(
-    "The averaged generator fools the detective more often than the last one,"
-    " by ten points",
+    "The averaged generator fools the detective at least ten points more often than"
+    " the last one",
     dcgan_said["fooled"] - last_said["fooled"] > 0.1,
     f"{dcgan_said['fooled']:.0%} against {last_said['fooled']:.0%}",
     same=f"one training of {MAIN_STEPS:,} steps, the same random vectors",
@@ -1035,6 +1057,8 @@ claim(
 # Which is better, the mixture or the DCGAN? It depends on what the pictures are for. A judge that reads digits forgives noise; a detective does not. **Say which question was asked, and compare with the
 # simplest thing that could work.** For 64 pixels that is a mixture of Gaussians, fitted in a fraction of a second. For a photo of $224 \times 224 \times 3$ each of its covariances would
 # have eleven billion numbers. (Copies fool the detective in more than half of its answers, because it has learned that these very digits are real.)
+#
+# And is the average the only way? No. A learning rate that falls to zero over the last 500 steps made the last weights just as good, on two seeds.
 
 # %% [markdown] slideshow={"slide_type": "notes"}
 # Other measures to name: the Fréchet distance (Heusel et al. 2017) compares mean and covariance of features of real and drawn pictures; precision and recall for samples (Kynkäänniemi et
@@ -1057,7 +1081,7 @@ exercises.effective_classes.check(effective_classes)
 # exercises.effective_classes.solution()
 
 # %% [markdown]
-# ## 6. What the losses tell, and what not (15 min)
+# ## 6. What the losses tell, and what not (17 min)
 #
 # With a classifier we watch the loss, and when it falls, that is good. Here are the two losses of section 4, and beside them what the judge said at the same steps.
 #
@@ -1096,11 +1120,12 @@ quarter = watch.steps.index(MAIN_STEPS // 4)
 g_early = g_losses[MAIN_STEPS // 5 : 3 * MAIN_STEPS // 10].mean().item()
 g_late = g_losses[-MAIN_STEPS // 10 :].mean().item()
 claim(
-    "From a quarter of the training on the generator's loss grows, and yet its pictures"
-    " become better",
+    "After the first quarter of the training, the generator's loss grows although its"
+    " pictures become better",
     g_late - g_early > 0.1 and recognised[-1] - recognised[quarter] > 0.05,
     f"loss {g_early:.2f}, then {g_late:.2f};"
     f" recognised {recognised[quarter]:.0%}, then {recognised[-1]:.0%}",
+    same=f"one training of {MAIN_STEPS:,} steps",
 )
 
 # %% [markdown]
@@ -1159,7 +1184,7 @@ claim(
 #
 # ### Collapse on digits
 #
-# We provoke collapse as in the plane, by changing one number: **ten steps of $G$ for each of $D$**.
+# We provoke collapse as in the plane: **ten steps of $G$ for each of $D$**, at equal rates.
 #
 # **Before you run it:** which game will have losses closer to those of the theory, the healthy one or the collapsed one?
 #
@@ -1184,8 +1209,9 @@ rows = {f"step {step}": greedy_watch.at(step, "last") for step in looks}
 
 # %%
 # extra code: the figure
-show(wall(rows, "One or a few pictures for all random numbers, and then others"),
-     "Eight different random vectors in each row, a row after every 12 steps of the discriminator: a row repeats one picture or a few, and they change together from row to row.")  # fmt: skip
+each_row = [verdict(pictures)["classes"] for pictures in rows.values()]
+show(wall(rows, "All random numbers give one picture or a few, and later others"),
+     f"Eight different random vectors in each row, a row after every 12 steps of the discriminator. Effective number of classes, row by row: {', '.join(f'{num:.1f}' for num in each_row)}.")  # fmt: skip
 
 
 # %%
@@ -1196,7 +1222,7 @@ def shares_figure():
     for ax, (looks, title) in zip(axes, games, strict=True):
         shares = torch.stack([judge(pictures).argmax(dim=1).bincount(minlength=10).cpu() / len(pictures) for pictures in looks[1:]]).T
         picture = ax.imshow(shares, aspect="auto", cmap="viridis", norm=PowerNorm(0.5, 0, 1), origin="lower", extent=(0.5, len(looks) - 0.5, -0.5, 9.5))
-        ax.set(title=title, xlabel="look at the generator, from first to last", yticks=range(10), xticks=range(1, len(looks), 1 if len(looks) < 12 else 5))
+        ax.set(title=title, xlabel="look at the generator, 1 = the first", yticks=range(10), xticks=range(1, len(looks), 1 if len(looks) < 12 else 5))
         ax.grid(False)
     axes[0].set_ylabel("digit, says the judge")
     fig.colorbar(picture, ax=axes, label="share of the pictures")
@@ -1215,7 +1241,7 @@ claim(
     "With ten generator steps for one of the discriminator, fewer than 4 of the ten"
     " classes remain",
     bool(collapsed < 4) and same_steps > 7,
-    f"median {collapsed:.1f} classes, {same_steps:.1f} by turns;"
+    f"median {collapsed:.1f} classes, {same_steps:.1f} in turns;"
     f" the best look has {best_look:.0%} recognised",
     same=f"{10 * COLLAPSE_STEPS} steps of the generator",
 )
@@ -1232,10 +1258,10 @@ for name, (d, g) in ends.items():
 # %%
 off = {name: np.abs(np.subtract(end, theory)).sum() for name, end in ends.items()}
 claim(
-    "The losses of the collapsed game are those of the theory's end point,"
-    " where all is learned; those of the healthy one are not",
+    "The losses of the collapsed game are close to the theory's end point,"
+    " where all is learned; those of the healthy game are not",
     bool(off["collapsed"] < 0.1 and off["healthy"] > 0.5),
-    f"away from it: {off['collapsed']:.2f} collapsed, {off['healthy']:.2f} healthy",
+    f"distance from it: {off['collapsed']:.2f} collapsed, {off['healthy']:.2f} healthy",
 )
 
 # %% [markdown]
@@ -1260,6 +1286,22 @@ def collapse_figure():
 
 
 show(collapse_figure(), "Effective number of classes against the generator's steps for one of the discriminator, with batch normalisation and without; bands from the lowest to the highest of five seeds.")
+
+# %% [markdown]
+# **Exercise 6** (2 min): the ratio of two densities. For a picture, $D$ returns the logit $a$, and $\sigma(a) = p / (p + q)$. What is $p / q$? Return it for all `logits`, whatever their
+# shape: how many times as frequent such a picture is among the reals.
+
+
+# %%
+def density_ratio(logits):
+    ...
+
+
+exercises.density_ratio.check(density_ratio)
+
+# %% slideshow={"slide_type": "skip"}
+# exercises.density_ratio.hint()
+# exercises.density_ratio.solution()
 
 # %% [markdown]
 # ## 7. The tricks, removed one at a time (12 min)
@@ -1338,7 +1380,7 @@ show(wall(one_trick, "After 600 steps, with batch normalisation and without"),
 #
 # <details><summary>Answer</summary>
 #
-# Separate batches, by far. Then batch normalisation and the low momentum. The others hardly matter.
+# Separate batches, by far. Then batch normalisation and the low momentum. The others hardly matter, and two of them even cost a little.
 #
 # </details>
 
@@ -1360,7 +1402,7 @@ def tricks_figure():
     axes[0].set(yticks=range(len(ways)), yticklabels=[f"without {way}" if way != "nothing" else "with all tricks" for way in ways], xlim=(-0.03, 1.03))
     axes[0].xaxis.set_major_formatter(PercentFormatter(1))
     axes[1].set_xlim(-0.3, 10.3)
-    fig.suptitle("Three tricks matter here; the others can go without harm", fontweight="bold", fontsize=17, x=0.01, ha="left")
+    fig.suptitle("Three tricks matter here; the others can be removed without harm", fontweight="bold", fontsize=17, x=0.01, ha="left")
     return fig, ways
 
 
@@ -1385,24 +1427,26 @@ for trick in sorted(lost, key=lost.get, reverse=True):
 live = {name: verdict(pictures)["score"] for name, pictures in one_trick.items()}
 missed = "separate batches", "batch normalisation", "beta1 = 0.5"
 claim(
-    "Separate batches, batch normalisation and the small inertia are each worth more"
-    " than a point of the score; no other trick is worth half a point",
+    "At one learning rate, separate batches, batch normalisation and the low momentum"
+    " are each worth more than a point of the score, and no other trick half a point",
     live["with"] - live["without"] > 0.5
     and min(lost[trick] for trick in missed) > 1
     and max(lost[trick] for trick in set(lost) - set(missed)) < 0.5,
     f"live, after {FEW_STEPS} steps: {live['with']:.1f} with batch normalisation,"
     f" {live['without']:.1f} without; the others as printed above",
-    same="1,000 steps in the table, five seeds",
+    same="1,000 steps in the table, five seeds, rate 1e-3",
 )
 
 # %% [markdown]
-# By the score, averaged weights are worth less than a tenth of a point here. (The detective of section 5 sees a much larger difference.)
+# By the score, averaged weights are worth less than a tenth of a point here. (The detective of section 5 sees a much larger difference.) Two tricks even cost a little: without leaky ReLU,
+# and with PyTorch's own weights, the score is about a quarter of a point higher, on each of the five seeds. All rows have the rate 1e-3, which suits the complete recipe. Part of what low
+# momentum does, a small rate does too: with `beta1 = 0.9` and a quarter of the rate, two seeds reached 6.2, about a point more than at 1e-3. Without batch normalisation, smaller rates made it worse.
 #
 # **Why is one batch of both so bad?** The batch itself is not to blame. $D$ learns from batches in which reals and fakes are normalised together. But when $G$ learns, $D$ sees fakes alone,
 # normalised by other numbers, and its answer means nothing. If $D$ sees $G$'s fakes among reals in this step as well, nearly all is well again. The reason goes beyond GANs: **use a network with
 # batch normalisation only on the kind of batches that it has learned from.**
 #
-# These tricks were found on larger pictures and deeper networks. You have to measure which of them matter in your problem.
+# These tricks were found on larger pictures and deeper networks. Measure which of them matter in your problem.
 
 # %% [markdown]
 # ## 8. A walk in latent space (10 min)
@@ -1499,7 +1543,7 @@ claim(
 )
 
 # %% [markdown]
-# ## 9. Digits to order (18 min)
+# ## 9. Digits to order (21 min)
 #
 # Now we use the labels: a **conditional GAN** (Mirza & Osindero 2014). Both networks are told the digit. $G$ should draw it. $D$ asks: is this a real **picture of a 3**? If a 3 was asked
 # for, even a perfect 7 is a fake.
@@ -1550,6 +1594,22 @@ def sample_digits(gan, labels):
 
 
 # %% [markdown]
+# **Exercise 7** (3 min): real pictures, wrong labels. Here only fakes teach $D$ that a label can be wrong. Reed et al. (2016) also show it real pictures with a wrong label, as a third
+# kind of fake. Make these labels: for each of `labels` (N,) another class, each of the others equally likely.
+
+
+# %%
+def wrong_labels(labels, num_classes=10):
+    ...
+
+
+exercises.wrong_labels.check(wrong_labels)
+
+# %% slideshow={"slide_type": "skip"}
+# exercises.wrong_labels.hint()
+# exercises.wrong_labels.solution()
+
+# %% [markdown]
 # **Before you run it:** we will ask for 100 of each digit, and the judge, which does not know what was asked, says what it sees. How often will they agree?
 #
 # <details><summary>Answer</summary>
@@ -1569,7 +1629,7 @@ answered = sample_digits(conditional, asked)
 # %%
 # extra code: the figure
 rows = {f"asked: {digit}": answered[asked == digit] for digit in range(10)}
-show(wall(rows, "One digit a row, as it was asked for"),
+show(wall(rows, "One digit per row, as asked for"),
      "Ten rows of eight drawings; in each row one digit was asked for, from 0 to 9, and most drawings in it show that digit, in different handwritings.")  # fmt: skip
 
 # %%
@@ -1583,8 +1643,7 @@ claim(
 # %% [markdown]
 # ### Do such digits help a classifier?
 #
-# It is a tempting thought: real labelled pictures are few, so let a GAN draw more. We test it fairly: the GAN gets **the same few** digits as the classifier, and no others. All classifiers
-# have the same layers and the same number of steps. Half of each batch is real, and the other half is one of these:
+# Real labelled pictures are few: can a GAN draw more? For a fair test, it gets **the same few** digits as the classifier, and no others. All classifiers have the same layers and the same number of steps. Half of each batch is real, and the other half is one of these:
 #
 # - **real only**: more of the same few digits;
 # - **with samples**: drawn by a conditional GAN that was trained on the few;
@@ -1684,15 +1743,15 @@ for name, more in ways.items():
 
 # %%
 claim(
-    "From 100 real digits, samples of a GAN that has seen no others add less than"
-    " 2 points to what a classifier reads",
+    "With 100 real digits, samples from a GAN that has seen no others add less than"
+    " 2 points to a classifier's accuracy",
     right["with samples"] - right["real only"] < 0.02,
     ", ".join(f"{name} {share:.1%}" for name, share in right.items()),
-    same="100 real digits, 400 steps; three classifiers each",
+    same="100 real digits; 600 steps of the GAN; three classifiers of 400 steps each",
 )
 
 # %% [markdown]
-# One draw of 100 digits proves little. Measured earlier: 50 to 400 digits, five draws of each. The fourth way is a **cheat**, and shows what to beware of in reports: its GAN was trained on all
+# One draw of 100 digits proves little. Measured earlier: 50 to 400 digits, five draws of each, every GAN with 600 steps. The fourth way is a **cheat**, and shows what to beware of in reports: its GAN was trained on all
 # 1,200 labelled digits, while the classifier is said to have only a few of them.
 
 # %%
@@ -1708,7 +1767,7 @@ def few_figure():
     ax.set_xscale("log")
     ax.invert_xaxis()
     lines = {way: [[found[way, num, seed] for num in nums] for seed in seeds] for way in dict.fromkeys(row["way"] for row in few_rows)}
-    curves(ax, lines, "real labelled digits, fewer and fewer", "right on new digits", "Samples help only where their GAN has seen more digits", x=nums)
+    curves(ax, lines, "number of real labelled digits", "right on new digits", "Samples help only where their GAN has seen more digits", x=nums)
     ax.set_xticks(nums, labels=nums)
     ax.minorticks_off()
     ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
@@ -1729,9 +1788,9 @@ show(fig, "Accuracy on new digits against the number of real labelled digits, me
 # passing on the real ones. The cheat is the first of these in disguise.
 
 # %% [markdown]
-# ## 10. In colour, 32 x 32 (12 min)
+# ## 10. In colour, 32 x 32 (22 min)
 #
-# Everything so far was small because a lesson is short. The same game draws colour pictures of 32 x 32 pixels. The data: the heads of our drawn animals, 24 species, cut out by their boxes,
+# The same game draws colour pictures of 32 x 32 pixels. The data: the heads of our drawn animals, 24 species, cut out by their boxes,
 # as in the well-known collections of faces.
 
 
@@ -1747,7 +1806,25 @@ def draw_heads(num, seed=0, side=32):
 
 
 # %% [markdown]
-# The generator is the one that exercise 7 builds, for any size. Its discriminator is the same network backwards:
+# **Exercise 8** (10 min): a generator for any size. Build a DCGAN generator for pictures of `side` pixels, a power of two from 8 on: input (N, `z_dim`), output (N, `channels`, `side`, `side`)
+# between -1 and 1. A first transposed convolution makes $4 \times 4$ pixels, then each doubles the side (kernel 4, stride 2, padding 1). For `side` = 32: 4 x 4 with 4·`width` channels, 8 x 8
+# with 2·`width`, 16 x 16 with `width`, 32 x 32 with `channels`. Each is followed by batch normalisation and ReLU, except the last, which has only tanh. Layers before a batch normalisation have no bias;
+# the last layer has one.
+
+
+# %%
+def any_generator(z_dim, side, channels, width):
+    ...
+
+
+exercises.any_generator.check(any_generator)
+
+# %% slideshow={"slide_type": "skip"}
+# exercises.any_generator.hint()
+# exercises.any_generator.solution()
+
+# %% [markdown]
+# The generator below is the solution of exercise 8. Its discriminator is the same network backwards:
 
 
 # %% tags=["measure"]
@@ -1778,7 +1855,7 @@ def training_heads():
 
 # %% [markdown]
 # **One line makes it large.** On a GPU, this GAN is trained here and now. On a CPU that would take ten minutes, so we load weights that were trained earlier
-# (`python -m tools.gans heads` trains them again).
+# (`python -m tools.gans heads` trains them again). `course` is the course's folder.
 
 # %%
 heads_gan = large_gan(side=32, channels=3)
@@ -1814,23 +1891,34 @@ def heads_figure(rows, names, title):
 
 
 show(heads_figure(torch.cat([real_heads[:16], new_heads[:32]]), ["real"] * 2 + ["drawn"] * 4, "The same game, in colour: heads that nobody has drawn"),
-     "Above, two rows of real heads of drawn animals. Below, four rows that the generator has made: lions, pandas, koalas and bears can be told, with eyes and noses in place; heads with long ears or horns are smeared.")  # fmt: skip
+     "Above, two rows of real heads of drawn animals. Below, four rows that the generator has made: round heads have eyes and noses in place; heads with long ears or horns are smeared.")  # fmt: skip
 
 # %% [markdown]
-# After 5,000 steps, ten minutes on one core, it draws well the round heads that many species share, but not the rare shapes. It is a small generator with a short training. Larger GANs have more
-# parameters and train for longer; the game is the same.
+# After 5,000 steps, ten minutes on one core, it draws well the round heads that many species share, but not the rare shapes. Larger GANs have more parameters and train for longer; the game is the
+# same.
 
 # %%
 def spread(pictures):
-    """How far two pictures of a set are apart, on average."""
-    return F.pdist(pictures[:400].flatten(1)).mean().item()
+    """Mean distance of two pictures of a set, after each 8 x 8 pixels became one."""
+    coarse = F.avg_pool2d(pictures[:400], 8)  # little noise is left
+    return F.pdist(coarse.flatten(1)).mean().item()
 
 
+noisy = new_heads[:1] + 0.41 * torch.randn(400, 3, 32, 32)  # one head, 400 times
+apart, real_apart, noise_apart = map(spread, (new_heads, real_heads, noisy))
+
+# %%
 claim(
-    "The drawn heads differ from each other nearly as much as real ones do",
-    0.8 < spread(new_heads) / spread(real_heads) < 1.2,
-    f"mean distance {spread(new_heads):.1f}, of real ones {spread(real_heads):.1f}",
+    "With the noise averaged away, the drawn heads differ from each other about as much"
+    " as real ones do; copies of one head do not",
+    0.85 < apart / real_apart < 1.15 and noise_apart < 0.3 * real_apart,
+    f"mean distance {apart:.1f}, of real heads {real_apart:.1f},"
+    f" of copies with noise {noise_apart:.1f}",
+    same="400 pictures, means of 8 x 8 pixels",
 )
+
+# %% [markdown]
+# This rules out one head, not a few: eight heads, fifty times each, come to about 80 %. How many of the 24 species there are was not measured.
 
 # %%
 corners = torch.randn(2, 2, 64, device=device)
@@ -1891,7 +1979,7 @@ show(translation_figure(), "Above, pix2pix: an outline goes into a U-Net G, whic
      "Below, CycleGAN: G turns a horse into a zebra, F turns it back, the cycle loss compares the two horses, and a discriminator says whether the zebra is a real one.")  # fmt: skip
 
 # %% [markdown]
-# - **pix2pix** (Isola et al. 2017) learns from **pairs**. $G$ is a U-Net (notebook 04), $D$ sees input and output **together**, and says for each patch whether it is part of a real pair.
+# - **pix2pix** (Isola et al. 2017) learns from **pairs**. $G$ is a U-Net (notebook 04), $D$ sees input and output **together**, and says for each patch whether it is part of a real pair: (N, 1, 8, 8).
 #   An L1 loss, the mean difference of pixels, keeps the output near its original.
 # - **CycleGAN** (Zhu et al. 2017) has **no pairs**, only two collections. Two generators, $G: X \to Y$ and $F: Y \to X$, and two discriminators. The **cycle loss** makes the zebra match its
 #   horse: $F(G(\mathbf{x}))$ should be $\mathbf{x}$ again. (Both have been used to change the style of training pictures, as augmentation: notebook 06.)
@@ -2005,7 +2093,7 @@ def outlines_figure(num=8):
     ax.grid(False)
     ax.spines[:].set_visible(False)
     ax.tick_params(length=0)
-    ax.set_title("L1 alone paints the mean of all coats; D asks for a coat")
+    ax.set_title("L1 alone paints something between all coats; D asks for a real one")
     return fig
 
 
@@ -2014,7 +2102,7 @@ show(outlines_figure(), "Four rows of eight pictures: outlines of animals, what 
 # %%
 l1, with_d = measures["L1 alone"], measures["with D"]
 claim(
-    "Of these two generators, the one of the L1 loss alone has the smaller error and"
+    "Of these two generators, the one with the L1 loss alone has the smaller error and"
     " draws far less detail",
     l1["error"] < with_d["error"] and l1["detail"] < 0.6 * with_d["detail"],
     "; ".join(
@@ -2026,16 +2114,15 @@ claim(
 )
 
 # %% [markdown]
-# Neither comes close to the originals: 3,000 pairs and 800 steps are not much. But the difference is the one that the paper shows. Where many coats are possible, L1 alone paints something
-# in between, and no animal has such a coat. $D$ rewards a coat that could be real; where the generator chooses the wrong one, its error grows. (Detail alone proves little, since noise has
-# it too. The pictures show which kind it is.)
+# Neither comes close to the originals: 3,000 pairs and 800 steps are not much. But the difference is the one that the paper shows. $D$ rewards a coat that could be real; where the generator
+# chooses the wrong one, its error grows. (Detail alone proves little, since noise has it too. The pictures show which kind it is.)
 #
 # **One training of each is not enough to tell how reliable this is.** With another seed, the generator with $D$ ended evenly coloured, with 4 % of the detail: this small game can fail, too.
 
 # %% [markdown]
-# ## 12. Exercises (25 min)
+# ## 12. Exercises (12 min)
 #
-# **Exercise 6**: a step of a critic. In a Wasserstein GAN (Arjovsky et al. 2017) $D$ is a **critic**: it gives any number, high for reals and low for fakes. Its loss is the mean of the fakes' numbers
+# **Exercise 9**: a step of a critic. In a Wasserstein GAN (Arjovsky et al. 2017) $D$ is a **critic**: it gives any number, high for reals and low for fakes. Its loss is the mean of the fakes' numbers
 # minus the mean of the reals'. After the optimizer's step, all its parameters are clipped to $[-c, c]$, in place. Write one whole step, in which no gradient reaches the generator, and
 # return the loss (float).
 
@@ -2050,24 +2137,6 @@ exercises.critic_step.check(critic_step)
 # %% slideshow={"slide_type": "skip"}
 # exercises.critic_step.hint()
 # exercises.critic_step.solution()
-
-# %% [markdown]
-# **Exercise 7**: a generator for any size. Build a DCGAN generator for pictures of `side` pixels, a power of two from 8 on: input (N, `z_dim`), output (N, `channels`, `side`, `side`) between -1 and
-# 1. A first transposed convolution makes $4 \times 4$ pixels, then each doubles the side (kernel 4, stride 2, padding 1). Channels: the last layer but one has `width`, and each layer before
-#    it twice as many as the next. Each is followed by batch normalisation and ReLU, except the last, which has only tanh. Layers before a batch normalisation have no bias; the last layer
-#    has one.
-
-
-# %%
-def any_generator(z_dim, side, channels, width):
-    ...
-
-
-exercises.any_generator.check(any_generator)
-
-# %% slideshow={"slide_type": "skip"}
-# exercises.any_generator.hint()
-# exercises.any_generator.solution()
 
 # %% [markdown]
 # ## 13. Lab: fool the detective (30 min and more)
@@ -2102,14 +2171,14 @@ exercises.lab.check(train_artist)
 # ## Summary
 #
 # - A generator needs no density. It learns from a discriminator, through its gradient alone.
-# - Nothing in its loss asks for variety: a generator that is faster than its discriminator drops modes, in the plane and on digits.
+# - Nothing in its loss asks for variety: a generator that learns too fast for its discriminator drops modes, in the plane and on digits.
 # - Against a discriminator that is ahead, the minimax loss gives hardly any gradient. Adam makes up for it, plain gradient descent does not. The non-saturating loss needs no such help.
 # - The losses of a GAN do not say how good it is. Ask for quality, coverage and newness: each can be cheated on its own, and a median does not notice that every third picture is a copy.
 # - Whose pictures are better depends on who is asked: a classifier prefers a mixture of Gaussians, a fresh discriminator is fooled more often by the DCGAN, and by its averaged weights far more often than by the last.
-# - Separate batches, batch normalisation and low momentum matter here; the other tricks hardly do.
+# - Separate batches, batch normalisation and low momentum matter here; the other tricks hardly do, and two even cost a little.
 # - Between two latent vectors there are digits; between two pictures there are not.
 # - A conditional GAN draws what it is asked for. From a few pictures it learns only what is in those few.
-# - pix2pix learns from pairs, CycleGAN without. The L1 loss alone paints something in between all pictures that an outline may belong to; the discriminator asks for one of them.
+# - pix2pix learns from pairs, CycleGAN without.
 #
 # The claims of this run, with their figures:
 
@@ -2132,13 +2201,14 @@ summary()
 # - I. Goodfellow et al. *Generative Adversarial Nets*. NeurIPS 2014. https://arxiv.org/abs/1406.2661
 # - M. Mirza, S. Osindero. *Conditional Generative Adversarial Nets*. 2014. https://arxiv.org/abs/1411.1784
 # - A. Radford, L. Metz, S. Chintala. *Unsupervised Representation Learning with Deep Convolutional Generative Adversarial Networks*. ICLR 2016. https://arxiv.org/abs/1511.06434
+# - S. Reed et al. *Generative Adversarial Text to Image Synthesis*. ICML 2016. https://arxiv.org/abs/1605.05396 (real pictures with wrong labels)
 # - T. Salimans et al. *Improved Techniques for Training GANs*. NeurIPS 2016. https://arxiv.org/abs/1606.03498 (inception score, minibatch discrimination, label smoothing)
 # - T. White. *Sampling Generative Networks*. 2016. https://arxiv.org/abs/1609.04468 (slerp)
 # - P. Isola, J.-Y. Zhu, T. Zhou, A. A. Efros. *Image-to-Image Translation with Conditional Adversarial Networks*. CVPR 2017. https://arxiv.org/abs/1611.07004 (pix2pix)
 # - J.-Y. Zhu, T. Park, P. Isola, A. A. Efros. *Unpaired Image-to-Image Translation using Cycle-Consistent Adversarial Networks*. ICCV 2017. https://arxiv.org/abs/1703.10593 (CycleGAN)
 # - D. Lopez-Paz, M. Oquab. *Revisiting Classifier Two-Sample Tests*. ICLR 2017. https://arxiv.org/abs/1610.06545 (the detective of section 5)
 # - M. Arjovsky, S. Chintala, L. Bottou. *Wasserstein GAN*. ICML 2017. https://arxiv.org/abs/1701.07875
-# - M. Heusel et al. *GANs Trained by a Two Time-Scale Update Rule Converge to a Local Nash Equilibrium*. NeurIPS 2017. https://arxiv.org/abs/1706.08500 (Fréchet inception distance)
+# - M. Heusel et al. *GANs Trained by a Two Time-Scale Update Rule Converge to a Local Nash Equilibrium*. NeurIPS 2017. https://arxiv.org/abs/1706.08500 (two rates; Fréchet inception distance)
 # - I. Gulrajani et al. *Improved Training of Wasserstein GANs*. NeurIPS 2017. https://arxiv.org/abs/1704.00028
 # - T. Karras, T. Aila, S. Laine, J. Lehtinen. *Progressive Growing of GANs for Improved Quality, Stability, and Variation*. ICLR 2018. https://arxiv.org/abs/1710.10196 (standard deviation over the batch)
 # - Y. Yazıcı et al. *The Unusual Effectiveness of Averaging in GAN Training*. ICLR 2019. https://arxiv.org/abs/1806.04498

@@ -203,6 +203,17 @@ def one_gaussian(images, labels):
     return nn.Sequential(linear, nn.Unflatten(1, (1, 8, 8)))
 
 
+def drawn_or_next(labels, num_classes=10):
+    """A random label, and where it is the right one, the next."""
+    drawn = torch.randint(num_classes, labels.shape)
+    return torch.where(drawn == labels, (labels + 1) % num_classes, drawn)
+
+
+def drawn_from_the_rest(labels, num_classes=10):
+    drawn = torch.randint(num_classes - 1, labels.shape)
+    return drawn + (drawn >= labels)
+
+
 WRONG = [
     (
         "smooth_discriminator_loss",
@@ -230,6 +241,11 @@ WRONG = [
         "smooth_discriminator_loss",
         lambda real, fake, smooth=0: smoothed()(real.sigmoid(), fake.sigmoid()),
         "A sigmoid too many",
+    ),
+    (
+        "smooth_discriminator_loss",
+        lambda real, fake, smooth=0: bce(torch.ones_like(real), real) + bce(torch.zeros_like(fake), fake),
+        "logits come first",
     ),
     ("smooth_discriminator_loss", lambda real, fake, smooth=0: smoothed()(real, fake), "changes nothing"),
     ("smooth_discriminator_loss", smoothed(both=True), "One-sided"),
@@ -330,6 +346,22 @@ WRONG = [
     ("slopes", lambda a: (-a.sigmoid() / len(a), -(-a).sigmoid() / len(a)), "without the mean"),
     ("slopes", lambda a: (-a.sigmoid(), -torch.ones_like(a)), "Of the non-saturating loss"),
     ("slopes", lambda a: (-a.sigmoid().mean(), -(-a).sigmoid().mean()), "One slope for each logit"),
+    ("density_ratio", torch.sigmoid, "the share of reals"),
+    ("density_ratio", lambda a: (-a).sigmoid(), "the share of fakes"),
+    ("density_ratio", lambda a: (-a).exp(), "This is q / p"),
+    ("density_ratio", lambda a: a, "the logarithm of the ratio"),
+    ("density_ratio", lambda a: a.exp().mean(), "One ratio for each logit"),
+    ("wrong_labels", lambda labels, num_classes=10: torch.randint(num_classes, labels.shape), "have kept their label"),
+    ("wrong_labels", lambda labels, num_classes=10: labels[torch.randperm(len(labels))], "have kept their label"),
+    ("wrong_labels", lambda labels, num_classes=10: (labels + 1) % num_classes, "never occur"),
+    ("wrong_labels", lambda labels, num_classes=10: labels + 1, "labels go from 0 to 9"),
+    ("wrong_labels", lambda labels, num_classes=10: right.wrong_labels.reference(labels, 10), "labels go from 0 to 3"),
+    (
+        "wrong_labels",
+        lambda labels, num_classes=10: right.wrong_labels.reference(labels, num_classes)[0],
+        "One label for each",
+    ),
+    ("wrong_labels", drawn_or_next, "more often than others"),
     ("lab", lambda images, labels: images, "expected the generator"),
     ("lab", lambda images, labels: nn.Linear(32, 64), "expected pictures (2000, 1, 8, 8)"),
     ("lab", lambda images, labels: Copies(images), "are copies"),
@@ -344,6 +376,9 @@ WRONG = [
 
 RIGHT = [
     ("any_generator", Functional),
+    ("density_ratio", lambda a: a.sigmoid() / (1 - a.sigmoid())),
+    ("density_ratio", lambda a: a.exp().numpy()),
+    ("wrong_labels", drawn_from_the_rest),
     ("any_generator", lambda *sizes: Functional(*sizes, relu=nn.ReLU(inplace=True))),
     ("slopes", lambda a: [-1 / (1 + (-a).exp()), a.sigmoid() - 1]),
     ("slopes", lambda a: (-a.sigmoid().numpy(), (a.sigmoid() - 1).numpy())),

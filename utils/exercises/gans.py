@@ -67,6 +67,10 @@ def _check_smooth_discriminator_loss(loss):
     assert not is_(sum(twice)), (
         "A sigmoid too many: binary_cross_entropy_with_logits takes the logits as they are, and applies it itself."
     )
+    swapped = [
+        F.binary_cross_entropy_with_logits(torch.full_like(x, target), x) for x, target in ((real, 1.0), (fake, 0.0))
+    ]
+    assert not is_(sum(swapped)), "The arguments are swapped: the logits come first, and the targets second."
     assert is_(right), f"Without smoothing, expected {right:.4f} (that of discriminator_loss); {came:.4f} came."
     graph = isinstance(result, torch.Tensor) and result.requires_grad
     gradients = torch.autograd.grad(result.sum(), inputs, allow_unused=True) if graph else [None]
@@ -345,7 +349,95 @@ with_batch_std = Exercise(
     reference=with_batch_std,
 )
 
-# ---- 6. a step of a critic ------------------------------------------------------------------------------------------
+# ---- 6. the ratio of two densities -----------------------------------------------------------------------------------
+
+
+def density_ratio(logits):
+    return logits.exp()
+
+
+def _check_density_ratio(density_ratio):
+    logits = torch.tensor([[-3.0, -1.0, 0.0], [0.5, 2.0, 4.0]])
+    came = density_ratio(logits.clone())
+    size = tuple(getattr(came, "shape", ()))
+    assert size == (2, 3), f"One ratio for each logit: expected the shape (2, 3); {size or type(came).__name__} came."
+    came, right = torch.as_tensor(came, dtype=torch.float32), logits.exp()
+
+    def is_(value):
+        return torch.allclose(came, value, rtol=1e-3)
+
+    assert not is_(logits.sigmoid()), "This is p / (p + q), the share of reals. Asked for is p / q."
+    assert not is_(1 - logits.sigmoid()), "This is q / (p + q), the share of fakes. Asked for is p / q."
+    assert not is_(1 / right), "This is q / p. Where the logit is high, reals are the more frequent ones."
+    assert not is_(logits), "The logit is the logarithm of the ratio: log p - log q."
+    assert is_(right), (
+        f"At the logits {logits.flatten().tolist()}: expected {right.flatten().numpy().round(3).tolist()}; "
+        f"{came.flatten().numpy().round(3).tolist()} came."
+    )
+    return "The logit itself is log p - log q: G, which raises it, moves to where reals are frequent and fakes are not."
+
+
+density_ratio = Exercise(
+    "The ratio of two densities",
+    test=_check_density_ratio,
+    hints=(
+        "With s = p / (p + q), the share of fakes is 1 - s = q / (p + q). What is s / (1 - s)?",
+        "It is p / q. And with s = 1 / (1 + exp(-a)) it becomes very short.",
+        "return logits.exp()",
+    ),
+    reference=density_ratio,
+)
+
+# ---- 7. real pictures, wrong labels ----------------------------------------------------------------------------------
+
+
+def wrong_labels(labels, num_classes=10):
+    return (labels + torch.randint(1, num_classes, labels.shape, device=labels.device)) % num_classes
+
+
+def _check_wrong_labels(wrong_labels):
+    torch.manual_seed(0)
+    for num_classes in (10, 4):
+        labels = torch.arange(num_classes).repeat(400)
+        given = labels.clone()
+        came = wrong_labels(given, num_classes)
+        size = tuple(getattr(came, "shape", ()))
+        assert size == tuple(labels.shape), (
+            f"One label for each: expected the shape {tuple(labels.shape)}; {size or type(came).__name__} came."
+        )
+        assert isinstance(came, torch.Tensor) and not came.is_floating_point(), (
+            "Labels are whole numbers: return a tensor of integers."
+        )
+        assert torch.equal(given, labels), "The labels that came in have changed. Make new ones."
+        assert came.min() >= 0 and came.max() < num_classes, (
+            f"With num_classes = {num_classes}, labels go from 0 to {num_classes - 1}; "
+            f"{int(came.min())} to {int(came.max())} came."
+        )
+        kept = (came == labels).float().mean().item()
+        assert kept == 0, (
+            f"{kept:.1%} have kept their label: one drawn at random, or a shuffled one, may be the right one."
+        )
+        counts = ((came - labels) % num_classes).bincount(minlength=num_classes)[1:]
+        assert counts.min() > 0, "Some pairs never occur: each of the other classes should be drawn."
+        shares = counts / counts.sum() * (num_classes - 1)
+        assert shares.max() < 1.3 and shares.min() > 0.7, (
+            "Some of the other classes are drawn more often than others: each should be equally likely."
+        )
+    return "D now has to look at the label as well: a real picture alone no longer makes a real pair."
+
+
+wrong_labels = Exercise(
+    "Real pictures, wrong labels",
+    test=_check_wrong_labels,
+    hints=(
+        "A random label is the right one in a tenth of all cases. Add something to the label instead.",
+        "Add a random number from 1 to num_classes - 1, and go on with 0 after the last class: % num_classes.",
+        "torch.randint(1, num_classes, labels.shape, device=labels.device) draws these numbers.",
+    ),
+    reference=wrong_labels,
+)
+
+# ---- 9. a step of a critic ------------------------------------------------------------------------------------------
 
 
 def critic_step(critic, optimizer, real, fake, c=0.01):
@@ -437,7 +529,7 @@ critic_step = Exercise(
     reference=critic_step,
 )
 
-# ---- 7. a generator for any size -------------------------------------------------------------------------------------
+# ---- 8. a generator for any size -------------------------------------------------------------------------------------
 
 
 def any_generator(z_dim, side, channels, width):
