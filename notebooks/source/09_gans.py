@@ -439,8 +439,8 @@ claim(
 # mode collapse. "Mode" is the statistician's word for a peak of a density.
 
 # %% [markdown]
-# This is **mode collapse**. (A lump between two heaps is near none.) It also comes unprovoked: with equal rates, in turns, 3 of 30 games had found half of the heaps at most after 600 steps. Which of the
-# two learns faster decides much, but not all: chance has a say. One remedy is to let $D$ look at whole batches, so that it notices when they lack variety:
+# This is **mode collapse**. (A lump between two heaps is near none.) It also comes unprovoked: with equal rates, in turns, 3 of 30 games had found half of the heaps at most after 600 steps. Much depends
+# on which of the two learns faster; the rest is chance. One remedy is to let $D$ look at whole batches, so that it notices when they lack variety:
 #
 # **Exercise 2** (3 min): a discriminator that sees batches. Append one channel to `x` (N, C, H, W) that has the same number everywhere: the standard deviation over the batch
 # (`unbiased=False`), averaged over all channels and positions (Karras et al. 2018). If all pictures are alike, it is 0. Return (N, C + 1, H, W).
@@ -948,7 +948,7 @@ nearest = images[distance(made[:8]).indices]
 # %%
 # extra code: the figure
 show(wall({"drawn": made, "most similar": nearest}, "Related to training digits, not copied from them"),
-     "Eight drawings of the generator, and below each the most similar training digit: often the same digit, never the same picture.")  # fmt: skip
+     "Eight drawings of the generator, and below each the most similar training digit.")  # fmt: skip
 
 # %% [markdown]
 # ### A detective of its own
@@ -1058,7 +1058,7 @@ claim(
 # simplest thing that could work.** For 64 pixels that is a mixture of Gaussians, fitted in a fraction of a second. For a photo of $224 \times 224 \times 3$ each of its covariances would
 # have eleven billion numbers. (Copies fool the detective in more than half of its answers, because it has learned that these very digits are real.)
 #
-# And is the average the only way? No. A learning rate that falls to zero over the last 500 steps made the last weights just as good, on two seeds.
+# And is the average the only way? No. A learning rate that falls to zero over the last 500 steps made the last weights nearly as good: 39 and 37 % on two seeds, against 38 and 39 %.
 
 # %% [markdown] slideshow={"slide_type": "notes"}
 # Other measures to name: the Fréchet distance (Heusel et al. 2017) compares mean and covariance of features of real and drawn pictures; precision and recall for samples (Kynkäänniemi et
@@ -1594,8 +1594,8 @@ def sample_digits(gan, labels):
 
 
 # %% [markdown]
-# **Exercise 7** (3 min): real pictures, wrong labels. Here only fakes teach $D$ that a label can be wrong. Reed et al. (2016) also show it real pictures with a wrong label, as a third
-# kind of fake. Make these labels: for each of `labels` (N,) another class, each of the others equally likely.
+# **Exercise 7** (3 min): real pictures, wrong labels. Here only fakes teach $D$ that a label can be wrong. Reed et al. (2016) also show it real pictures with a wrong label, as
+# another kind of fake. Make these labels: for each of `labels` (N,) another class, each of the others equally likely.
 
 
 # %%
@@ -1751,7 +1751,7 @@ claim(
 )
 
 # %% [markdown]
-# One draw of 100 digits proves little. Measured earlier: 50 to 400 digits, five draws of each, every GAN with 600 steps. The fourth way is a **cheat**, and shows what to beware of in reports: its GAN was trained on all
+# One draw of 100 digits proves little. Measured earlier: 50 to 400 digits, five draws of each; 600 steps for a GAN of the few. The fourth way is a **cheat**, and shows what to beware of in reports: its GAN was trained on all
 # 1,200 labelled digits, while the classifier is said to have only a few of them.
 
 # %%
@@ -1928,7 +1928,7 @@ strips = sample(heads_gan.average, torch.stack(between, dim=1).flatten(0, 1)).cp
 # %%
 # extra code: the figure
 show(heads_figure(strips, [""] * 2, "From one head to another"),
-     "Two rows of eight heads. In each the left head changes step by step into the right one, and what stands between them is a head, too.")  # fmt: skip
+     "Two rows of eight drawn pictures. In each, the left one changes step by step into the right one, without a jump.")  # fmt: skip
 # %% [markdown]
 # ## 11. From picture to picture (15 min)
 #
@@ -2122,7 +2122,7 @@ claim(
 # %% [markdown]
 # ## 12. Exercises (12 min)
 #
-# **Exercise 9**: a step of a critic. In a Wasserstein GAN (Arjovsky et al. 2017) $D$ is a **critic**: it gives any number, high for reals and low for fakes. Its loss is the mean of the fakes' numbers
+# **Exercise 9** (10 min): a step of a critic. In a Wasserstein GAN (Arjovsky et al. 2017) $D$ is a **critic**: it gives any number, high for reals and low for fakes. Its loss is the mean of the fakes' numbers
 # minus the mean of the reals'. After the optimizer's step, all its parameters are clipped to $[-c, c]$, in place. Write one whole step, in which no gradient reaches the generator, and
 # return the loss (float).
 
