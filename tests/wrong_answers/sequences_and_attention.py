@@ -27,6 +27,21 @@ def off_by_one(states, lengths):
     return states[torch.arange(len(states)), lengths % states.shape[1]]
 
 
+def by_cross_entropy(logits, words):
+    return -F.cross_entropy(logits, words, reduction="none").sum(dim=1)
+
+
+def letter_by_letter(logits, words):
+    total = torch.zeros(len(words))
+    for step in range(words.shape[1]):
+        total = total + logits[:, :, step].softmax(dim=1)[torch.arange(len(words)), words[:, step]].log()
+    return total
+
+
+def picked(table, words):
+    return table.gather(1, words[:, None])[:, 0]
+
+
 def masked(where, value=-math.inf, dim=-1):
     """Attention weights with `value` in place of the scores where `where(row, column)`."""
 
@@ -145,6 +160,8 @@ def cut_and_compare():
 RIGHT = [
     ("last_real", gathered),
     ("last_real", listed),
+    ("log_probability", by_cross_entropy),
+    ("log_probability", letter_by_letter),
     ("causal_weights", renormalised),
     ("causal_weights", added),
     ("causal_weights", masked(later)),
@@ -163,6 +180,16 @@ WRONG = [
     ("last_real", mean_of_real, "not the last"),
     ("last_real", lambda states, lengths: states[:, lengths - 1], "one state for each of 4 sequences"),
     ("last_real", lambda states, lengths: states[:, 1], "not the states at the places"),
+    ("log_probability", lambda logits, words: -by_cross_entropy(logits, words), "The sign"),
+    ("log_probability", lambda logits, words: by_cross_entropy(logits, words) / 6, "the mean over the letters"),
+    ("log_probability", lambda logits, words: by_cross_entropy(logits, words) / -6, "the mean loss of a letter"),
+    ("log_probability", lambda logits, words: by_cross_entropy(logits, words).exp(), "the probability itself"),
+    ("log_probability", lambda logits, words: picked(logits.softmax(1), words).sum(1), "You add probabilities"),
+    ("log_probability", lambda logits, words: picked(logits, words).sum(1), "sums of logits"),
+    ("log_probability", lambda logits, words: picked(logits.log_softmax(2), words).sum(1), "runs along the word"),
+    ("log_probability", lambda logits, words: logits.log_softmax(1).amax(1).sum(1), "likes best"),
+    ("log_probability", lambda logits, words: picked(logits.log_softmax(1), words), "one number for each of 4"),
+    ("log_probability", lambda logits, words: logits.log_softmax(1).sum(dim=(1, 2)), "For the first word expected"),
     ("causal_weights", lambda scores: scores.softmax(dim=-1), "still sees all others"),
     ("causal_weights", lambda scores: scores.softmax(dim=-1).tril(), "no longer add up to 1"),
     ("causal_weights", masked(later, value=0.0), "A score of 0 is not a weight of 0"),

@@ -62,7 +62,65 @@ last_real = Exercise(
     reference=last_real,
 )
 
-# ---- 2. causal attention ---------------------------------------------------------------------------------------------
+# ---- 2. how sure of a word -------------------------------------------------------------------------------------------
+
+
+def log_probability(logits, words):
+    each = logits.log_softmax(dim=1).gather(1, words[:, None])  # (N, 1, 6)
+    return each.sum(dim=(1, 2))
+
+
+def _check_log_probability(log_probability):
+    generator = torch.Generator().manual_seed(0)
+    logits = 2 * torch.randn(4, 5, 6, generator=generator)
+    words = torch.randint(5, (4, 6), generator=generator)
+    result = log_probability(logits.clone(), words.clone())
+    result = _check_tensor(result, (4,), "one number for each of 4 words")
+    at = words[:, None]
+    expected = logits.log_softmax(dim=1).gather(1, at).sum(dim=(1, 2))
+
+    def is_(value):
+        return torch.allclose(result, value, atol=1e-4)
+
+    assert not is_(-expected), "The sign: this is the loss. The logarithm of a probability is below zero."
+    assert not is_(expected / 6), (
+        "This is the mean over the letters. A product of six becomes the sum of six logarithms."
+    )
+    assert not is_(-expected / 6), (
+        "This is the mean loss of a letter. Add the logarithms of all six; they are below zero."
+    )
+    assert not is_(expected.exp()), "This is the probability itself. Return its logarithm."
+    assert not is_(logits.softmax(dim=1).gather(1, at).sum(dim=(1, 2))), (
+        "You add probabilities. They are multiplied, so it is their logarithms that are added: log_softmax."
+    )
+    assert not is_(logits.gather(1, at).sum(dim=(1, 2))), (
+        "These are sums of logits. log_softmax over the letters makes them logarithms of probabilities first."
+    )
+    assert not is_(logits.log_softmax(dim=2).gather(1, at).sum(dim=(1, 2))), (
+        "Your softmax runs along the word. For each position, the probabilities of the *letters* add up to 1: dim=1."
+    )
+    assert not is_(logits.log_softmax(dim=1).amax(dim=1).sum(dim=1)), (
+        "This is the probability of the letters that the network likes best. Take those of `words`."
+    )
+    assert is_(expected), f"For the first word expected {expected[0]:.3f}; {result[0]:.3f} came."
+    more = log_probability(logits.repeat(2, 1, 1), words.repeat(2, 1))
+    more = _check_tensor(more, (8,), "one number for each of 8 words")
+    assert torch.allclose(more, expected.repeat(2), atol=1e-4), "Right for 4 words, and not for 8."
+    return "Minus this, divided by the number of letters, is the cross-entropy that the network was trained with."
+
+
+log_probability = Exercise(
+    "How sure of a word",
+    test=_check_log_probability,
+    hints=(
+        "The logarithm of a product is a sum: of the logarithm of each letter's probability.",
+        "logits.log_softmax(dim=1) are the logarithms for all letters. .gather(1, words[:, None]) picks the word's.",
+        "Then .sum(dim=(1, 2)).",
+    ),
+    reference=log_probability,
+)
+
+# ---- 3. causal attention ---------------------------------------------------------------------------------------------
 
 
 def causal_weights(scores):
@@ -104,7 +162,7 @@ def _check_causal_weights(causal_weights):
     many = causal_weights(scores.expand(2, 3, 5, 5).clone())
     many = _check_tensor(many, (2, 3, 5, 5), "the same for a batch and several heads")
     assert torch.allclose(many, result.expand(2, 3, 5, 5), atol=1e-5), (
-        "With a batch and heads in front, the values are different."
+        "With a batch and heads in front, the values are different. Take the softmax over the last axis, dim=-1."
     )
     longer = _check_tensor(causal_weights(torch.zeros(6, 6)), (6, 6), "the same for 6 places")
     assert torch.allclose(longer, torch.ones(6, 6).tril() / torch.arange(1, 7)[:, None], atol=1e-5), (
@@ -124,7 +182,7 @@ causal_weights = Exercise(
     reference=causal_weights,
 )
 
-# ---- 3. what attention costs -----------------------------------------------------------------------------------------
+# ---- 4. what attention costs -----------------------------------------------------------------------------------------
 
 
 def attention_size(side, patch):
@@ -160,7 +218,7 @@ attention_size = Exercise(
     reference=attention_size,
 )
 
-# ---- 4. one capsule alone --------------------------------------------------------------------------------------------
+# ---- 5. one capsule alone --------------------------------------------------------------------------------------------
 
 
 def keep_one(capsules, digits):
@@ -212,7 +270,7 @@ keep_one = Exercise(
     reference=keep_one,
 )
 
-# ---- 5. several heads ------------------------------------------------------------------------------------------------
+# ---- 6. several heads ------------------------------------------------------------------------------------------------
 
 
 def multi_head(x, W_q, W_k, W_v, W_o, heads):
