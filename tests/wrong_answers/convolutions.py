@@ -195,6 +195,22 @@ def channels_last(weight, channels, side):
     return weight.reshape(-1, side, side, channels).permute(0, 3, 1, 2)
 
 
+def by_scatter(n, kernel, stride):
+    places = (torch.arange(n)[:, None] * stride + torch.arange(kernel)).flatten()
+    return torch.bincount(places, minlength=(n - 1) * stride + kernel)
+
+
+def each_once(n, kernel, stride):
+    counts = np.zeros((n - 1) * stride + kernel, dtype=int)
+    for i in range(n):
+        counts[i * stride : i * stride + kernel] = 1
+    return counts
+
+
+def sliced_by_padding(x, weight, stride, padding):
+    return uncut(x, weight, stride, 0)[:, padding:-padding, padding:-padding]
+
+
 class Net(nn.Module):
     """Pictures as bytes in, logits out; `layers` decides what it costs."""
 
@@ -334,6 +350,11 @@ WRONG = [
     ("output_padding", lambda n, kernel, stride, padding: 0, "they become 7, not 8"),
     ("output_padding", lambda n, kernel, stride, padding: stride - 1, "It depends on n"),
     ("output_padding", lambda n, kernel, stride, padding: (n - kernel) / stride, "Expected a whole number"),
+    ("stamps_in_a_row", each_once, "+=, not ="),
+    ("stamps_in_a_row", lambda n, kernel, stride: by_scatter(n, kernel, stride)[:-1], "The last stamp begins at"),
+    ("stamps_in_a_row", lambda n, kernel, stride: 2 * by_scatter(n, kernel, stride), "expected [1, 1, 2"),
+    ("stamps_in_a_row", lambda n, kernel, stride: n * kernel, "one number came"),
+    ("transposed_convolution", sliced_by_padding, "A slice such as [0:-0] is empty"),
     ("dense_to_convolution", lambda linear, channels, side: linear, "Expected an nn.Conv2d"),
     ("dense_to_convolution", convolution(bias=None), "the bias, which is missing"),
     ("dense_to_convolution", convolution(bias="new"), "random one of a new layer"),
@@ -353,6 +374,13 @@ WRONG = [
 ]
 
 RIGHT = [
+    ("stamps_in_a_row", by_scatter),
+    (
+        "stamps_in_a_row",
+        lambda n, kernel, stride: F.conv_transpose1d(torch.ones(1, 1, n), torch.ones(1, 1, kernel), stride=stride)[
+            0, 0
+        ],
+    ),
     ("same_padding", lambda kernel, dilation: np.int64(kernel // 2 * dilation)),
     ("pointwise", in_double),
     ("widest_bottleneck", lambda i, o, k, share: np.int64(by_trying(i, o, k, share))),
