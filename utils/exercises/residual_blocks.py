@@ -281,169 +281,7 @@ preactivation_forward = Exercise(
     reference=preactivation_forward,
 )
 
-# ---- 5. the number in the name ---------------------------------------------------------------------------------------
-
-
-def resnet_depth(blocks, convolutions):
-    return 1 + convolutions * sum(blocks) + 1  # the stem, the blocks, the linear layer
-
-
-def _check_resnet_depth(resnet_depth):
-    for blocks, convolutions in (([3, 4, 6, 3], 3), ([2, 2, 2, 2], 2), ([3, 8, 36, 3], 3)):
-        came, case = whole(resnet_depth(list(blocks), convolutions)), f"{blocks} with {convolutions}"
-        inside = convolutions * sum(blocks)
-        assert came != inside, (
-            f"{case}: {came} came. The stem's convolution and the linear layer at the end are missing."
-        )
-        assert came != inside + 1, (
-            f"{case}: {came} came. One of the two ends is missing: the stem's convolution or the linear layer."
-        )
-        assert came not in (inside + 5, inside + 6), (
-            f"{case}: {came} came. The projections stand beside the convolutions, and not on the longest way."
-        )
-        assert came != sum(blocks) + 2, (
-            f"{case}: {came} came. These are blocks; each has {convolutions} convolutions in a row."
-        )
-        assert came != convolutions * len(blocks) + 2, (
-            f"{case}: {came} came. These are stages; each has several blocks: add them up."
-        )
-        assert came == inside + 2, f"{case}: expected {inside + 2}, {came} came: stem, blocks, linear layer."
-    return "ResNet-18, ResNet-50 and ResNet-152; [3, 4, 6, 3] with 2 is ResNet-34."
-
-
-resnet_depth = Exercise(
-    "The number in the name",
-    test=_check_resnet_depth,
-    hints=(
-        "How many blocks are there in all? How many convolutions in a row does each have?",
-        "1 + convolutions * sum(blocks) + 1",
-    ),
-    reference=resnet_depth,
-)
-
-# ---- 6. the highway gate ---------------------------------------------------------------------------------------------
-
-
-def highway_forward(x, f, gate):
-    t = torch.sigmoid(gate(x))
-    return t * f(x) + (1 - t) * x
-
-
-def _check_highway_forward(highway_forward):
-    torch.manual_seed(0)
-    f, gate = (nn.Conv2d(4, 4, 3, padding=1) for _ in range(2))
-    calls = []
-    f.register_forward_hook(lambda *_: calls.append("f"))
-    x = torch.randn(3, 4, 5, 5)
-    with torch.no_grad():
-        y = highway_forward(x.clone(), f, gate)
-        num_calls = len(calls)
-        assert isinstance(y, torch.Tensor) and y.shape == x.shape, (
-            f"Expected an output of the shape of x, {tuple(x.shape)}; "
-            f"{tuple(y.shape) if isinstance(y, torch.Tensor) else type(y).__name__} came."
-        )
-        fx, logit = f(x), gate(x)
-        t = torch.sigmoid(logit)
-
-        def is_(value):
-            return torch.allclose(y, value, atol=1e-5)
-
-        assert not is_(logit * fx + (1 - logit) * x), "The gate's output is a logit. Its sigmoid lies between 0 and 1."
-        assert not is_((1 - t) * fx + t * x), "The other way round: t = 1 is a plain layer, t = 0 hands on x."
-        assert not is_(t * fx + x), (
-            "This always adds all of x. In a highway layer the rest of the gate, 1 - t, weighs x."
-        )
-        assert not is_(t * fx), "The way past f is missing: + (1 - t) * x."
-        assert not is_(fx + x), "This is a residual layer. Where is the gate?"
-        t_fx = torch.sigmoid(gate(fx))
-        assert not is_(t_fx * fx + (1 - t_fx) * x), "The gate looks at x, not at f(x)."
-        assert is_(t * fx + (1 - t) * x), (
-            f"The largest difference from t f(x) + (1 - t) x is {(y - t * fx - (1 - t) * x).abs().max():.2f}, "
-            "with t the sigmoid of gate(x)."
-        )
-    assert num_calls == 1, f"Right, but f was computed {num_calls} times; once is enough."
-    return "With t = 0 it is the identity, with t = 1 a plain layer, and the network decides for each number."
-
-
-highway_forward = Exercise(
-    "The highway gate",
-    test=_check_highway_forward,
-    hints=(
-        "t = torch.sigmoid(gate(x)) has one number for every number of x.",
-        "t is the weight of f(x), and 1 - t is the weight of x.",
-        "return t * f(x) + (1 - t) * x",
-    ),
-    reference=highway_forward,
-)
-
-# ---- 7. count a bottleneck -------------------------------------------------------------------------------------------
-
-
-def count_bottleneck(in_channels, width):
-    out_channels = 4 * width
-    convolutions = in_channels * width + 9 * width * width + width * out_channels
-    normalisations = 2 * (width + width + out_channels)  # a scale and a shift for each channel
-    projection = 0 if in_channels == out_channels else in_channels * out_channels + 2 * out_channels
-    return convolutions + normalisations + projection
-
-
-def _check_count_bottleneck(count_bottleneck):
-    not_used(count_bottleneck, "torch", "nn", "zoo", "Bottleneck", "Conv2d", "num_parameters")
-    for in_channels, width in ((256, 64), (64, 64), (1024, 512)):
-        out, fits = 4 * width, in_channels == 4 * width
-        shortcut = None if fits else nn.Sequential(nn.Conv2d(in_channels, out, 1, bias=False), nn.BatchNorm2d(out))
-        with torch.device("meta"):
-            block = Bottleneck(in_channels, width)
-        right = num_parameters(block)
-        right += 0 if fits else num_parameters(shortcut)
-        came = whole(count_bottleneck(in_channels, width))
-        case = f"in_channels = {in_channels}, width = {width}"
-        scales = 2 * (2 * width + out)
-        projection = 0 if fits else in_channels * out + 2 * out
-        assert fits or came != right - projection, (
-            f"{case}: the projection is missing. {in_channels} channels come in and {out} go out, "
-            "so the shortcut needs one."
-        )
-        assert not fits or came != right + in_channels * out + 2 * out, (
-            f"{case}: {in_channels} channels come in and {out} go out, "
-            "so the shortcut is the identity and has no parameters."
-        )
-        assert came not in (right - scales, right - scales - (0 if fits else 2 * out)), (
-            f"{case}: the batch normalisations are missing. Each has a scale and a shift for every channel."
-        )
-        assert fits or came != right - 2 * out, f"{case}: the projection has a batch normalisation too."
-        biases = 2 * width + out
-        assert came not in (right + biases, right + biases + (0 if fits else out)), (
-            f"{case}: {came - right} too many: as many as the convolutions would have biases, "
-            "or half a batch normalisation. The convolutions have no bias."
-        )
-        assert came not in (right - biases, right - biases - (0 if fits else out)), (
-            f"{case}: {right - came} too few: a batch normalisation has two numbers a channel, scale and shift."
-        )
-        assert came not in (right + scales, right + scales + (0 if fits else 2 * out)), (
-            f"{case}: running mean and variance are no parameters: no gradient trains them."
-        )
-        assert came != right - 8 * width * width, (
-            f"{case}: the middle convolution is 3 x 3: 9 weights for a pair of channels."
-        )
-        assert came == right, f"{case}: expected {right:,}, {came:,} came. A convolution has in · out · side² weights."
-    return "Sixteen of these, a stem and a linear layer are ResNet-50."
-
-
-count_bottleneck = Exercise(
-    "Count a bottleneck",
-    test=_check_count_bottleneck,
-    hints=(
-        "A convolution without bias has in_channels · out_channels · side² weights. "
-        "There are three, and perhaps a projection.",
-        "A batch normalisation has 2 parameters per channel: here 2 · width, 2 · width and 2 · 4 · width.",
-        "The projection: in_channels · 4 · width weights and 2 · 4 · width for its batch normalisation, "
-        "if in_channels != 4 * width.",
-    ),
-    reference=count_bottleneck,
-)
-
-# ---- 8. the projection shortcut --------------------------------------------------------------------------------------
+# ---- 5. the projection shortcut --------------------------------------------------------------------------------------
 
 
 def make_block(in_channels, out_channels, stride):
@@ -551,7 +389,62 @@ make_block = Exercise(
     reference=make_block,
 )
 
-# ---- 9. the dense block ----------------------------------------------------------------------------------------------
+# ---- 6. the highway gate ---------------------------------------------------------------------------------------------
+
+
+def highway_forward(x, f, gate):
+    t = torch.sigmoid(gate(x))
+    return t * f(x) + (1 - t) * x
+
+
+def _check_highway_forward(highway_forward):
+    torch.manual_seed(0)
+    f, gate = (nn.Conv2d(4, 4, 3, padding=1) for _ in range(2))
+    calls = []
+    f.register_forward_hook(lambda *_: calls.append("f"))
+    x = torch.randn(3, 4, 5, 5)
+    with torch.no_grad():
+        y = highway_forward(x.clone(), f, gate)
+        num_calls = len(calls)
+        assert isinstance(y, torch.Tensor) and y.shape == x.shape, (
+            f"Expected an output of the shape of x, {tuple(x.shape)}; "
+            f"{tuple(y.shape) if isinstance(y, torch.Tensor) else type(y).__name__} came."
+        )
+        fx, logit = f(x), gate(x)
+        t = torch.sigmoid(logit)
+
+        def is_(value):
+            return torch.allclose(y, value, atol=1e-5)
+
+        assert not is_(logit * fx + (1 - logit) * x), "The gate's output is a logit. Its sigmoid lies between 0 and 1."
+        assert not is_((1 - t) * fx + t * x), "The other way round: t = 1 is a plain layer, t = 0 hands on x."
+        assert not is_(t * fx + x), (
+            "This always adds all of x. In a highway layer the rest of the gate, 1 - t, weighs x."
+        )
+        assert not is_(t * fx), "The way past f is missing: + (1 - t) * x."
+        assert not is_(fx + x), "This is a residual layer. Where is the gate?"
+        t_fx = torch.sigmoid(gate(fx))
+        assert not is_(t_fx * fx + (1 - t_fx) * x), "The gate looks at x, not at f(x)."
+        assert is_(t * fx + (1 - t) * x), (
+            f"The largest difference from t f(x) + (1 - t) x is {(y - t * fx - (1 - t) * x).abs().max():.2f}, "
+            "with t the sigmoid of gate(x)."
+        )
+    assert num_calls == 1, f"Right, but f was computed {num_calls} times; once is enough."
+    return "With t = 0 it is the identity, with t = 1 a plain layer, and the network decides for each number."
+
+
+highway_forward = Exercise(
+    "The highway gate",
+    test=_check_highway_forward,
+    hints=(
+        "t = torch.sigmoid(gate(x)) has one number for every number of x.",
+        "t is the weight of f(x), and 1 - t is the weight of x.",
+        "return t * f(x) + (1 - t) * x",
+    ),
+    reference=highway_forward,
+)
+
+# ---- 7. the dense block ----------------------------------------------------------------------------------------------
 
 
 def make_dense_block(in_channels, growth, num_layers):
@@ -637,6 +530,113 @@ make_dense_block = Exercise(
         "forward: for layer in self.layers: x = torch.cat([x, layer(x)], dim=1).",
     ),
     reference=make_dense_block,
+)
+
+# ---- 8. the number in the name ---------------------------------------------------------------------------------------
+
+
+def resnet_depth(blocks, convolutions):
+    return 1 + convolutions * sum(blocks) + 1  # the stem, the blocks, the linear layer
+
+
+def _check_resnet_depth(resnet_depth):
+    for blocks, convolutions in (([3, 4, 6, 3], 3), ([2, 2, 2, 2], 2), ([3, 8, 36, 3], 3)):
+        came, case = whole(resnet_depth(list(blocks), convolutions)), f"{blocks} with {convolutions}"
+        inside = convolutions * sum(blocks)
+        assert came != inside, (
+            f"{case}: {came} came. The stem's convolution and the linear layer at the end are missing."
+        )
+        assert came != inside + 1, (
+            f"{case}: {came} came. One of the two ends is missing: the stem's convolution or the linear layer."
+        )
+        assert came not in (inside + 5, inside + 6), (
+            f"{case}: {came} came. The projections stand beside the convolutions, and not on the longest way."
+        )
+        assert came != sum(blocks) + 2, (
+            f"{case}: {came} came. These are blocks; each has {convolutions} convolutions in a row."
+        )
+        assert came != convolutions * len(blocks) + 2, (
+            f"{case}: {came} came. These are stages; each has several blocks: add them up."
+        )
+        assert came == inside + 2, f"{case}: expected {inside + 2}, {came} came: stem, blocks, linear layer."
+    return "ResNet-18, ResNet-50 and ResNet-152; [3, 4, 6, 3] with 2 is ResNet-34."
+
+
+resnet_depth = Exercise(
+    "The number in the name",
+    test=_check_resnet_depth,
+    hints=(
+        "How many blocks are there in all? How many convolutions in a row does each have?",
+        "1 + convolutions * sum(blocks) + 1",
+    ),
+    reference=resnet_depth,
+)
+
+# ---- 9. count a bottleneck -------------------------------------------------------------------------------------------
+
+
+def count_bottleneck(in_channels, width):
+    out_channels = 4 * width
+    convolutions = in_channels * width + 9 * width * width + width * out_channels
+    normalisations = 2 * (width + width + out_channels)  # a scale and a shift for each channel
+    projection = 0 if in_channels == out_channels else in_channels * out_channels + 2 * out_channels
+    return convolutions + normalisations + projection
+
+
+def _check_count_bottleneck(count_bottleneck):
+    not_used(count_bottleneck, "torch", "nn", "zoo", "Bottleneck", "Conv2d", "num_parameters")
+    for in_channels, width in ((256, 64), (64, 64), (1024, 512)):
+        out, fits = 4 * width, in_channels == 4 * width
+        shortcut = None if fits else nn.Sequential(nn.Conv2d(in_channels, out, 1, bias=False), nn.BatchNorm2d(out))
+        with torch.device("meta"):
+            block = Bottleneck(in_channels, width)
+        right = num_parameters(block)
+        right += 0 if fits else num_parameters(shortcut)
+        came = whole(count_bottleneck(in_channels, width))
+        case = f"in_channels = {in_channels}, width = {width}"
+        scales = 2 * (2 * width + out)
+        projection = 0 if fits else in_channels * out + 2 * out
+        assert fits or came != right - projection, (
+            f"{case}: the projection is missing. {in_channels} channels come in and {out} go out, "
+            "so the shortcut needs one."
+        )
+        assert not fits or came != right + in_channels * out + 2 * out, (
+            f"{case}: {in_channels} channels come in and {out} go out, "
+            "so the shortcut is the identity and has no parameters."
+        )
+        assert came not in (right - scales, right - scales - (0 if fits else 2 * out)), (
+            f"{case}: the batch normalisations are missing. Each has a scale and a shift for every channel."
+        )
+        assert fits or came != right - 2 * out, f"{case}: the projection has a batch normalisation too."
+        biases = 2 * width + out
+        assert came not in (right + biases, right + biases + (0 if fits else out)), (
+            f"{case}: {came - right} too many: as many as the convolutions would have biases, "
+            "or half a batch normalisation. The convolutions have no bias."
+        )
+        assert came not in (right - biases, right - biases - (0 if fits else out)), (
+            f"{case}: {right - came} too few: a batch normalisation has two numbers a channel, scale and shift."
+        )
+        assert came not in (right + scales, right + scales + (0 if fits else 2 * out)), (
+            f"{case}: running mean and variance are no parameters: no gradient trains them."
+        )
+        assert came != right - 8 * width * width, (
+            f"{case}: the middle convolution is 3 x 3: 9 weights for a pair of channels."
+        )
+        assert came == right, f"{case}: expected {right:,}, {came:,} came. A convolution has in · out · side² weights."
+    return "Sixteen of these, a stem and a linear layer are ResNet-50."
+
+
+count_bottleneck = Exercise(
+    "Count a bottleneck",
+    test=_check_count_bottleneck,
+    hints=(
+        "A convolution without bias has in_channels · out_channels · side² weights. "
+        "There are three, and perhaps a projection.",
+        "A batch normalisation has 2 parameters per channel: here 2 · width, 2 · width and 2 · 4 · width.",
+        "The projection: in_channels · 4 · width weights and 2 · 4 · width for its batch normalisation, "
+        "if in_channels != 4 * width.",
+    ),
+    reference=count_bottleneck,
 )
 
 # ---- lab -------------------------------------------------------------------------------------------------------------
