@@ -297,9 +297,8 @@ def _check_clip(clip):
 
     norm, clipped = after(1.0)
     assert not untouched(clipped) or untouched(after(1.0, give=list)[1]), (
-        "With a list of parameters this works, with model.parameters() nothing is clipped: that is a generator, empty "
-        "after one "
-        "loop. Begin with parameters = list(parameters)."
+        "With a list of parameters it clips, with model.parameters() nothing is clipped: that is a generator, empty "
+        "after one loop. Begin with parameters = list(parameters)."
     )
     assert not untouched(clipped), (
         "The gradients are as they were. Change them in place, such as parameter.grad.mul_(factor)."
@@ -319,7 +318,8 @@ def _check_clip(clip):
         f"The gradient points elsewhere (cosine {cosine:.3f} with the old one). Scale all by one factor."
     )
     assert torch.isclose(came.norm(), torch.tensor(1.0), rtol=1e-3), (
-        f"The joint norm was {joint:.2f}; with max_norm = 1 it should be 1 afterwards, and it is {came.norm():.3f}."
+        f"The joint norm was {joint:.2f}; with max_norm = 1 it should be 1 afterwards, and it is {came.norm():.3f}. "
+        "The joint norm is the root of the sum of all squares, not the sum of the norms."
     )
     norm_value = torch.tensor(number(norm, "one number, the joint norm from before"))
     assert torch.isclose(norm_value, joint, rtol=1e-3), (
