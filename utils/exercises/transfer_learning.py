@@ -169,7 +169,62 @@ nearest_label = Exercise(
     reference=nearest_label,
 )
 
-# ---- 4. freeze -------------------------------------------------------------------------------------------------------
+# ---- 4. cache the features -------------------------------------------------------------------------------------------
+
+
+def cache_features(encoder, dataset):
+    encoder.eval()
+    loader = DataLoader(dataset, batch_size=64)
+    with torch.no_grad():
+        return torch.cat([encoder(images) for images, _ in loader])
+
+
+def _check_cache_features(cache_features):
+    torch.manual_seed(0)
+    encoder = SmallResNet(num_classes=2, width=8)
+    encoder.classifier = nn.Dropout(0.5)  # what remains of the head: active in training mode only
+    encoder.train()
+    images = torch.rand(70, 3, 32, 32)
+    expected = copy.deepcopy(encoder).eval()(images).detach()
+    features = cache_features(encoder, TensorDataset(images, torch.zeros(70)))
+    assert isinstance(features, torch.Tensor), (
+        f"Expected one tensor of shape (70, 64); a {type(features).__name__} came. torch.cat joins batches."
+    )
+    assert features.dtype == torch.float32, f"Expected float32, as the encoder gives; {features.dtype} came."
+    assert features.ndim != 3, (
+        f"Expected features of shape (70, 64); {tuple(features.shape)} came: one axis too many. "
+        "Is it torch.cat, and not torch.stack?"
+    )
+    assert features.shape == (70, 64), (
+        f"Expected features of shape (70, 64); {tuple(features.shape)} came. Is every batch there, the last one too?"
+    )
+    assert not features.requires_grad, (
+        "The features still carry their graph, which fills the memory. Compute them under torch.no_grad()."
+    )
+    if not torch.allclose(features, expected, atol=1e-4):
+        in_order = torch.cdist(features, expected).argmin(dim=1)
+        assert not torch.allclose(features, expected[in_order], atol=1e-4), (
+            "These are the right features in another order. Do not shuffle: features and labels must stay together."
+        )
+        raise AssertionError(
+            "The features differ from those in evaluation mode. "
+            "In training mode batch norm and dropout depend on chance: call encoder.eval() first."
+        )
+    return "Computed once, these features serve every classifier that you will ever try on them."
+
+
+cache_features = Exercise(
+    "Cache the features",
+    test=_check_cache_features,
+    hints=(
+        "A DataLoader without shuffle gives the batches in order; the last one may be smaller.",
+        "Two things belong before the loop: encoder.eval(), and with torch.no_grad().",
+        "Collect encoder(images) for each batch in a list, then torch.cat(list).",
+    ),
+    reference=cache_features,
+)
+
+# ---- 5. freeze -------------------------------------------------------------------------------------------------------
 
 
 def freeze(model):
@@ -183,6 +238,10 @@ def _check_freeze(freeze):
     count = freeze(model)
     head = num_parameters(model.classifier)
     frozen = [not parameter.requires_grad for parameter in model.features.parameters()]
+    assert any(frozen) or "requires_grad" not in vars(model.features), (
+        "`model.features.requires_grad = False` only hangs a new attribute on the module. Set it on each of "
+        "model.features.parameters(), or call model.features.requires_grad_(False)."
+    )
     assert isinstance(count, Integral) or (isinstance(count, torch.Tensor) and count.ndim == 0), (
         f"Expected how many numbers are left to train, an integer; a {type(count).__name__} came."
     )
@@ -219,7 +278,7 @@ freeze = Exercise(
     reference=freeze,
 )
 
-# ---- 5. replace the head ---------------------------------------------------------------------------------------------
+# ---- 6. replace the head ---------------------------------------------------------------------------------------------
 
 
 def replace_head(model, num_classes):
@@ -281,7 +340,7 @@ replace_head = Exercise(
     reference=replace_head,
 )
 
-# ---- 6. choose, then test --------------------------------------------------------------------------------------------
+# ---- 7. choose, then test --------------------------------------------------------------------------------------------
 
 
 def choose(val, test):
@@ -334,57 +393,6 @@ choose = Exercise(
         "name = max(val, key=lambda way: sum(val[way]) / len(val[way])); then the mean of test[name].",
     ),
     reference=choose,
-)
-
-# ---- 7. cache the features -------------------------------------------------------------------------------------------
-
-
-def cache_features(encoder, dataset):
-    encoder.eval()
-    loader = DataLoader(dataset, batch_size=64)
-    with torch.no_grad():
-        return torch.cat([encoder(images) for images, _ in loader])
-
-
-def _check_cache_features(cache_features):
-    torch.manual_seed(0)
-    encoder = SmallResNet(num_classes=2, width=8)
-    encoder.classifier = nn.Dropout(0.5)  # what remains of the head: active in training mode only
-    encoder.train()
-    images = torch.rand(70, 3, 32, 32)
-    expected = copy.deepcopy(encoder).eval()(images).detach()
-    features = cache_features(encoder, TensorDataset(images, torch.zeros(70)))
-    assert isinstance(features, torch.Tensor), (
-        f"Expected one tensor of shape (70, 64); a {type(features).__name__} came. torch.cat joins batches."
-    )
-    assert features.dtype == torch.float32, f"Expected float32, as the encoder gives; {features.dtype} came."
-    assert features.shape == (70, 64), (
-        f"Expected features of shape (70, 64); {tuple(features.shape)} came. Is every batch there, the last one too?"
-    )
-    assert not features.requires_grad, (
-        "The features still carry their graph, which fills the memory. Compute them under torch.no_grad()."
-    )
-    if not torch.allclose(features, expected, atol=1e-4):
-        in_order = torch.cdist(features, expected).argmin(dim=1)
-        assert not torch.allclose(features, expected[in_order], atol=1e-4), (
-            "These are the right features in another order. Do not shuffle: features and labels must stay together."
-        )
-        raise AssertionError(
-            "The features differ from those in evaluation mode. "
-            "In training mode batch norm and dropout depend on chance: call encoder.eval() first."
-        )
-    return "Computed once, these features serve every classifier that you will ever try on them."
-
-
-cache_features = Exercise(
-    "Cache the features",
-    test=_check_cache_features,
-    hints=(
-        "A DataLoader without shuffle gives the batches in order; the last one may be smaller.",
-        "Two things belong before the loop: encoder.eval(), and with torch.no_grad().",
-        "Collect encoder(images) for each batch in a list, then torch.cat(list).",
-    ),
-    reference=cache_features,
 )
 
 # ---- 8. parameter groups ---------------------------------------------------------------------------------------------
