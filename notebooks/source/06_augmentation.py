@@ -192,8 +192,10 @@ explore(
 # %% [markdown]
 # ### A judge
 #
+# (Exercise 1, at the end of this section, needs nothing of what comes now: write it first if you like.)
+#
 # As a judge we use a network that is good at this task: the pretrained one of notebook 05, with a linear layer on its frozen features. The layer is trained only on unchanged
-# pictures of the pool.
+# pictures of the pool. (`predict` wants pairs, as a loader gives them. The second of each pair is not used.)
 
 # %%
 pretrained, prepare = models.pretrained(large_pool.source)
@@ -290,7 +292,7 @@ claim(
 
 # %% [markdown]
 # This is what augmentation is for: changes that confuse a network but not you. (The test works in one direction only. If the second judge recovers the label, it was still there;
-# if it does not, better eyes might still see it, as with noise.)
+# if it does not, better eyes might still see it, as with noise. At full strength, *fade* is one grey, so there is nothing to find.)
 
 # %% [markdown] slideshow={"slide_type": "notes"}
 # The lecture's two slides, "this is a cat" and "this is still a cat". Let the class call out at which picture of each row they would stop. They never agree, and that is the point:
@@ -391,7 +393,9 @@ fact(
 )
 
 # %% [markdown]
-# ### Three preparations (10 min, optional)
+# ### Three preparations (10 min, optional to read)
+#
+# (Run the cells in any case: section 3 uses `scale`, `standardise` and `zca`.)
 #
 # The lectures list three more methods together with these: histogram equalisation, feature-wise standardisation and ZCA whitening. They are not random. They are **preparations**:
 # the result for a picture is always the same. So they are applied to training pictures **and** to new ones, and what they need to know (means, covariances) comes from the
@@ -550,7 +554,7 @@ print(f"{num_parameters(own_network()):,} weights")
 
 # %% [markdown]
 # A random transform draws for each picture, so it belongs to the data set. The preparation is not random and can process the whole batch at once, so it belongs to `collate_fn`,
-# which makes a batch of the pictures. (`mix` is for section 8.)
+# which makes a batch of the pictures. (Read it without `mix`, which is for section 8. `train` returns the history, and `train_with` keeps it on the model.)
 
 # %% tags=["measure"]
 def loader_of(dataset, prepare, mix=None):
@@ -562,10 +566,13 @@ def loader_of(dataset, prepare, mix=None):
     return DataLoader(dataset, batch_size=32, shuffle=True, collate_fn=collate)
 
 
-def train(model, loader, num_epochs, **options):
-    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+RATE = 3e-2  # the learning rate
+
+
+def train(model, loader, num_epochs, lr=RATE, **options):
+    optimizer = torch.optim.AdamW(model.parameters(), lr=lr)
     scheduler = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, 3e-3, total_steps=num_epochs * len(loader)
+        optimizer, lr, total_steps=num_epochs * len(loader)
     )
     return fit(
         model, loader, num_epochs=num_epochs, optimizer=optimizer,
@@ -599,11 +606,31 @@ def train_with(augment, seed, pool, num_epochs=SHORT, num=NUM_TRAIN, **options):
 
 
 # %% [markdown]
+# ### The learning rate first
+#
+# If the network without augmentation is trained badly, every transform looks good. So the learning rate was chosen first, on validation drawings, with the same effort without
+# augmentation, with flips and with shifts. The two seeds are not used again. The numbers below are accuracies on new drawings, by the rate.
+
+# %%
+by_rate = {}
+for row in measured("augment_rates"):
+    found = by_rate.setdefault(row["way"], {})
+    found.setdefault(row["lr"], []).append(row["accuracy"])
+for way, found in by_rate.items():
+    told = ", ".join(f"{lr:g}: {np.mean(shares):.1%}" for lr, shares in found.items())
+    print(f"{way}: {told}")
+
+# %% [markdown]
+# With and without transforms, 0.03 is best, and 0.1 is too much. At 0.003 a shift *seems* to be worth 15 points, and at 0.03 it is worth 7: part of what a
+# transform gains over a badly trained network, a better learning rate gains as well. So all networks that start from scratch here are trained with
+# `RATE`, 0.03. (Chosen on drawings and 40 epochs.)
+
+# %% [markdown]
 # **Before you run it:** flips turn 200 pictures into 400, half of them mirror images. How much is that worth on new pictures, in points of accuracy: nothing, 1, 5, 20?
 #
 # <details><summary>Answer</summary>
 #
-# On drawings several points, for one line of code and almost no time. On photos three runs are too few to tell.
+# On drawings several points, for one line of code and almost no time.
 #
 # </details>
 #
@@ -611,7 +638,8 @@ def train_with(augment, seed, pool, num_epochs=SHORT, num=NUM_TRAIN, **options):
 # pictures.
 
 # %%
-plain = [train_with(None, seed, pool) for seed in seeds]
+val_batches = batches_of(val_set)
+plain = [train_with(None, seed, pool, val_loader=val_batches) for seed in seeds]
 
 # %%
 flipped = [train_with(ALONE["flip"], seed, pool) for seed in seeds]
@@ -639,7 +667,7 @@ claim(
 )
 
 # %% [markdown]
-# The claim about flips comes below, where there are more runs, on drawings and on photos.
+# The claim about flips comes below, where there are more runs.
 #
 # ### Two curves, two budgets
 #
@@ -652,25 +680,24 @@ claim(
 # <details><summary>Answer</summary>
 #
 # Two to three times as long, because no picture comes twice. Without augmentation, the accuracy on the training pictures reaches 100 % at both budgets. With crops it is a little
-# lower even after 120 epochs. On drawings the network with crops ends ahead on new pictures; on photos it does not, at either budget.
+# lower even after 120 epochs. On drawings the network with crops ends ahead on new pictures.
 #
 # </details>
 
 # %%
-val_batches, watched = batches_of(val_set), {}
+def watch(augment, epochs):
+    return train_with(augment, seeds[0], pool, epochs, val_loader=val_batches)
 
 
-def watch(name, augment):
-    for epochs in (SHORT, LONG):
-        watched[name, epochs] = train_with(
-            augment, seeds[0], pool, epochs, val_loader=val_batches
-        )
-
-
-watch("none", None)
+watched = {("none", SHORT): plain[0], ("none", LONG): watch(None, LONG)}
 
 # %%
-watch("crop", ALONE["crop"])
+for epochs in (SHORT, LONG):
+    watched["crop", epochs] = watch(ALONE["crop"], epochs)
+ends = {  # accuracy after the last epoch, in training and in validation
+    key: [model.history[f"{part}_accuracy"][-1] for part in ("train", "val")]
+    for key, model in watched.items()
+}
 
 
 # %%
@@ -687,7 +714,6 @@ def curves_figure():
     return fig
 
 
-ends = {key: (model.history["train_accuracy"][-1], model.history["val_accuracy"][-1]) for key, model in watched.items()}
 told = "; ".join(f"{name}, {epochs} epochs: {a:.0%} and {b:.0%}" for (name, epochs), (a, b) in ends.items())
 show(curves_figure(), f"Accuracy on the training pictures, as the network gets them, and on validation, against the epoch, for four trainings. At their ends: {told}.")
 
@@ -703,17 +729,18 @@ claim(
     "With crops a network takes far longer to know its training pictures",
     slow_one > 1.5 * quick,
     f"nine in ten after {quick} epochs without, {slow_one} with crops",
-    same=f"{NUM_TRAIN} pictures, {SHORT} epochs, start, learning rate",
+    same=f"{NUM_TRAIN} pictures, {SHORT} epochs, start, learning rate; one run each",
 )
 
 # %% [markdown]
 # The gap between the two curves shows **overfitting**. Augmentation makes the training pictures harder; the validation curve shows whether this helps on new ones. So look at both
 # curves: if the training curve is still rising, the network needs more time, and it is too early to judge the transform.
 #
-# ### All of them, on drawings and on photos
+# ### Four ways at two budgets
 #
-# Measuring every transform alone, at both budgets and on several seeds, takes too long for a lesson. So it was measured beforehand: the same network, the same loop, one transform
-# (or preparation) at a time, on drawings and on photos of cats and dogs. Section 8 explains MixUp and CutMix.
+# Measuring every transform at both budgets and on several seeds takes too long for a lesson. So three transforms, and the recipe *moderate* of section 4, were measured beforehand, on
+# drawings: the same network, the same loop, the same learning rate. `scores` takes all other ways too, also the preparations, and the mixed pictures of section 8. The others, and
+# photos, we did not measure at this learning rate.
 
 # %% tags=["measure"]
 MIX = {
@@ -727,14 +754,14 @@ PREPARE = {  # a preparation that has to see the training pictures first
 }
 
 
-def scores(way, seed, num_epochs, pool, val_set):
+def scores(way, seed, num_epochs, pool, val_set, lr=RATE):
     """One way alone: accuracy on validation pictures and on the training pictures."""
     pictures = pool.subset(NUM_TRAIN, seed=seed)
     prepare = PREPARE[way](pictures.images) if way in PREPARE else scale
     torch.manual_seed(seed)
     model, augment = own_network().to(device), (ALONE | RECIPES).get(way)
     loader = loader_of(pictures.with_transform(augment), prepare, MIX.get(way))
-    train(model, loader, num_epochs, metrics={}, progress=None)
+    train(model, loader, num_epochs, lr, metrics={}, progress=None)
     on_new, on_known = (accuracy(model, p, prepare) for p in (val_set, pictures))
     return {"accuracy": on_new, "known": on_known}
 
@@ -758,26 +785,18 @@ def verdict(points):
     return "helps" if points.mean() > 0 else "harms"
 
 
-def draw_gains(ax, table, order, source):
+def gains_figure(table, ways, title):
+    fig, ax = plt.subplots(figsize=(10, 0.6 * len(ways) + 1.6))
+    order = sorted(ways, key=lambda way: table["critters", way, LONG].mean())
     for y, way in enumerate(order):
         for epochs, shift, colour in ((SHORT, 0.17, "C1"), (LONG, -0.17, "C0")):
-            points = table.get((source, way, epochs), np.zeros(0))
-            ax.plot(points, [y + shift] * len(points), "o", color=colour, alpha=0.5, markersize=7)
-            if len(points) > 2:
-                ax.plot([points.mean()], [y + shift], "|", color=colour, markersize=15, markeredgewidth=4)
+            points = table["critters", way, epochs]
+            ax.plot(points, [y + shift] * len(points), "o", color=colour, alpha=0.5, markersize=9)
+            ax.plot([points.mean()], [y + shift], "|", color=colour, markersize=18, markeredgewidth=4)
+    for place, epochs, colour in ((0.14, SHORT, "C1"), (0.02, LONG, "C0")):
+        ax.text(0.01, place, f"{epochs} epochs", color=colour, fontweight="bold", transform=ax.transAxes)
     ax.axvline(0, color="black", linestyle=":", zorder=0)
-    ax.set(yticks=range(len(order)), yticklabels=order, ylim=(-0.7, len(order) - 0.3), xlabel="points of accuracy against none")
-
-
-def gains_figure(table, ways, title):
-    fig, axes = plt.subplots(1, 2, figsize=(12, 0.42 * len(ways) + 2.4), sharex=True, sharey=True)
-    order = sorted(ways, key=lambda way: table["critters", way, LONG].mean())
-    for ax, (source, name) in zip(axes, {"critters": "on drawings", "photos": "on photos"}.items(), strict=True):
-        draw_gains(ax, table, order, source)
-        ax.set_title(name)
-    for place, epochs, colour in ((0.85, SHORT, "C1"), (0.99, LONG, "C0")):
-        fig.text(place, 0.99, f"{epochs} epochs", color=colour, fontweight="bold", ha="right", va="top")
-    fig.suptitle(title, x=0.01, ha="left", fontweight="bold", fontsize=15)
+    ax.set(yticks=range(len(order)), yticklabels=order, ylim=(-0.7, len(order) - 0.3), xlabel="points of accuracy against none, on drawings", title=title)
     return fig
 
 
@@ -790,18 +809,24 @@ def told_of(table, ways, source, epochs):
         by_verdict.setdefault(verdict(points), []).append(f"{way} {points.mean():+.0f}")
     return "; ".join(f"{name}: {', '.join(found)}" for name, found in sorted(by_verdict.items()))
 
-# %%
-rows = measured("augment_alone")
-alone_ways = [*ALONE, *MIX, *PREPARE]
-table = gains(rows)
-# %%
-# extra code: the gain of each transform at both budgets, on drawings and on photos
-fig = gains_figure(table, alone_ways, "Shifts help drawings at once, crops need time; on photos nothing stands out")
-told = {source: told_of(table, alone_ways, source, LONG) for source in ("critters", "photos")}
-show(fig, f"Points of accuracy that each way gains over none, one dot per seed, the mean of three as a bar, after {SHORT} epochs (orange) and {LONG} (blue). After {LONG}, drawings: {told['critters']}. Photos: {told['photos']}.")
+# %% [markdown]
+# What to look for in the figure (*helps* and *harms* below it mean: three seeds agree, by two points or more; that is a hint, not a claim):
+# - **Flips and shifts** help at both budgets: by less than the better learning rate did, and in addition to it.
+# - **Crops** gain with two seeds after 40 epochs, and with all three after 120.
+# - **The recipe** costs points with two of three seeds after 40 epochs. After 120 it is as good as shifts. If you had stopped at 40, you would have thrown it away.
 
 # %%
-drawn = pool.source == "critters"  # on photos the way cannot be told from none
+rows = measured("augment_alone")
+table = gains(rows)
+alone_ways = ["flip", "translation", "crop", "moderate"]
+# %%
+# extra code: the gain of each way at both budgets
+fig = gains_figure(table, alone_ways, "Flips and shifts help at once, variety needs time")
+told = {epochs: told_of(table, alone_ways, "critters", epochs) for epochs in (SHORT, LONG)}
+show(fig, f"Points of accuracy on new drawings that each way gains over none, one dot per seed, the mean of three as a bar. After {SHORT} epochs: {told[SHORT]}. After {LONG}: {told[LONG]}.")
+
+# %%
+drawn = pool.source == "critters"  # the table is about drawings
 steady = min(
     table["critters", way, n].min()
     for way in ("flip", "translation")
@@ -809,20 +834,10 @@ steady = min(
 )
 claim(
     "On drawings flips and shifts are worth points, each seed and at both budgets",
-    steady > 1 and (gain.mean() > 1 or not drawn),
+    steady > 1 and (gain.mean() > 0 or not drawn),
     f"at least {steady:+.1f} in the table; flips here {gain.mean():+.1f}",
     same=f"{NUM_TRAIN} pictures, start, learning rate, steps of each budget",
 )
-
-# %% [markdown]
-# The figure shows:
-# - **On drawings** flips and shifts help at both budgets. Crops are different: after 40 epochs they help with two seeds and cost points with the third; after 120 they help with
-#   all. If you had stopped at 40, you would have been unsure about crops, or against them.
-# - **On photos** no transform clearly differs from none. The gains change sign between seeds and budgets; crops tend to cost points. 200 photos are few for a network trained from
-#   scratch: all end between 62 and 72 %. Notebook 05 does better on photos, with pretrained networks.
-# - **Preparations** are not augmentation. Equalisation removes something that this task needs, at either budget.
-# - **Where there is one dot, there was only one run.** By chance, the run without augmentation on that seed gained 4.5 points from 40 to 120 epochs, so all ways with one dot
-#   *seem* to fall behind. We show them, but draw no conclusion.
 
 # %% [markdown]
 # **Exercise 3** (3 min): the same number of steps. If you train with twice as many pictures for the same number of epochs, you also train twice as long. How many epochs with
@@ -943,36 +958,8 @@ claim(
 )
 
 # %% [markdown]
-# ### With more time
-#
-# (Measured beforehand, as in section 3.)
-
-# %%
-# extra code: the gain of each recipe at both budgets, on drawings and on photos
-recipe_ways = ["flip", *RECIPES]
-fig = gains_figure(table, recipe_ways, "Variety needs time")
-told = {source: told_of(table, recipe_ways, source, LONG) for source in ("critters", "photos")}
-show(fig, f"Points of accuracy that flips and each recipe gain over none, one dot per seed, the mean of three as a bar, after {SHORT} epochs (orange) and {LONG} (blue). After {LONG}, drawings: {told['critters']}. Photos: {told['photos']}.")
-
-# %%
-varied = ("crop", "moderate")
-longer = {
-    way: table["critters", way, LONG] - table["critters", way, SHORT] for way in varied
-}
-live = 100 * (ends["crop", LONG][1] - ends["crop", SHORT][1])
-claim(
-    "On drawings, crops and the moderate recipe are worth more after the longer "
-    "training, with each seed",
-    min(points.min() for points in longer.values()) > 0 and (live > 0 or not drawn),
-    ", ".join(f"{way} {points.mean():+.1f} points" for way, points in longer.items())
-    + f"; crops here {live:+.1f}",
-    same=f"{NUM_TRAIN} pictures, start, learning rate; against none of the same budget",
-)
-
-# %% [markdown]
-# Flips hardly gain any more after 40 epochs; transforms with more variety do. With the heavy recipe the network is still learning after 120 epochs: it gets 72 % of its own
-# pictures right. RandAugment and TrivialAugment (one run each) also gain with time, although nobody chose their transforms for cats and dogs. So they are a reasonable first choice
-# if you have time, but no pictures to try recipes on. On photos the recipes help as little as single transforms.
+# With more time the picture changes, as the figure of section 3 shows for the moderate recipe. RandAugment and TrivialAugment keep most labels,
+# although nobody chose their transforms for cats and dogs. What they are worth, we did not measure at this learning rate.
 
 # %% [markdown] slideshow={"slide_type": "notes"}
 # Two opposite mistakes look alike in the final number. Without augmentation the training curve is at 100 % and more epochs are wasted. With heavy augmentation the training curve
@@ -999,28 +986,32 @@ exercises.rand_augment.check(rand_augment)
 # ## 5. Never on validation or test data (13 min)
 #
 # Validation and test pictures answer one question: how good is the network on the pictures that it will get in use? So they get the same *preparation* as the training pictures,
-# but no *augmentation*. Two mistakes are common. They push the accuracy in opposite directions.
+# but no *augmentation*. Two mistakes are common.
 #
 # ### Mistake 1: the validation pictures are augmented too
 #
-# This happens if you set one transform for the whole data set before you divide it. We do this with the network trained with flips, and measure ten times.
+# This happens if you set one transform for the whole data set before you divide it. We take the network that was trained with crops, crop the validation pictures in the same way,
+# and measure ten times.
 
 # %%
-disturbed = v2.Compose([RECIPES["moderate"], ALONE["erasing"]])
-augmented_val = loader_of(val_set.with_transform(disturbed), scale)
-right = accuracy(flipped[0], val_set)
+cropping = watched["crop", LONG]
+cropped_val = loader_of(val_set.with_transform(ALONE["crop"]), scale)
+right = accuracy(cropping, val_set)
 torch.manual_seed(seeds[0])
-wrong = [evaluate(flipped[0], augmented_val, bf16=False)["accuracy"] for _ in range(10)]
-print(f"as they are {right:.1%}; augmented", *[f"{share:.1%}" for share in wrong])
+wrong = [evaluate(cropping, cropped_val, bf16=False)["accuracy"] for _ in range(10)]
+print(f"as they are {right:.1%}; cropped", *[f"{share:.1%}" for share in wrong])
 
 # %%
 claim(
-    "Augmented validation pictures give a number that is too low, and another one "
-    "every time",
-    np.mean(wrong) < right - 0.02 and max(wrong) - min(wrong) > 0.005,
-    f"{right:.1%} as they are; {min(wrong):.1%} to {max(wrong):.1%} augmented",
+    "Augmented validation pictures give another number every time, by a point or more",
+    max(wrong) - min(wrong) > 0.01,
+    f"{right:.1%} as they are; {min(wrong):.1%} to {max(wrong):.1%} cropped",
     same=f"network, {len(val_set)} pictures",
 )
+
+# %% [markdown]
+# The mean of the ten is not far off, because the network was trained with just such crops. But a difference between two networks that is smaller than this spread says nothing. And
+# the number answers the wrong question: nobody will crop the pictures in use.
 
 # %% [markdown]
 # ### Mistake 2: augmented first, divided afterwards
@@ -1072,13 +1063,14 @@ claim(
 # evaluate on the test set.
 
 # %%
-means = {
+means = {"none": 0} | {
     way: points.mean()
     for (source, way, epochs), points in table.items()
     if source == pool.source and epochs == LONG and len(points) > 1
 }
 finalist = max(means, key=means.get)
-final = train_with((ALONE | RECIPES)[finalist], seeds[0], pool, LONG)
+print(f"chosen on validation: {finalist}")
+final = train_with((ALONE | RECIPES).get(finalist), seeds[0], pool, LONG)
 tested = {
     f"none, {SHORT} epochs": plain[0],
     f"none, {LONG} epochs": watched["none", LONG],
@@ -1095,14 +1087,14 @@ print(f"{finalist} {chosen:.1%}, without augmentation at best {without:.1%}")
 if drawn:
     claim(
         "The way chosen on validation beats both budgets without augmentation",
-        chosen > without + 0.02,
+        chosen > without,
         f"{finalist} {chosen:.1%}, without {without:.1%}",
         same=f"{NUM_TRAIN} pictures, start, rate; {len(test_set)} test pictures",
     )
 
 # %% [markdown]
 # **Exercise 5** (3 min): divide, then augment. From `images`, a list of pictures, make a training and a validation list. The last `num_val` pictures, unchanged, are for
-# validation. The training list has the others unchanged, and then `num_copies` changed copies of each, made by `augment(image)`. Return both lists.
+# validation. The training list has the others unchanged, and then `num_copies` changed copies of each, in any order, made by `augment(image)`. `num_val` may be 0. Return both lists.
 
 
 # %%
@@ -1212,8 +1204,8 @@ told = ", ".join(f"{way} {stored_table['critters', way, LONG].mean():+.1f}" for 
 show(stored_figure(stored_table, stored_ways), f"Points of accuracy on new drawings over none, in the steps of {LONG} epochs, one dot per seed. Means: {told}.")
 
 # %% [markdown]
-# With one stored copy of each picture beside the originals, any gain is too small to tell with three seeds. Three copies gain several points, and sixteen as much as new copies in
-# every epoch. Variety is what counts. (Do not store a copy *in place of* its picture: you would throw away the sharpest version.)
+# With one stored copy of each picture beside the originals, or three, any gain is too small to tell with three seeds. Sixteen copies gain as much as new ones in every epoch. Here
+# variety is what counts. (Do not store a copy *in place of* its picture: you would throw away the sharpest version.)
 #
 # A slide says: offline for small data sets, online for large ones. On these 200 drawings both were equally good after the same number of steps, so the cost decides. Sixteen copies
 # of 200 small pictures fit anywhere, and then the transforms are computed only once. Sixteen copies of 25,000 photos do not fit.
@@ -1221,8 +1213,8 @@ show(stored_figure(stored_table, stored_ways), f"Points of accuracy on new drawi
 # %% [markdown]
 # ### Copies or pictures?
 #
-# Can copies replace pictures? We train on fifty drawings with the mild recipe, on 200 unchanged ones, and on 800 unchanged ones, always for the same number of steps. **Before you
-# run it:** how will the fifty compare?
+# Can copies replace pictures? We train on fifty drawings with the mild recipe, on 200 unchanged ones, and on 800 unchanged ones, always for the same number of steps; and on the fifty
+# with shifts for three times as long. **Before you run it:** how will the fifty compare?
 #
 # <details><summary>Answer</summary>
 #
@@ -1241,23 +1233,31 @@ def many():
 def scores_by_number(way, seed, num, num_steps, pool, val_set):
     """Trained on so many drawings in so many steps: accuracy on validation drawings."""
     epochs = round(num_steps / -(-num // 32))
-    model = train_with(RECIPES.get(way), seed, pool, epochs, num, progress=None)
+    augment = (ALONE | RECIPES).get(way)
+    model = train_with(augment, seed, pool, epochs, num, progress=None)
     return {"accuracy": accuracy(model, val_set)}
 
 
 # %%
 drawn_pool, drawn_new = many()
-tries = {"50, mild": ("mild", 50), "200": ("none", 200), "800": ("none", 800)}
+tries = {
+    "50 with the mild recipe": ("mild", 50, 280),
+    "50 with shifts, three times the steps": ("translation", 50, 840),
+    "200": ("none", 200, 280),
+    "800": ("none", 800, 280),
+}
 by_number = {}
-for name, (way, num) in tries.items():
-    found = scores_by_number(way, seeds[0], num, 280, drawn_pool, drawn_new)
+for name, (way, num, steps) in tries.items():
+    found = scores_by_number(way, seeds[0], num, steps, drawn_pool, drawn_new)
     by_number[name] = found["accuracy"]
 claim(
-    "Copies do not replace pictures: 50 drawings with the mild recipe are worth less "
-    "than 200 as they are, and those far less than 800",
-    by_number["50, mild"] < by_number["200"] < by_number["800"] - 0.05,
+    "Copies do not replace pictures: 50 drawings, also with shifts and three times the "
+    "steps, are worth less than 200 as they are, and those far less than 800",
+    max(list(by_number.values())[:2]) < by_number["200"] - 0.02
+    and by_number["200"] < by_number["800"] - 0.05,
     ", ".join(f"{name} {share:.1%}" for name, share in by_number.items()),
-    same=f"280 steps, start, learning rate; {len(drawn_new)} new drawings",
+    same=f"learning rate, {tries['200'][2]} steps where nothing else is said; "
+    f"{len(drawn_new)} new drawings",
 )
 
 # %% [markdown]
@@ -1340,7 +1340,7 @@ for workers, (one, two) in in_seconds.items():
 # cost more time than they save. So measure on your own machine, and time the second epoch. (The result depends on the machine, so it is not a claim.)
 
 # %% [markdown]
-# ## 7. What a network has learned: invariance, and a bit of geometry? (30 min, optional)
+# ## 7. What a network has learned: invariance, and a bit of geometry? (38 min, optional)
 #
 # For a change $T$ (a shift, a turn) and a network $f$ there are two desirable properties:
 # - **invariance**: $f(T(x)) = f(x)$. The *class* of a shifted picture is the same.
@@ -1364,6 +1364,86 @@ fact(
 )
 
 # %% [markdown]
+# ### Masks and boxes move along
+#
+# For a mask or a box, invariance would be wrong: when the animal moves, they must move too. `transforms.v2` does this if it knows what is an image, a mask or a box. That is what
+# **tv_tensors** are for: `Image`, `Mask` and `BoundingBoxes`. They go through a transform together, with the same random numbers. (We use drawings here, because their masks are
+# exact.)
+
+# %%
+masked = datasets.critters(["cat", "dog"], num_train=60, num_val=1, num_test=1).train
+labelled = masked.with_transform(None, target_types=["mask", "box"])
+image, target = labelled[1]
+{name: type(v).__name__ for name, v in {"image": image, **target}.items()}
+
+# %%
+fills = {tv_tensors.Image: 127, "others": 0}
+moving = v2.Compose([
+    v2.RandomHorizontalFlip(p=1),
+    v2.RandomAffine((20, 40), (0.1, 0.1), (0.8, 1.2), interpolation=smooth, fill=fills),
+])  # fmt: skip
+moved_image, moved_target = moving(image, target)
+
+
+# %%
+# extra code: a picture with the outline of its mask and its box
+def outlined(ax, image, target, title):
+    ax.imshow(to_picture(image))
+    ax.contour(target["mask"].float(), levels=[0.5], colors="yellow", linewidths=2.5)
+    x0, y0, x1, y1 = target["box"][0].tolist()
+    ax.add_patch(plt.Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, edgecolor="red", linewidth=3))
+    ax.set(xticks=[], yticks=[])
+    ax.set_title(title, fontsize=13)
+
+
+fig, axes = plt.subplots(1, 3, figsize=(11, 4))
+outlined(axes[0], image, target, "as drawn")
+outlined(axes[1], moved_image, target, "only the picture moved: wrong")
+outlined(axes[2], moved_image, moved_target, "all three moved")
+show(fig, "An animal with the outline of its mask in yellow and the box of its head in red. After a flip and a turn of the picture alone, both are at the wrong place; moved along, they fit again.")
+
+# %% [markdown]
+# Does the mask move exactly like the picture? We paint the mask **into** a picture, move both, and compare them by their IoU (intersection over union).
+
+# %%
+torch.manual_seed(seeds[0])
+stale, painted = [], []
+for _, target in labelled:
+    mask = target["mask"]
+    picture, moved_target = moving(tv_tensors.Image(mask[None].byte() * 255), target)
+    for found, other in ((stale, mask), (painted, picture[0] > 127)):
+        overlap = (moved_target["mask"] & other).sum()
+        found.append((overlap / (moved_target["mask"] | other).sum()).item())
+fact(
+    "With tv_tensors a mask moves as its picture does; one that stays behind is mostly "
+    "wrong",
+    np.mean(painted) > 0.95 and np.mean(stale) < 0.7,
+    f"mean IoU {np.mean(painted):.3f}; left behind {np.mean(stale):.2f}",
+)
+
+# %% [markdown]
+# (The first IoU is not exactly 1 because a picture is interpolated between pixels, while a mask takes the *nearest* pixel, so that it stays true or false. The sides of a box stay
+# horizontal and vertical: turned by 30 degrees, it becomes the box around the turned box, which is a little too large.)
+
+# %% [markdown]
+# **Exercise 6** (8 min): the box moves along. Flip left to right a picture (C, H, W), its mask (H, W), and its box, a tensor of four numbers $x_1, y_1, x_2, y_2$ in pixels, with $x$ from
+# 0 at the left edge to $W$ at the right one. Without `v2`. Return picture, mask and box.
+
+
+# %%
+def flip_all(image, mask, box):
+    ...
+
+
+exercises.flip_all.check(flip_all)
+
+# %% slideshow={"slide_type": "skip"}
+# exercises.flip_all.hint()
+# exercises.flip_all.solution()
+
+# %% [markdown]
+# ### Invariance is learned
+#
 # A network can learn from data what its architecture does not provide. We measure this on handwritten digits of 8 x 8 pixels, where training takes a few seconds. This function
 # turns a whole batch, each picture by **its own** angle:
 
@@ -1406,19 +1486,24 @@ digits, test_digits = (
 )
 
 
-def digit_train(change, seed):
+def digit_train(change, seed, num_epochs=10):
     """A small network for digits; `change` gets each batch before the network does."""
     torch.manual_seed(seed)
     model = digit_network().to(device)
-    train(model, loader_of(digits, nn.Identity(), change), 10, progress=None)
+    loader = loader_of(digits, nn.Identity(), change)
+    train(model, loader, num_epochs, progress=None)
     return model
 
 
 # %%
-limits = {"no turning": 0, "up to 30 degrees": 30, "all angles": 180}
+limits = {  # name -> degrees, epochs: more variety needs more time
+    "no turning": (0, 10),
+    "up to 30 degrees": (30, 10),
+    "all angles": (180, 40),
+}
 turners = {
-    name: digit_train(turn_up_to(limit), seeds[0])
-    for name, limit in tqdm(limits.items())
+    name: digit_train(turn_up_to(limit), seeds[0], num_epochs)
+    for name, (limit, num_epochs) in tqdm(limits.items())
 }
 
 
@@ -1439,13 +1524,13 @@ def right_at(model, angle, which=range(10)):
 
 
 # %% [markdown]
-# **Before you run it:** three networks are trained on digits without turning, turned by up to 30 degrees, and turned by any angle. Sketch their accuracy against the angle of the
-# test digit. Which is best at 0?
+# **Before you run it:** three networks are trained on digits without turning, turned by up to 30 degrees, and turned by any angle (the last one for four times as long, as no picture
+# comes twice). Sketch their accuracy against the angle of the test digit. Which is best at 0?
 #
 # <details><summary>Answer</summary>
 #
-# Each is good at the angles of its training and no further: the first has a peak, the second a plateau, the third is nearly flat, but **lower** at 0. Invariance is not free: a
-# network that treats all angles alike cannot use the angle as a clue.
+# Each is good at the angles of its training and no further: the first has a peak, the second a plateau, the third is nearly flat, and hardly lower at 0. Invariance costs something
+# where the label depends on the angle, as with 6 and 9. (After 10 epochs, the third would look far worse: name the budget here too.)
 #
 # </details>
 
@@ -1454,6 +1539,7 @@ angles = list(range(-180, 181, 15))
 by_angle = {
     name: [right_at(m, angle) for angle in angles] for name, m in turners.items()
 }
+at = {name: dict(zip(angles, found, strict=True)) for name, found in by_angle.items()}
 
 
 # %%
@@ -1467,20 +1553,21 @@ def angle_figure():
     return fig
 
 
-at = {name: dict(zip(angles, values, strict=True)) for name, values in by_angle.items()}
 told = "; ".join(f"{name} {values[0]:.0%} at 0 and {values[90]:.0%} at 90 degrees" for name, values in at.items())
 show(angle_figure(), f"Accuracy against the angle by which test digits are turned: {told}.")
 
 # %%
 claim(
-    "Training with turned pictures makes the network invariant to just these turns, "
-    "and to be so for all angles costs accuracy at 0 degrees",
+    "Training with turned pictures makes the network invariant to just these turns",
     at["up to 30 degrees"][30] > at["no turning"][30] + 0.15
-    and at["all angles"][90] > at["no turning"][90] + 0.3
-    and at["all angles"][0] < at["no turning"][0] - 0.02,
-    f"at 90 degrees {at['all angles'][90]:.0%} against {at['no turning'][90]:.0%}, at "
-    f"0 degrees {at['all angles'][0]:.1%} against {at['no turning'][0]:.1%}",
-    same=f"{len(digits):,} digits, epochs, start, learning rate",
+    and at["up to 30 degrees"][90] < at["up to 30 degrees"][30] - 0.3
+    and at["all angles"][90] > at["no turning"][90] + 0.3,
+    ", ".join(
+        f"{name} {found[0]:.0%} at 0, {found[30]:.0%} at 30, {found[90]:.0%} at 90°"
+        for name, found in at.items()
+    ),
+    same=f"{len(digits):,} digits, start, learning rate; "
+    f"{limits['no turning'][1]} epochs, for all angles {limits['all angles'][1]}",
 )
 
 # %% [markdown]
@@ -1513,7 +1600,7 @@ explore(draw_turned, angle=steps, digit=[6, 9, 0, 1, 2, 3, 4, 5, 7, 8], site=on_
 # ### A change that changes the label
 #
 # "A flip does not change the label" is true for cats. It is wrong for letters (b and d), for arrows, for hearts in an X-ray picture (they lie to one side), and for digits.
-# **Before you run it:** the network trained at all angles lost accuracy at 0 degrees. Which digits does it confuse?
+# **Before you run it:** the network trained at all angles makes more mistakes than the first one does at 0 degrees. Which digits does it confuse?
 #
 # <details><summary>Answer</summary>
 #
@@ -1594,6 +1681,7 @@ on_rest = {
     name: np.array([[right_at(m, a, range(5, 10)) for a in tilts] for m in nets])
     for name, nets in geometry.items()
 }
+at_45 = {name: runs[:, 3] for name, runs in on_rest.items()}
 
 
 # %%
@@ -1605,7 +1693,6 @@ def geometry_figure():
     return fig
 
 
-at_45 = {name: runs[:, 3] for name, runs in on_rest.items()}
 told = ", ".join(f"{name} {runs.mean():.0%}" for name, runs in at_45.items())
 show(geometry_figure(), f"Accuracy on the digits 5 to 9 against the angle by which they are turned, as bands over three seeds. At 45 degrees: {told}.")
 
@@ -1625,8 +1712,8 @@ claim(
 #
 # ### Less sensitive to noise
 #
-# A camera in bad light adds noise. Is a network that was trained with noise less sensitive to it? And is the noise the reason, or would any augmentation do? For comparison we take
-# the networks without augmentation, and those with turned digits.
+# A camera in bad light adds noise. Is a network that was trained with noise less sensitive to it? And is the noise the reason, or would another augmentation do as well? For
+# comparison we take the networks without augmentation, and those with turned digits.
 
 
 # %%
@@ -1651,6 +1738,7 @@ by_noise = {
     name: np.array([[right_in_noise(m, sigma) for sigma in sigmas] for m in nets])
     for name, nets in noise_nets.items()
 }
+in_noise = {name: runs[:, 4].mean() for name, runs in by_noise.items()}
 
 
 # %%
@@ -1662,82 +1750,19 @@ def noise_figure():
     return fig
 
 
-in_noise = {name: runs[:, 4].mean() for name, runs in by_noise.items()}
 show(noise_figure(), "Accuracy against noise, as bands over three seeds. At a standard deviation of 0.4: " + ", ".join(f"{name} {share:.0%}" for name, share in in_noise.items()) + ".")
 
 # %%
 claim(
-    "Trained with noise, a network is less sensitive to noise; another augmentation "
-    "does not do it",
+    "Trained with noise, a network is less sensitive to noise; turned digits do not "
+    "do it",
     in_noise["with noise"] > max(in_noise["none"], in_noise["turned"]) + 0.15,
     f"at {sigmas[4]}: " + ", ".join(f"{name} {x:.0%}" for name, x in in_noise.items()),
     same=f"{len(digits):,} digits, epochs, starts, learning rate",
 )
 
 # %% [markdown]
-# ### Masks and boxes move along
-#
-# For a mask or a box, invariance would be wrong: when the animal moves, they must move too. `transforms.v2` does this if it knows what is an image, a mask or a box. That is what
-# **tv_tensors** are for: `Image`, `Mask` and `BoundingBoxes`. They go through a transform together, with the same random numbers. (We use drawings here, because their masks are
-# exact.)
-
-# %%
-masked = datasets.critters(["cat", "dog"], num_train=60, num_val=1, num_test=1).train
-labelled = masked.with_transform(None, target_types=["mask", "box"])
-image, target = labelled[1]
-{name: type(v).__name__ for name, v in {"image": image, **target}.items()}
-
-# %%
-fills = {tv_tensors.Image: 127, "others": 0}
-moving = v2.Compose([
-    v2.RandomHorizontalFlip(p=1),
-    v2.RandomAffine((20, 40), (0.1, 0.1), (0.8, 1.2), interpolation=smooth, fill=fills),
-])  # fmt: skip
-moved_image, moved_target = moving(image, target)
-
-
-# %%
-# extra code: a picture with the outline of its mask and its box
-def outlined(ax, image, target, title):
-    ax.imshow(to_picture(image))
-    ax.contour(target["mask"].float(), levels=[0.5], colors="yellow", linewidths=2.5)
-    x0, y0, x1, y1 = target["box"][0].tolist()
-    ax.add_patch(plt.Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, edgecolor="red", linewidth=3))
-    ax.set(xticks=[], yticks=[])
-    ax.set_title(title, fontsize=13)
-
-
-fig, axes = plt.subplots(1, 3, figsize=(11, 4))
-outlined(axes[0], image, target, "as drawn")
-outlined(axes[1], moved_image, target, "only the picture moved: wrong")
-outlined(axes[2], moved_image, moved_target, "all three moved")
-show(fig, "An animal with the outline of its mask in yellow and the box of its head in red. After a flip and a turn of the picture alone, both are at the wrong place; moved along, they fit again.")
-
-# %% [markdown]
-# Does the mask move exactly like the picture? We paint the mask **into** a picture, move both, and compare them by their IoU (intersection over union).
-
-# %%
-torch.manual_seed(seeds[0])
-stale, painted = [], []
-for _, target in labelled:
-    mask = target["mask"]
-    picture, moved_target = moving(tv_tensors.Image(mask[None].byte() * 255), target)
-    for found, other in ((stale, mask), (painted, picture[0] > 127)):
-        overlap = (moved_target["mask"] & other).sum()
-        found.append((overlap / (moved_target["mask"] | other).sum()).item())
-fact(
-    "With tv_tensors a mask moves as its picture does; one that stays behind is mostly "
-    "wrong",
-    np.mean(painted) > 0.95 and np.mean(stale) < 0.7,
-    f"mean IoU {np.mean(painted):.3f}; left behind {np.mean(stale):.2f}",
-)
-
-# %% [markdown]
-# (The first IoU is not exactly 1 because a picture is interpolated between pixels, while a mask takes the *nearest* pixel, so that it stays true or false. The sides of a box stay
-# horizontal and vertical: turned by 30 degrees, it becomes the box around the turned box, which is a little too large.)
-
-# %% [markdown]
-# ## 8. Pictures that nobody took: mixed, drawn, restyled (30 min, optional)
+# ## 8. Pictures that nobody took: mixed, drawn, restyled (27 min, optional)
 #
 # So far every copy was made from one picture, by a program that keeps its label. We can go further.
 #
@@ -1780,7 +1805,9 @@ fact(
 )
 
 # %% [markdown]
-# The figure of section 3 shows their gains. Both make the training harder, and both are usually used in training runs that are far longer than ours.
+# **Now** write MixUp yourself: exercise 7, in section 9.
+#
+# Both make the training harder, and both are usually used in training runs that are far longer than ours. What they gain here, we did not measure.
 #
 # ### Another style
 #
@@ -1847,6 +1874,10 @@ some_nets = {"none": plain[0], "flip": flipped[0], "crop": watched["crop", LONG]
 in_styles = {
     name: scores_in_styles(model, val_set) for name, model in some_nets.items()
 }
+worst = {
+    name: min((share, style) for style, share in row.items())
+    for name, row in in_styles.items()
+}
 
 
 # %%
@@ -1867,7 +1898,6 @@ def grouped_bars(ax, table):
 
 fig, ax = plt.subplots(figsize=(11, 4.4))
 grouped_bars(ax, in_styles)
-worst = {name: min((value, style) for style, value in row.items()) for name, row in in_styles.items()}
 ax.set_title("Another style, and much of what was learned is gone")
 show(fig, f"Accuracy of three networks on {noun}s in five styles. " + " ".join(f"Trained with {name}: {row['as it is']:.0%} as it is, worst {worst[name][1]} with {worst[name][0]:.0%}." for name, row in in_styles.items()))
 
@@ -1886,8 +1916,8 @@ claim(
 # %% [markdown]
 # ### Drawings for photos
 #
-# Data from a program are cheap: this course draws them by the thousand. Do they help with photos? We trained networks beforehand on 2,000 drawings, on 200 photos, or on both, one
-# run each, with the mild recipe and the number of steps of 120 epochs of 200 pictures.
+# Data from a program are cheap: this course draws them by the thousand. Do they help with photos? We trained networks beforehand on 2,000 drawings, on 200 photos, on both together, or
+# on the drawings in the first half of the training and on the photos in the second; all with the mild recipe and the number of steps of 120 epochs of 200 pictures.
 
 
 # %% tags=["measure"]
@@ -1901,12 +1931,14 @@ def together(*parts):
     )
 
 
-def scores_drawn(pictures, seed, num_steps, new_photos):
-    """Accuracy on photos of a network that has learned from these pictures."""
+def scores_drawn(stages, seed, num_steps, new_photos):
+    """Accuracy on photos of a network trained on one set of pictures after another."""
     torch.manual_seed(seed)
     model = own_network().to(device)
-    loader = loader_of(pictures.with_transform(RECIPES["mild"]), scale)
-    train(model, loader, round(num_steps / len(loader)), metrics={}, progress=None)
+    for pictures in stages:
+        loader = loader_of(pictures.with_transform(RECIPES["mild"]), scale)
+        epochs = round(num_steps / len(stages) / len(loader))
+        train(model, loader, epochs, metrics={}, progress=None)
     return {"accuracy": accuracy(model, new_photos)}
 
 # %%
@@ -1920,7 +1952,7 @@ for row in drawn_rows:
 # extra code: a row for each kind of training pictures, one dot per seed
 def learned_figure():
     fig, ax = plt.subplots(figsize=(9, 2.9))
-    names = {"drawings": "2,000 drawings", "photos": "200 photos", "both": "both together"}
+    names = {"drawings": "2,000 drawings", "photos": "200 photos", "both": "both together", "drawings, then photos": "first drawings, then photos"}
     for y, shares in enumerate(learned.values()):
         ax.plot(shares, [y] * len(shares), "o", markersize=11, alpha=0.6, color="C0")
     ax.axvline(0.5, color="black", linestyle=":")
@@ -1930,11 +1962,11 @@ def learned_figure():
     return fig
 
 
-show(learned_figure(), "Accuracy on 400 photos of networks that have learned from drawings, from photos, or from both, one dot per seed, means: " + ", ".join(f"{name} {np.mean(shares):.0%}" for name, shares in learned.items()) + ".")
+show(learned_figure(), "Accuracy on 400 photos of networks that have learned from drawings, from photos, from both, or from drawings first and photos afterwards, one dot per seed, means: " + ", ".join(f"{name} {np.mean(shares):.0%}" for name, shares in learned.items()) + ".")
 
 # %% [markdown]
-# Added to the photos, the drawings even cost points. The number of steps is the same for all three, so with 2,000 drawings and 200 photos ten in eleven training examples are
-# drawings. With one run each, this is only a hint.
+# Mixed with the photos, the drawings cost points with each seed: ten in eleven training examples are then drawings. What one would do in practice, first the drawings and then the
+# photos, gains with two seeds and costs as much with the third: not enough runs to tell.
 #
 # ### Neural style transfer
 #
@@ -1967,8 +1999,8 @@ def gram(features):
 
 
 # %% [markdown]
-# The network is the small one that comes with the course (for photos, too, because it has to be fast). The paper used VGG-19, which is two hundred times as large and was trained
-# on photos of a thousand kinds.
+# The network is the small one that comes with the course (for photos, too, because it has to be fast). The paper used the convolutions of VGG-19, thirty times as large and
+# trained on photos of a thousand kinds.
 
 
 # %% tags=["measure"]
@@ -2002,7 +2034,8 @@ def stylised(contents, examples, num_steps=40, weight=30.0):
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        pixels.data.clamp_(0, 1)
+        with torch.no_grad():
+            pixels.clamp_(0, 1)
         losses.append(style_loss.item())
     return (255 * pixels.detach()).byte().cpu(), losses
 
@@ -2025,6 +2058,7 @@ examples = posters(64)[:4]
 start = time.perf_counter()
 restyled, style_losses = stylised(drawings.images, examples)
 seconds_each = (time.perf_counter() - start) / len(examples)
+print(f"a copy by style transfer takes {seconds_each:.2f} s")
 
 # %%
 # extra code: drawings, examples, what came of them, and what a true poster would be
@@ -2049,49 +2083,8 @@ claim(
 )
 
 # %% [markdown]
-# **Is it useful?** We test it on a task: there are 200 labelled drawings, and the new pictures are **posters**. We train without augmentation, with colour jitter, with
-# style-transferred copies beside the 200 drawings, and, as an upper bound, with copies made by the true poster program. All are trained for the same number of steps.
-
-
-# %% tags=["measure"]
-def scores_restyled(way, seed, num_epochs, pool, val_set):
-    """Accuracy in every style of a network trained in one of these ways."""
-    pictures = pool.subset(NUM_TRAIN, seed=seed)
-    images, examples = pictures.images, posters(SIZE)
-    if way == "style transfer":
-        chosen = examples[torch.arange(len(images)) % len(examples)]
-        copies = stylised(images, chosen)[0]
-    else:
-        copies = poster(images) if way == "true posters" else images
-    augment = ALONE["colour jitter"] if way == "colour jitter" else nn.Identity()
-    labels = {"label": pictures.targets["label"]}
-    copied = datasets.ImageDataset(copies, labels, pool.classes, "copy", "folder")
-    changed = together(pictures, copied).with_transform(augment)
-    torch.manual_seed(seed)
-    model, loader = own_network().to(device), loader_of(changed, scale)
-    train(model, loader, num_epochs // 2, metrics={}, progress=None)
-    found = scores_in_styles(model, val_set)
-    return {"as_it_is": found["as it is"], "poster": found["poster"]}
-
-
-# %%
-def try_restyled(*ways):
-    for way in ways:
-        found = scores_restyled(way, seeds[0], SHORT, drawn_pool, drawn_new)
-        posters_right, drawings_right = found["poster"], found["as_it_is"]
-        print(f"{way}: posters {posters_right:.1%}, as they are {drawings_right:.1%}")
-
-
-try_restyled("none", "colour jitter")
-
-# %%
-try_restyled("style transfer", "true posters")
-print(f"a copy by style transfer takes {seconds_each:.2f} s")
-
-# %% [markdown]
-# Compare the numbers, and keep in mind that each comes from one run. The true program shows how much a style could gain at best. Compare the gain of style transfer with that, with
-# one line of `ColorJitter`, and with its cost: gradient descent for every picture. With larger networks and many styles the result may differ. In practice, style transfer is used
-# to make networks rely on shape instead of texture (Geirhos et al. 2019, with the styles of thousands of paintings).
+# **Is it useful** as augmentation? That we did not measure. Each copy costs its own gradient descent (the cell above times it), and the true poster program costs next to nothing.
+# In practice, style transfer is used to make networks rely on shape instead of texture (Geirhos et al. 2019, with the styles of thousands of paintings).
 
 # %% [markdown]
 # **Networks that make pictures.** The slide mentions "(cGANs)" beside style transfer. A **conditional GAN** learns the change itself, from many pictures of both styles:
@@ -2105,24 +2098,8 @@ print(f"a copy by style transfer takes {seconds_each:.2f} s")
 # original picture. The copies keep their labels only if the generator keeps the animal, and nothing guarantees that: check them as in section 1. Notebook 09 builds GANs.
 
 # %% [markdown]
-# ## 9. Exercises (15 min)
+# ## 9. Exercises (8 min)
 #
-# **Exercise 6**: the box moves along. Flip left to right a picture (C, H, W), its mask (H, W), and its box, a tensor of four numbers $x_1, y_1, x_2, y_2$ in pixels, with $x$ from
-# 0 at the left edge to $W$ at the right one. Without `v2`. Return picture, mask and box.
-
-
-# %%
-def flip_all(image, mask, box):
-    ...
-
-
-exercises.flip_all.check(flip_all)
-
-# %% slideshow={"slide_type": "skip"}
-# exercises.flip_all.hint()
-# exercises.flip_all.solution()
-
-# %% [markdown]
 # **Exercise 7**: MixUp. Mix every picture of a batch (N, C, H, W) with its partner: picture number `order[i]` is the partner of number `i`. `share` is the share of picture `i`
 # itself, $\lambda$. `labels` are class numbers (N,). Return the pictures and the labels, the labels as probabilities (N, num_classes).
 
@@ -2145,8 +2122,8 @@ exercises.mix_up.check(mix_up)
 # epochs, answers averaged over flipped copies of the new picture. You may look at `val_set`, but not train on it.
 #
 # `classify` takes pictures as bytes, a uint8 tensor (N, 3, 48, 48) on the CPU, and returns their labels, (N,), 0 for cat and 1 for dog. So the preparation belongs in it. Each
-# check makes new pictures: drawings with an unknown seed, or the test photos randomly cropped and mirrored. On drawings, the network of section 3 reaches about 71 % without
-# augmentation, and 85 % with shifts and 120 epochs; **82 % is good, 88 % very good**. On photos it reaches about 67 % without; **68 % is good, 72 % very good**.
+# check makes new pictures: drawings with an unknown seed, or the test photos randomly cropped and mirrored. On drawings, the network of section 3 reaches about 81 % without
+# augmentation, and 88 % with shifts and 120 epochs; **86 % is good, 90 % very good**. On photos **67 % is good, 72 % very good**.
 
 
 # %%
@@ -2167,10 +2144,10 @@ exercises.lab.check(classify)
 #   the label may be destroyed.
 # - **Draw new random changes for each picture, online.** Preparations (equalisation, standardisation, ZCA) take their statistics from the training pictures and are applied to all
 #   pictures; augmentation is for training only.
-# - **Name the budget.** Transforms with few versions help early and are then memorised; transforms with much variety help late. Look at the training curve before you judge a
-#   transform, and judge it on *your* pictures.
+# - **First the learning rate, for the network without augmentation too.** Otherwise a transform looks better than it is.
+# - **Name the budget.** Transforms with much variety need time. Look at the training curve before you judge a transform, and judge it on *your* pictures.
 # - **Divide first, then augment,** and keep the originals beside stored copies. Choose on validation, test once.
-# - **A network becomes invariant to the changes it was shown,** at a price. A bit of geometry carries over to classes that were never shown changed.
+# - **A network becomes invariant to the changes it was shown.** That costs something where the label depends on the change. A bit of geometry carries over to classes that were never shown changed.
 # - **Masks and boxes must move with their picture; labels must be mixed like the pictures.**
 # - **Copies do not replace pictures.** More labelled pictures of the real task are worth more than changed, drawn or restyled ones.
 
@@ -2183,14 +2160,14 @@ summary()
 # | topic | section | lectures |
 # |---|---|---|
 # | A1 this is a cat, this is still a cat; destroyed or confused | 1 | A, B, C |
-# | A2 every transform, seen and measured alone; equalisation, standardisation, ZCA | 2, 3 | C, D, E |
+# | A2 every transform seen, some measured alone; equalisation, standardisation, ZCA | 2, 3 | C, D, E |
 # | A3 offline and online, workers | 6 | C, D, E |
 # | A4 never on validation or test data | 5 | D |
 # | A5 invariance and equivariance, masks and boxes | 7 | A, B |
 # | A6 how much it helps a small data set | 3, 6 | A, B, C, D, E |
 # | A7 too heavy, and changes of the label | 4, 7 | D |
 # | A8 less sensitive to noise | 7 | A, B |
-# | A9 MixUp and CutMix | 3, 8 | beyond |
+# | A9 MixUp and CutMix | 8 | beyond |
 # | A11 trained on drawings, tested on photos | 8 | A, B |
 # | A12 neural style transfer as augmentation, and (cGANs) in words | 8 | E |
 # | A13 curves with and without augmentation at two budgets; a bit of Euclidean geometry, tested | 3, 7 | A, B, D |
