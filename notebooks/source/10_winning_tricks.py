@@ -600,7 +600,9 @@ for who, by_rate in at_rate.items():
     nll = {lr: scored_on(p, val_rows)["nll"] for lr, p in by_rate.items()}
     lr = min(nll, key=nll.get)
     best[who] = scored_on(by_rate[lr], test_rows)
-    print(f"{who:6} chooses {lr:g} by", {lr: round(value, 3) for lr, value in nll.items()})
+    print(
+        f"{who:6} chooses {lr:g} by", {lr: round(value, 3) for lr, value in nll.items()}
+    )
 
 # %%
 # extra code: accuracy and NLL of each
@@ -1196,7 +1198,8 @@ result = untouched.load_state_dict(wrapped, strict=False)
 after = untouched.state_dict()
 changed = sum(not torch.equal(after[name], before[name]) for name in before)
 fact(
-    "With strict=False and a prefix in the names, nothing is loaded, and no error raised",
+    "With strict=False and a prefix in the names,"
+    " nothing is loaded, and no error raised",
     changed == 0 and len(result.unexpected_keys) == len(body),
     f"{changed} of {len(body)} tensors changed,"
     f" {len(result.unexpected_keys)} unexpected names",
@@ -1461,7 +1464,8 @@ for path, sentences in found.items():
 
 # %%
 claim(
-    "The checks find the problem in each of six broken folders, and none in the good one",
+    "The checks find the problem in each of six broken folders,"
+    " and none in the good one",
     all(piece in " ".join(found[path]) for path, piece in expected.items())
     and not found[mine],
     f"{sum(map(len, found.values()))} messages",
