@@ -333,7 +333,7 @@ def line_figure():
         means[name] = [sum(column) / 5 for column in zip(*ahead, strict=True)]
         gain.plot(nums, means[name], color=colour, linewidth=3)
     gain.axhline(0, color="gray", linewidth=1.5)
-    gain.set(xscale="log", xlabel="labelled digits", ylabel="ahead of pixels, points", title="On digits, HOG gains the same with few labels and with many")
+    gain.set(xscale="log", ylim=(-4, 12), xlabel="labelled digits", ylabel="ahead of pixels, points", title="On digits, HOG gains the same with few labels and with many")
     gain.set_xticks(nums, nums)
     gain.set_xticks([], minor=True)
     gain.text(0.02, 0.95, "blue: HOG, then linear", color="C0", fontweight="bold", transform=gain.transAxes, va="top")
