@@ -47,7 +47,6 @@ myst_heading_anchors = 3
 nb_execution_mode = "off"
 nb_render_markdown_format = "myst"
 nb_render_image_options = {"classes": "dark-light"}
-nb_code_prompt_show = "Show the code: {type}"
 nb_merge_streams = True
 suppress_warnings = ["mystnb.unknown_mime_type", "misc.highlighting_failure"]
 

@@ -71,6 +71,14 @@ def test_links_to_files_that_are_no_pages_lead_to_the_repository_and_badges_go(t
     assert site.addressed(text, "docs", tmp_path) == "data [words](glossary.md)"
 
 
+def test_a_folded_cell_says_what_is_inside():
+    folded = new_code_cell("# @title Extra code: a figure\nx = 1", metadata={"tags": ["hide-input"]})
+    notebook = new_notebook(cells=[folded, new_code_cell("y = 2")])
+    site.name_folds(notebook)
+    assert folded.metadata["mystnb"] == {"code_prompt_show": "Extra code: a figure"}
+    assert "mystnb" not in notebook.cells[1].metadata
+
+
 # ---- explorers -------------------------------------------------------------------------------------------------------
 
 

@@ -29,10 +29,12 @@ from tools.build import (
     NOTEBOOKS,
     PLACEHOLDER,
     ROOT,
+    TITLE,
     TO_SET,
     built,
     code_cells,
     draw_frames,
+    is_folded,
     sources,
     substitute,
     tokens,
@@ -268,6 +270,12 @@ def evidence() -> str:
 # ---- all together ----------------------------------------------------------------------------------------------------
 
 
+def name_folds(notebook: NotebookNode) -> None:
+    """On a folded cell stands its title, which says what is inside."""
+    for cell in filter(is_folded, code_cells(notebook)):
+        cell.metadata["mystnb"] = {"code_prompt_show": cell.source.splitlines()[0].removeprefix(TITLE)}
+
+
 def stage(source: Path) -> None:
     """The pages as Sphinx is to read them, in a folder of their own."""
     static = source / "_static"
@@ -299,6 +307,7 @@ def stage(source: Path) -> None:
         sources_ = [addressed(cell.source, "notebooks", source) for cell in texts]
         for cell, text in zip(texts, words_linked(sources_, words), strict=True):
             cell.source = anchored(text, path.stem)
+        name_folds(notebook)
         if folder := drawn(path.stem):
             with_explorers(notebook, path.stem, folder, static)
         nbformat.write(notebook, source / "notebooks" / path.name)
