@@ -1,5 +1,5 @@
-"""The learning rate, chosen with the same effort for none and for transforms, on drawings and on photos: accuracy on 400
-validation pictures, with two seeds that no other table uses."""
+"""The learning rate, chosen with the same effort for none and for transforms, on drawings and on photos: accuracy on
+400 validation pictures, with two seeds that no other table uses."""
 
 from tools.tables.augment_alone import data
 
