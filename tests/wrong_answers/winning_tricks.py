@@ -146,7 +146,7 @@ WRONG = [
     ("greedy_soup", lambda networks, score: 1.0, "Expected a network"),
     ("lab", lambda images, labels: [Answers()], "expected an nn.Module"),
     ("lab", lambda images, labels: Answers(), "guessing has 2.30"),
-    ("lab", lambda images, labels: Answers("logits"), "no probabilities"),
+    ("lab", lambda images, labels: Answers("logits"), "not probabilities"),
     ("lab", lambda images, labels: Answers("pair"), "ten probabilities a picture"),
     ("lab", lambda images, labels: Answers(width=1000), "at most 1,000,000 are allowed"),
 ]
